@@ -1,0 +1,229 @@
+//! The byte budget (DESIGN D10): every byte that a peer can make the process hold is charged to a
+//! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
+//!
+//! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
+//! nobody waits for a pool while holding a later one. Upload, recovery and small requests have
+//! pools that nothing else can drain.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Requests up to this size are charged to [`Pool::Small`].
+pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
+
+/// What bytes are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Frames of up to 64 KiB while they are read and handled.
+    Small,
+    /// Larger frames while they are read and handled.
+    Receive,
+    /// Records between their reservation in a WAL group and the group's sync.
+    Wal,
+    /// Blocks of durable WAL groups kept in memory for readers at the tail.
+    Tail,
+    /// Bytes that only a response still holds.
+    Send,
+    /// Bytes on their way to the bucket.
+    Upload,
+    /// Replay and loading of coordinator partitions.
+    Recovery,
+}
+
+impl Pool {
+    /// Every pool, in the order in which pools are taken.
+    pub const ALL: [Pool; 7] = [
+        Pool::Small,
+        Pool::Receive,
+        Pool::Wal,
+        Pool::Tail,
+        Pool::Send,
+        Pool::Upload,
+        Pool::Recovery,
+    ];
+
+    /// The pool's name as a metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pool::Small => "small",
+            Pool::Receive => "receive",
+            Pool::Wal => "wal",
+            Pool::Tail => "tail",
+            Pool::Send => "send",
+            Pool::Upload => "upload",
+            Pool::Recovery => "recovery",
+        }
+    }
+
+    /// The pool's part of the whole budget, in 64ths.
+    fn share(self) -> usize {
+        match self {
+            Pool::Small | Pool::Recovery | Pool::Upload => 4,
+            Pool::Receive | Pool::Wal => 12,
+            Pool::Tail => 20,
+            Pool::Send => 8,
+        }
+    }
+}
+
+/// More was asked for than the pool can ever hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes are more than the {pool} pool's {capacity} bytes; raise memory.budget.bytes")]
+pub struct TooLarge {
+    /// The pool's name.
+    pub pool: &'static str,
+    /// What was asked for.
+    pub bytes: usize,
+    /// What the pool holds at most.
+    pub capacity: usize,
+}
+
+/// The process's memory budget, split into pools.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    pools: [BytePool; 7],
+}
+
+impl Budget {
+    /// Splits `total` bytes over the pools.
+    pub fn new(total: usize) -> Self {
+        let pools = Pool::ALL.map(|pool| BytePool::new(pool, total / 64 * pool.share()));
+        Self { pools }
+    }
+
+    /// One pool.
+    pub fn pool(&self, pool: Pool) -> &BytePool {
+        self.pools
+            .iter()
+            .find(|candidate| candidate.pool == pool)
+            .expect("Pool::ALL lists every pool")
+    }
+
+    /// Every pool, for metrics.
+    pub fn pools(&self) -> &[BytePool] {
+        &self.pools
+    }
+}
+
+/// A pool of bytes: first come, first served. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BytePool {
+    pool: Pool,
+    capacity: usize,
+    free: Arc<Semaphore>,
+}
+
+impl BytePool {
+    /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
+    pub fn new(pool: Pool, capacity: usize) -> Self {
+        let capacity = capacity.min(u32::MAX as usize);
+        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)) }
+    }
+
+    /// The pool's name as a metric label.
+    pub fn name(&self) -> &'static str {
+        self.pool.name()
+    }
+
+    /// What the pool holds at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// What is charged now.
+    pub fn used(&self) -> usize {
+        self.capacity - self.free.available_permits()
+    }
+
+    /// Charges `bytes` if they are free now and nobody waits.
+    pub fn try_take(&self, bytes: usize) -> Option<Charge> {
+        let permits = u32::try_from(bytes).ok()?;
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(permits).ok()?;
+        Some(Charge { permit: Some(permit), bytes })
+    }
+
+    /// Waits for `bytes`. Cancelling the wait gives up the place in the queue and charges nothing.
+    pub async fn take(&self, bytes: usize) -> Result<Charge, TooLarge> {
+        let too_large = TooLarge { pool: self.name(), bytes, capacity: self.capacity };
+        if bytes > self.capacity {
+            return Err(too_large);
+        }
+        let permits = u32::try_from(bytes).map_err(|_| too_large)?;
+        let permit = Arc::clone(&self.free)
+            .acquire_many_owned(permits)
+            .await
+            .expect("the semaphore is never closed");
+        Ok(Charge { permit: Some(permit), bytes })
+    }
+}
+
+/// Bytes charged to a pool until this is dropped.
+#[derive(Debug, Default)]
+pub struct Charge {
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// A charge of nothing.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// How much is charged.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes `bytes` of this charge as a charge of its own; `None` if this holds less.
+    pub fn split(&mut self, bytes: usize) -> Option<Charge> {
+        if bytes == 0 {
+            return Some(Charge::none());
+        }
+        let permit = self.permit.as_mut()?.split(bytes)?;
+        self.bytes -= bytes;
+        Some(Charge { permit: Some(permit), bytes })
+    }
+
+    /// Adds another charge of the same pool.
+    pub fn merge(&mut self, other: Charge) {
+        self.bytes += other.bytes;
+        match (&mut self.permit, other.permit) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_charge_is_returned_when_its_last_part_is_dropped() {
+        let pool = BytePool::new(Pool::Receive, 100);
+        let mut charge = pool.take(80).await.unwrap();
+        let part = charge.split(30).unwrap();
+        assert!(pool.try_take(21).is_none());
+        drop(charge);
+        assert_eq!(pool.used(), 30);
+        drop(part);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_capacity_is_refused_at_once() {
+        let pool = BytePool::new(Pool::Wal, 100);
+        assert_eq!(pool.take(101).await.unwrap_err().capacity, 100);
+        assert!(pool.try_take(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn the_pools_together_stay_within_the_budget() {
+        let budget = Budget::new(64 << 20);
+        let total: usize = budget.pools().iter().map(BytePool::capacity).sum();
+        assert_eq!(total, 64 << 20);
+    }
+}

@@ -1,0 +1,3 @@
+//! What Kafka bytes mean. No I/O, no clock.
+
+pub mod types;
