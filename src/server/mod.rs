@@ -1,1 +1,3 @@
-//! Room `server`.
+//! Room `server`: the front door.
+
+pub mod service;

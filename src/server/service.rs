@@ -1,0 +1,195 @@
+//! What the front door asks of a back end, and what it gets back. The broker (`api`) and the proxy
+//! are the two services; an echo service in the tests is the third.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::budget::Charge;
+use crate::clock::Instant;
+
+/// A future that may outlive the call that made it.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// A back end behind the front door.
+pub trait Service: Send + Sync + 'static {
+    /// The APIs and versions to advertise, and the features of `ApiVersions` v3 and above.
+    fn api_versions(&self) -> ApiVersions;
+
+    /// The first stage of a request (DESIGN D11). The door calls it strictly in the order in which
+    /// a connection's requests came and waits for it, so everything that fixes an order (an append,
+    /// a hand-over to a group) happens here; what only waits goes into [`Reply::Later`].
+    fn call(
+        &self,
+        session: &Arc<Session>,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Disconnect>> + Send;
+}
+
+/// A connection as its service sees it.
+#[derive(Debug)]
+pub struct Session {
+    /// Numbers the process's connections, for logs.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The name of the listener that accepted the connection; decides which advertised address a
+    /// client is given.
+    pub listener: Arc<str>,
+}
+
+/// A request: its header parsed, its body as it came.
+#[derive(Debug)]
+pub struct Request {
+    /// The API key, known to be in the service's table.
+    pub api_key: i16,
+    /// The version, known to be in the advertised range.
+    pub api_version: i16,
+    /// The client's number for the request; the door answers with it.
+    pub correlation_id: i32,
+    /// The client's name for itself; empty if it gave none.
+    pub client_id: Arc<str>,
+    /// The bytes after the header.
+    pub body: Bytes,
+    /// When the whole frame had arrived.
+    pub received: Instant,
+    /// What the frame is charged to; goes wherever `body` goes.
+    pub charge: Charge,
+}
+
+/// What becomes of a request.
+pub enum Reply {
+    /// The response is ready.
+    Now(Response),
+    /// The response is ready when the future is. Later requests of the connection go on meanwhile;
+    /// their responses wait for this one.
+    Later(BoxFuture<Result<Response, Disconnect>>),
+    /// No response belongs to the request (Produce with acks=0).
+    Silent,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Now(response) => f.debug_tuple("Now").field(response).finish(),
+            Reply::Later(_) => f.write_str("Later"),
+            Reply::Silent => f.write_str("Silent"),
+        }
+    }
+}
+
+/// The body of a response as pieces that are written one after the other; the door adds length and
+/// header.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// The pieces in order.
+    pub pieces: Vec<Piece>,
+    /// The error codes in the response, for the door's metrics: code and how often; 0 not listed.
+    pub errors: Vec<(i16, u32)>,
+}
+
+impl Response {
+    /// A response of one piece.
+    pub fn from_bytes(body: Bytes) -> Self {
+        Self { pieces: vec![Piece::Ready(body)], errors: Vec::new() }
+    }
+
+    /// The number of bytes in all pieces.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Piece::len).sum()
+    }
+
+    /// Whether there is nothing to write but the header.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A part of a response.
+pub enum Piece {
+    /// Bytes at hand.
+    Ready(Bytes),
+    /// `len` bytes that are fetched when the socket is ready for them, so that a connection holds
+    /// at most a mebibyte of them (DESIGN §3).
+    Deferred {
+        /// How many bytes the source gives, exactly.
+        len: usize,
+        /// Where they come from.
+        source: Box<dyn Deferred>,
+    },
+}
+
+impl Piece {
+    /// The number of bytes in this piece.
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Ready(bytes) => bytes.len(),
+            Piece::Deferred { len, .. } => *len,
+        }
+    }
+
+    /// Whether the piece has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.len())
+    }
+}
+
+/// A source of bytes that are fetched when they can be sent.
+pub trait Deferred: Send {
+    /// Fetches the bytes: exactly as many as announced. An error closes the connection, since the
+    /// frame's length is already on the wire.
+    fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>>;
+}
+
+/// The connection must be closed, and why. Responses of earlier requests are still written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Disconnect {
+    /// The request cannot be read.
+    #[error("malformed {api} v{version} request: {reason}")]
+    Malformed {
+        /// The API's name.
+        api: &'static str,
+        /// The request's version.
+        version: i16,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// Kafka closes the connection on a version that it does not serve.
+    #[error("{api} v{version} is not supported")]
+    UnsupportedVersion {
+        /// The API's name.
+        api: &'static str,
+        /// The request's version.
+        version: i16,
+    },
+    /// An acks=0 Produce failed; closing makes the client refresh its metadata.
+    #[error("produce with acks=0 failed: {0}")]
+    UnacknowledgedProduce(String),
+    /// The broker is stopping or has failed, and no answer would be true.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a service advertises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiVersions {
+    /// Key, lowest and highest version, sorted by key.
+    pub apis: Vec<(i16, i16, i16)>,
+    /// Name, lowest and highest supported level of each feature.
+    pub supported_features: Vec<(String, i16, i16)>,
+    /// Name, lowest and highest finalized level of each feature.
+    pub finalized_features: Vec<(String, i16, i16)>,
+    /// The epoch of the finalized features, -1 when there are none.
+    pub finalized_features_epoch: i64,
+}
