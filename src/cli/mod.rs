@@ -2,7 +2,7 @@
 //!
 //! `main` calls [`parse`] and carries out the [`Command`]; those that need nothing but the
 //! configuration are carried out here (one file each), the others by the rooms they belong to.
-//! [`banner`] and [`warnings`] are what a start says. This room holds no state and starts nothing.
+//! [`banner()`] and [`warnings`] are what a start says. This room holds no state and starts nothing.
 //!
 //! Exit codes: 0 done, 1 failed, [`EXIT_USAGE`] wrong usage or configuration.
 
@@ -26,7 +26,7 @@ pub const EXIT_USAGE: u8 = 2;
 pub enum Command {
     /// Run the broker.
     Serve(Settings),
-    /// Print every configuration key ([`reference`]).
+    /// Print every configuration key ([`reference()`]).
     ConfigReference {
         /// As the page of the documentation rather than for the terminal.
         markdown: bool,

@@ -58,7 +58,9 @@ impl Values {
                 });
             }
         }
-        effective.into_values().for_each(|(key, setting)| values.set(key, setting));
+        for (key, setting) in effective.into_values() {
+            values.set(key, setting);
+        }
         values
     }
 
