@@ -6,13 +6,15 @@ use std::path::Path;
 
 use crate::config::{Config, Endpoint, Listener, ObjectUrl, WalSync};
 
-/// A few lines on where the running broker is and what an acknowledgement means.
+/// A few lines on where the running broker is and what an acknowledgement means. The first begins
+/// with "ready", for scripts that wait for it.
 ///
 /// `bound` has the address of each of `config.server.listeners`, in their order, and `admin` the
 /// one of the admin listener: what was really bound, also where port 0 was asked for. `data_dir`
 /// is the data directory in use.
 pub fn banner(config: &Config, bound: &[SocketAddr], admin: SocketAddr, data_dir: &Path) -> String {
-    let mut out = format!("tidegate {} is ready\n", env!("CARGO_PKG_VERSION"));
+    let mut out =
+        format!("ready: tidegate {}, broker {}\n", env!("CARGO_PKG_VERSION"), config.node.id);
     let mut line = |label: &str, text: &str| {
         writeln!(out, "  {label:<11} {text}").expect("text can always be written to a String");
     };
@@ -123,6 +125,7 @@ mod tests {
     #[test]
     fn the_banner_says_where_to_connect_and_what_is_durable() {
         let text = shown(&[], &["127.0.0.1:9092"]);
+        assert!(text.starts_with("ready: tidegate "), "{text}");
         let lines: Vec<_> = text.lines().skip(1).map(str::trim).collect();
         assert_eq!(
             lines,

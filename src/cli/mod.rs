@@ -2,7 +2,8 @@
 //!
 //! `main` calls [`parse`] and carries out the [`Command`]; those that need nothing but the
 //! configuration are carried out here (one file each), the others by the rooms they belong to.
-//! [`banner()`] and [`warnings`] are what a start says. This room holds no state and starts nothing.
+//! [`banner()`] and [`warnings`] are what a start says. This room holds no state and starts
+//! nothing.
 //!
 //! Exit codes: 0 done, 1 failed, [`EXIT_USAGE`] wrong usage or configuration.
 

@@ -66,7 +66,10 @@ pub enum Problem {
         fix: String,
     },
     /// The file cannot be read.
-    #[error("configuration file \"{}\": {reason}; check the path given with --config", .path.display())]
+    #[error(
+        "configuration file \"{}\": {reason}; check the path given with --config",
+        .path.display()
+    )]
     Unreadable {
         /// The file as the user named it.
         path: PathBuf,

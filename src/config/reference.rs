@@ -47,8 +47,8 @@ pub fn text() -> String {
 /// The reference as `docs/configuration.md`.
 pub fn markdown() -> String {
     let mut out = String::from(
-        "# Configuration\n\n<!-- written by `tidegate config reference --markdown`; a test compares \
-         the two -->\n\n",
+        "# Configuration\n\n<!-- written by `tidegate config reference --markdown`; a test \
+         compares the two -->\n\n",
     );
     for rule in RULES {
         wrap(&mut out, "", rule);
