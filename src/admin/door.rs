@@ -201,3 +201,25 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_too_many_ends_the_oldest_and_a_dropped_one_makes_room() {
+        let places = Places::default();
+        let mut taken: Vec<Place> = (0..CONNECTIONS_MAX).map(|_| places.take()).collect();
+        assert!(taken.iter().all(|place| !place.end.is_cancelled()));
+
+        let newest = places.take();
+        let ended: Vec<bool> = taken.iter().map(|place| place.end.is_cancelled()).collect();
+        assert!(ended[0] && ended[1..].iter().all(|ended| !ended));
+
+        // The evicted one holds no place any more; one that ends by itself gives its place back.
+        drop(taken.remove(0));
+        drop(taken.pop());
+        let next = places.take();
+        assert!(taken.iter().chain([&newest, &next]).all(|place| !place.end.is_cancelled()));
+    }
+}
