@@ -9,9 +9,19 @@
 //! **Invariant:** everything here that reads bytes of a peer bounds what it reads before it
 //! allocates, and answers malformed bytes with a typed error, never with a panic.
 
+pub mod batch;
+pub mod compression;
+pub mod control;
 pub mod error;
+pub mod fetch;
 pub mod frame;
 pub mod guard;
 pub mod header;
+pub mod leader;
+pub mod produce;
+pub mod record;
+pub mod topic;
 pub mod types;
+pub mod varint;
 pub mod versions;
+pub mod wire;
