@@ -3,10 +3,13 @@
 use std::io;
 
 use super::service::Disconnect;
+use crate::protocol::frame::FrameError;
+use crate::protocol::guard::GuardError;
+use crate::protocol::header::HeaderError;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
+pub(super) enum Cause {
     /// The peer closed its side and has its answers.
     #[error("the peer closed the connection")]
     PeerClosed,
@@ -31,23 +34,15 @@ pub enum Cause {
     /// The connection made the least progress when memory was short.
     #[error("memory was short and this connection progressed least")]
     Relieved,
-    /// A frame's length is negative or above the limit.
-    #[error("a frame announces {length} bytes, allowed are 0 to {limit}")]
-    FrameLength {
-        /// The announced length.
-        length: i32,
-        /// The greatest length allowed.
-        limit: usize,
-    },
-    /// The peer speaks HTTP.
-    #[error("the peer speaks HTTP on a Kafka listener")]
-    Http,
-    /// The peer speaks TLS.
-    #[error("the peer speaks TLS on a plaintext Kafka listener")]
-    Tls,
+    /// A frame's length is negative or above the limit, or the start of another protocol.
+    #[error("{0}")]
+    Frame(FrameError),
     /// A request's header cannot be read.
-    #[error("malformed request header: {0}")]
-    Malformed(String),
+    #[error("{0}")]
+    Header(HeaderError),
+    /// The body of a request that the door answers itself cannot be read.
+    #[error("{0}")]
+    Body(GuardError),
     /// A request's API or version is not served.
     #[error("API key {key} version {version} is not supported")]
     Unsupported {
@@ -99,7 +94,7 @@ impl Cause {
     ];
 
     /// The cause as a metric label.
-    pub fn label(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Cause::PeerClosed => "peer_closed",
             Cause::Truncated => "truncated",
@@ -108,11 +103,13 @@ impl Cause {
             Cause::SlowFrame { .. } => "slow_frame",
             Cause::SlowReader => "slow_reader",
             Cause::Relieved => "relieved",
-            Cause::FrameLength { .. } => "frame_length",
-            Cause::Http => "http",
-            Cause::Tls => "tls",
-            Cause::Malformed(_) => "malformed",
-            Cause::Unsupported { .. } => "unsupported",
+            Cause::Frame(FrameError::Http) => "http",
+            Cause::Frame(FrameError::Tls) => "tls",
+            Cause::Frame(_) => "frame_length",
+            Cause::Header(HeaderError::UnknownKey { .. }) | Cause::Unsupported { .. } => {
+                "unsupported"
+            }
+            Cause::Header(_) | Cause::Body(_) => "malformed",
             Cause::Service(_) => "service",
             Cause::Panicked { .. } => "panic",
             Cause::Deferred(_) => "deferred",
@@ -128,7 +125,8 @@ impl Cause {
             self,
             Cause::Drained
                 | Cause::Service(_)
-                | Cause::Malformed(_)
+                | Cause::Header(_)
+                | Cause::Body(_)
                 | Cause::Unsupported { .. }
                 | Cause::Panicked { .. }
         )
@@ -137,7 +135,7 @@ impl Cause {
 
 /// Why a connection was refused right after it was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// There are as many connections as there may be.
     #[error("the limit of {0} connections is reached; raise max.connections")]
     Connections(usize),
@@ -150,7 +148,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The refusal as a metric label.
-    pub fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Refusal::Connections(_) => "max_connections",
             Refusal::PerAddress(_) => "max_connections_per_ip",

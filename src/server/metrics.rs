@@ -7,6 +7,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use super::apis::ApiTable;
 use super::cause::{Cause, Refusal};
 use crate::metrics::{LATENCY_SECONDS, Registry};
+use crate::protocol::error::ErrorCode;
 
 /// What is counted for one API.
 #[derive(Debug)]
@@ -66,8 +67,7 @@ impl Metrics {
         );
         Self {
             open: registry.gauge("server_connections_open", "Connections open now"),
-            accepted: registry
-                .counter("server_connections_accepted_total", "Connections accepted"),
+            accepted: registry.counter("server_connections_accepted_total", "Connections accepted"),
             accept_errors: registry.counter(
                 "server_accept_errors_total",
                 "Failures to accept a connection, such as no file descriptor left",
@@ -92,7 +92,7 @@ impl Metrics {
             apis: api_metrics(registry, table),
             errors: registry.counters(
                 "server_errors_total",
-                "Error codes in responses, by API and Kafka error code",
+                "Error codes in responses, by API and Kafka's name of the code",
                 &["api", "code"],
             ),
         }
@@ -140,8 +140,8 @@ impl Metrics {
     pub(super) fn errors(&self, api: usize, errors: &[(i16, u32)]) {
         let Some(api) = self.apis.get(api) else { return };
         for (code, times) in errors {
-            let code = code.to_string();
-            self.errors.with_label_values(&[api.name, code.as_str()]).inc_by(u64::from(*times));
+            let code = ErrorCode::from_code(*code).map_or("UNLISTED", ErrorCode::name);
+            self.errors.with_label_values(&[api.name, code]).inc_by(u64::from(*times));
         }
     }
 }
