@@ -125,6 +125,7 @@ where
         self.report(&cause);
         self.replies.clear();
         self.call = None;
+        self.reader.stop();
         if cause.is_orderly() {
             Box::pin(close_gently(&mut self.io, &context)).await;
         }

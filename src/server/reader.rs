@@ -12,7 +12,9 @@
 //!
 //! **Invariant:** nothing is held in one pool while another one is waited for, except the slot's
 //! 64 KiB of the small pool by a frame that waits for the receive pool; slots are at most a quarter
-//! of the small pool.
+//! of the small pool. The price is that a connection that waits for the small pool or for a slot
+//! may have up to one read buffer of bytes that are not charged: seldom more than 4 KiB, because
+//! the first read of a connection, and of a frame after a large one, is no larger.
 
 use std::future::Future;
 use std::pin::pin;
@@ -69,8 +71,8 @@ pub(super) struct Reader {
     /// How much the next read asks for; grows with full reads.
     read_size: usize,
     wait: Option<Wait>,
-    /// Of the frame that is not complete.
-    deadline: Option<Instant>,
+    /// When the frame that is not complete began, moved on by the time it waited for memory.
+    began: Option<Instant>,
     /// When the last byte was read.
     read_at: Instant,
 }
@@ -112,7 +114,7 @@ impl Reader {
             charge: Charge::none(),
             read_size: FIRST_READ,
             wait: None,
-            deadline: None,
+            began: None,
             read_at,
         }
     }
@@ -124,7 +126,9 @@ impl Reader {
 
     /// When the unfinished frame is too slow; `None` without one, or while it waits for memory.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline.filter(|_| self.wait.is_none())
+        let began = self.began.filter(|_| self.wait.is_none())?;
+        let transfer = Duration::from_secs(self.announced().div_ceil(LEAST_RATE) as u64);
+        Some(began + self.context.limits.frame_grace + transfer)
     }
 
     /// The announced length of the unfinished frame, as far as it is known.
@@ -190,7 +194,7 @@ impl Reader {
                 return None;
             }
         };
-        self.deadline = None;
+        self.began = None;
         self.entry.receive.end();
         self.entry.set_stage(Reported::None);
         Some(Frame { bytes, charge, received: self.read_at })
@@ -207,7 +211,7 @@ impl Reader {
     pub(super) fn stop(&mut self) {
         self.stage = Stage::Small;
         self.wait = None;
-        self.deadline = None;
+        self.began = None;
         self.entry.receive.end();
         self.release_buffer();
     }
@@ -246,7 +250,7 @@ impl Reader {
 
     /// A large frame starts: without a slot no more of it is read, and nothing is charged for it.
     fn begin_large(&mut self, length: usize) {
-        self.begin_deadline(length);
+        self.begin_frame();
         let slots = Arc::clone(&self.context.prefix_slots);
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
             self.begin_prefix(length, slot);
@@ -319,7 +323,7 @@ impl Reader {
         let since = self.wait.take().map(|wait| wait.since);
         let waited = since.map(|since| self.context.clock.now().duration_since(since));
         // The peer is not to blame for the time in which it was not read.
-        self.deadline = self.deadline.map(|deadline| deadline + waited.unwrap_or_default());
+        self.began = self.began.map(|began| began + waited.unwrap_or_default());
         self.context.metrics.paused(pause, waited.unwrap_or_default().as_secs_f64());
         Poll::Ready(())
     }
@@ -396,8 +400,7 @@ impl Reader {
             self.release_buffer();
             return;
         }
-        let length = self.front_length().ok().flatten().unwrap_or(0);
-        self.begin_deadline(length);
+        self.begin_frame();
         if !matches!(self.stage, Stage::Small) {
             return;
         }
@@ -414,11 +417,10 @@ impl Reader {
         self.entry.receive.hold(READ_BUFFER, self.context.connections.now_ms());
     }
 
-    fn begin_deadline(&mut self, length: usize) {
-        if self.deadline.is_none() {
-            let transfer = Duration::from_secs(length.div_ceil(LEAST_RATE) as u64);
-            let now = self.context.clock.now();
-            self.deadline = Some(now + self.context.limits.frame_grace + transfer);
+    /// The frame at the front is not complete: its time begins, if it has not begun.
+    fn begin_frame(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.context.clock.now());
         }
     }
 

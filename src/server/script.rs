@@ -262,7 +262,11 @@ impl World {
             Arc::new(session),
             Arc::clone(&admission.entry),
         );
-        Client { io: near, ended: task::spawn("connection", connection.run()), admission }
+        Client {
+            io: near,
+            ended: task::spawn("connection", connection.run()),
+            _admission: admission,
+        }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -285,7 +289,7 @@ impl World {
 pub(super) struct Client {
     pub(super) io: DuplexStream,
     pub(super) ended: JoinHandle<Cause>,
-    pub(super) admission: Admission,
+    _admission: Admission,
 }
 
 impl Client {
@@ -344,7 +348,7 @@ pub(super) async fn receive<R: AsyncRead + Unpin>(io: &mut R) -> io::Result<(i32
     Ok((id, bytes))
 }
 
-/// Limits with a short in-flight bound.
+/// Limits with a short idle time.
 pub(super) fn limits() -> Limits {
     Limits { max_idle: Duration::from_secs(100), ..Limits::default() }
 }
