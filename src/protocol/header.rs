@@ -146,3 +146,111 @@ impl<'a> Cursor<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::RequestHeader as CrateHeader;
+    use kafka_protocol::protocol::Encodable;
+
+    use super::*;
+
+    /// Every key and version that the crate knows.
+    fn known() -> impl Iterator<Item = (ApiKey, i16)> {
+        (0..=200_i16).filter_map(|key| ApiKey::try_from(key).ok()).flat_map(|key| {
+            let versions = key.valid_versions();
+            (versions.min..=versions.max).map(move |version| (key, version))
+        })
+    }
+
+    fn encoded(key: ApiKey, version: i16, client_id: Option<&'static str>) -> BytesMut {
+        let header = CrateHeader::default()
+            .with_request_api_key(key as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(-7)
+            .with_client_id(client_id.map(StrBytes::from_static_str));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, key.request_header_version(version)).expect("encode");
+        frame
+    }
+
+    #[test]
+    fn headers_are_read_as_the_crate_writes_them() {
+        let mut seen = 0;
+        for (key, version) in known().filter(|(key, _)| shape::kafka_api(*key as i16).is_some()) {
+            for client_id in [None, Some(""), Some("client-é")] {
+                let mut frame = encoded(key, version, client_id);
+                frame.put_slice(b"body");
+                let (header, body) = parse_request_header(&frame.freeze()).expect("legal");
+                assert_eq!((header.api_key, header.api_version), (key as i16, version));
+                assert_eq!(header.correlation_id, -7);
+                assert_eq!(header.client_id.as_deref(), client_id);
+                assert_eq!(body, "body", "{key:?} v{version}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 500, "{seen}");
+    }
+
+    #[test]
+    fn response_headers_are_as_the_crate_writes_them() {
+        for (key, version) in known().filter(|(key, _)| shape::kafka_api(*key as i16).is_some()) {
+            let mut ours = BytesMut::new();
+            put_response_header(&mut ours, 9, key as i16, version);
+            let flexible = key.response_header_version(version) >= 1;
+            let wanted: &[u8] = if flexible { &[0, 0, 0, 9, 0] } else { &[0, 0, 0, 9] };
+            assert_eq!(ours, wanted, "{key:?} v{version}");
+            assert_eq!(response_header_bytes(key as i16, version), wanted.len());
+        }
+    }
+
+    #[test]
+    fn api_versions_above_ours_still_has_a_readable_header() {
+        let mut frame = encoded(ApiKey::ApiVersions, 3, Some("new"));
+        frame[2..4].copy_from_slice(&99_i16.to_be_bytes());
+        let (header, body) = parse_request_header(&frame.freeze()).expect("legal");
+        assert_eq!((header.api_version, header.client_id.as_deref()), (99, Some("new")));
+        assert!(body.is_empty());
+        assert_eq!(response_header_bytes(ApiKey::ApiVersions as i16, 99), 4);
+    }
+
+    #[test]
+    fn unknown_tags_in_the_header_are_skipped() {
+        let mut frame = encoded(ApiKey::Metadata, 9, None);
+        frame.truncate(frame.len() - 1);
+        frame.put_slice(&[2, 5, 3, 1, 2, 3, 0x81, 0x01, 0, b'b']);
+        let (_, body) = parse_request_header(&frame.freeze()).expect("legal");
+        assert_eq!(body, "b");
+    }
+
+    #[test]
+    fn every_prefix_of_a_header_is_refused() {
+        let mut frame = encoded(ApiKey::Metadata, 9, Some("me"));
+        frame.truncate(frame.len() - 1);
+        frame.put_slice(&[1, 5, 3, 1, 2, 3]);
+        let frame = frame.freeze();
+        assert!(parse_request_header(&frame).is_ok());
+        for bytes in 0..frame.len() {
+            assert!(parse_request_header(&frame.slice(..bytes)).is_err(), "{bytes}");
+        }
+        // The three bytes on which the crate's own parser panics.
+        let short = Bytes::from_static(&[0, 3, 0]);
+        assert_eq!(parse_request_header(&short), Err(HeaderError::Truncated { bytes: 3 }));
+    }
+
+    #[test]
+    fn malformed_headers_are_named() {
+        let parse = |bytes: &'static [u8]| parse_request_header(&Bytes::from_static(bytes));
+        let (key, version) = (3, 9);
+        let malformed = |what| Err(HeaderError::Malformed { key, version, what });
+        assert_eq!(parse(&[0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xfe, 0]), malformed("client id"));
+        assert_eq!(parse(&[0, 3, 0, 9, 0, 0, 0, 1, 0, 1, 0xff, 0]), malformed("client id"));
+        let tags: &[u8] = &[0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00];
+        assert_eq!(parse_request_header(&Bytes::copy_from_slice(tags)), malformed("tag section"));
+        let (key, version, correlation_id) = (4, 1, 7);
+        assert_eq!(
+            parse(&[0, 4, 0, 1, 0, 0, 0, 7, 0, 0]),
+            Err(HeaderError::UnknownKey { key, version, correlation_id })
+        );
+    }
+}

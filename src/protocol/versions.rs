@@ -1,8 +1,8 @@
 //! The APIs and versions that we advertise.
 //!
 //! The table is ours and never `ApiKey::valid_versions()` of the crate, which is computed from
-//! responses and promises OffsetCommit 10, OffsetFetch 10 and InitProducerId 6 while the crate's
-//! requests end one version earlier. The minima are those of Apache Kafka 4 (KIP-896).
+//! responses and promises `OffsetCommit` 10, `OffsetFetch` 10 and `InitProducerId` 6 while the
+//! crate's requests end one version earlier. The minima are those of Apache Kafka 4 (KIP-896).
 
 use std::fmt;
 
@@ -58,10 +58,10 @@ pub struct Api {
     pub key: ApiKey,
     /// Kafka's name of the API; also its metric label.
     pub name: &'static str,
-    /// What ApiVersions says.
+    /// What `ApiVersions` says.
     pub advertised: VersionRange,
-    /// What is decoded and answered; a request of another version closes the connection, as in
-    /// Apache Kafka, except for ApiVersions, which answers with an error that lists the versions.
+    /// What is decoded and answered. A request of another version closes the connection, as in
+    /// Apache Kafka; only `ApiVersions` answers with an error and the list of versions.
     pub served: VersionRange,
 }
 
@@ -136,7 +136,7 @@ mod tests {
             let kafka = shape::kafka_api(api.key as i16).expect("a row of Kafka");
             assert_eq!(api.served.intersect(kafka.versions), api.served, "{}", api.name);
         }
-        assert_eq!(shapes::KAFKA_APIS.len(), 88);
+        assert_eq!(shapes::KAFKA_APIS.len(), 89);
     }
 
     #[test]
