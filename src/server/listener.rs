@@ -20,7 +20,7 @@ use crate::task;
 /// Connections that the kernel accepts before we do.
 const BACKLOG: i32 = 1024;
 /// After so long without a byte the kernel asks whether the peer is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 /// The first wait after a failure to accept that will not go away at once; doubled up to the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);

@@ -113,7 +113,7 @@ async fn in_flight_bytes_are_bounded() {
     let world = World::with(limits, 64 << 20);
     let mut client = world.connect();
     for id in 0..4 {
-        client.send(id, LATER, 1, &[0; 60_000]).await;
+        client.send(id, LATER, 1, &vec![0; 60_000]).await;
     }
     world.script.begun(2).await;
     settle().await;
@@ -133,7 +133,7 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn half_frames_are_cut_off_after_the_grace() {
     let world = World::with(Limits { max_idle: Duration::from_secs(1_000), ..limits() }, 64 << 20);
-    let whole = request(1, ECHO, 0, &[0; 200_000]);
+    let whole = request(1, ECHO, 0, &vec![0; 200_000]);
     for (sent, length, seconds) in [(3, 0, 30), (10, 200_014, 34), (70_000, 200_014, 34)] {
         let mut client = world.connect();
         let start = world.clock.now();
@@ -298,7 +298,7 @@ async fn deferred_pieces_come_in_order_and_little_of_them_is_held() {
     assert_eq!(id, 1);
     let mut expected = vec![DEFERRED, 20];
     for number in 0..20 {
-        expected.extend_from_slice(&[number; PIECE]);
+        expected.extend_from_slice(&vec![number; PIECE]);
         expected.extend_from_slice(&[number; 10]);
     }
     assert!(body == expected);
@@ -386,7 +386,7 @@ async fn a_large_frame_is_charged_only_after_its_first_64_kib() {
 async fn a_stalled_large_frame_gives_way_to_one_that_waits() {
     // The receive pool holds one frame of 700,000 bytes.
     let world = World::with(Limits::default(), 64 * 80_000);
-    let whole = request(1, ECHO, 0, &[0; 700_000]);
+    let whole = request(1, ECHO, 0, &vec![0; 700_000]);
     let mut stalled = world.connect();
     stalled.io.write_all(&whole[..100_000]).await.unwrap();
     settle().await;
@@ -402,7 +402,7 @@ async fn a_stalled_large_frame_gives_way_to_one_that_waits() {
 async fn stalled_small_frames_do_not_keep_others_out() {
     // The small pool holds five read buffers.
     let world = World::with(Limits::default(), 64 * 90_000);
-    let whole = request(1, ECHO, 0, &[0; 50_000]);
+    let whole = request(1, ECHO, 0, &vec![0; 50_000]);
     let mut stalled = Vec::new();
     for _ in 0..20 {
         let mut client = world.connect();
