@@ -360,16 +360,13 @@ where
     /// Logs the end once, in words for whoever can act on it.
     fn report(&self, cause: &Cause) {
         let Session { id, peer, listener } = &*self.session;
-        let context = &self.context;
-        match cause {
+        let client_id = &*self.client_id;
+        let limit = match cause {
             Cause::Panicked { api } => {
-                error!(connection = id, %peer, api, "a request failed unexpectedly, closing its connection");
+                error!(connection = id, %peer, client_id, api, "request failed unexpectedly");
+                return;
             }
-            Cause::Frame(FrameError::Http | FrameError::Tls) => {
-                if let Some(more) = context.foreign_log.allow(&context.clock) {
-                    warn!(%peer, %listener, more, "connection closed: {cause}");
-                }
-            }
+            Cause::Frame(FrameError::Http | FrameError::Tls) => &self.context.foreign_log,
             Cause::Frame(_)
             | Cause::Header(_)
             | Cause::Body(_)
@@ -378,12 +375,19 @@ where
             | Cause::Deferred(_)
             | Cause::Relieved
             | Cause::SlowFrame { .. }
-            | Cause::SlowReader => {
-                if let Some(more) = context.refused_log.allow(&context.clock) {
-                    warn!(%peer, %listener, client_id = %self.client_id, more, "connection closed: {cause}");
-                }
+            | Cause::SlowReader => &self.context.refused_log,
+            Cause::PeerClosed
+            | Cause::Truncated
+            | Cause::Failed(_)
+            | Cause::Idle
+            | Cause::Drained
+            | Cause::Cut => {
+                debug!(connection = id, %peer, client_id, "connection closed: {cause}");
+                return;
             }
-            _ => debug!(connection = id, %peer, "connection closed: {cause}"),
+        };
+        if let Some(more) = limit.allow(&self.context.clock) {
+            warn!(%peer, %listener, client_id, more, "connection closed: {cause}");
         }
     }
 }

@@ -92,7 +92,8 @@ impl Listener {
                 Err(error) => {
                     context.metrics.accept_errors.inc();
                     if let Some(more) = failed.allow(&context.clock) {
-                        warn!(listener = %self.name, %error, more, "accept failed, trying again; is the limit of open files too low?");
+                        let listener = &*self.name;
+                        warn!(listener, %error, more, "accept failed; too few open files allowed?");
                     }
                     tokio::select! {
                         () = &mut draining => return,

@@ -474,3 +474,6 @@ async fn patiently<F: Future>(
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,17 @@
 //! A request is a Heartbeat v0, whose headers have no tags; its body is a command byte, a gate's
 //! number and free bytes, which the response repeats.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -252,6 +255,14 @@ impl World {
     /// A connection over a pipe that holds `pipe` bytes each way.
     pub(super) fn connect_over(&self, pipe: usize) -> Client {
         let (near, far) = tokio::io::duplex(pipe);
+        self.connect_with(near, far)
+    }
+
+    /// A connection over the two ends of a pipe.
+    pub(super) fn connect_with<IO>(&self, near: DuplexStream, far: IO) -> Client
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let peer = SocketAddr::from(([127, 0, 0, 1], 4));
         let admission = self.context.connections.admit(peer.ip(), 10_000, 10_000).unwrap();
         let session = Session { id: admission.id, peer, listener: Arc::from("test") };
@@ -318,6 +329,53 @@ impl Client {
     }
 }
 
+/// A pipe's end that counts the reads and writes that moved bytes.
+pub(super) struct Counted {
+    pub(super) io: DuplexStream,
+    pub(super) reads: Arc<AtomicUsize>,
+    pub(super) writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(task, buffer);
+        self.reads.fetch_add(usize::from(read.is_ready()), Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(task, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(task, slices);
+        self.writes.fetch_add(usize::from(wrote.is_ready()), Ordering::Relaxed);
+        wrote
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(task)
+    }
+}
+
 /// A frame around a command.
 pub(super) fn request(id: i32, command: u8, gate: u8, free: &[u8]) -> Vec<u8> {
     let mut body = vec![command, gate];
@@ -351,4 +409,20 @@ pub(super) async fn receive<R: AsyncRead + Unpin>(io: &mut R) -> io::Result<(i32
 /// Limits with a short idle time.
 pub(super) fn limits() -> Limits {
     Limits { max_idle: Duration::from_secs(100), ..Limits::default() }
+}
+
+/// Lets every other task of the current-thread runtime run until it can go no further.
+pub(super) async fn settle() {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A task of a test.
+pub(super) fn task_of<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    crate::task::spawn("test writer", future)
 }

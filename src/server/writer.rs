@@ -321,3 +321,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
