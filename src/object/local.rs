@@ -82,6 +82,16 @@ impl DataDir {
         .await
     }
 
+    /// Whether there is a file `name`.
+    pub async fn exists(&self, name: &str) -> Result<bool, LocalError> {
+        let path = self.root.join(name);
+        self.step(&path)?;
+        blocking(move || {
+            path.try_exists().map_err(|source| LocalError { action: "look for", path, source })
+        })
+        .await
+    }
+
     /// Replaces `name` by `content`: a temporary file is written and synced, renamed, and the
     /// directory is synced.
     pub async fn write(&self, name: &str, content: impl Into<Bytes>) -> Result<(), LocalError> {
