@@ -183,5 +183,6 @@ fn apply_batch(partition: &Partition, batch: &Batch, lsn: Lsn, location: Locatio
         lsn,
         location,
     };
-    state.replay(appended, append_ms);
+    // The log clock, not the append time: it does not go back where the wall clock did.
+    state.replay(appended, partition.shared().log_clock.now_ms());
 }
