@@ -277,9 +277,9 @@ impl Encoder {
 fn put_aborted(head: &mut BytesMut, flexible: bool, aborted: Option<&[AbortedTransaction]>) {
     let Some(aborted) = aborted else {
         if flexible {
-            head.put_u8(0)
+            head.put_u8(0);
         } else {
-            head.put_i32(-1)
+            head.put_i32(-1);
         }
         return;
     };

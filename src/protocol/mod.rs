@@ -5,6 +5,7 @@ pub mod types;
 pub mod batch;
 pub mod compression;
 pub mod control;
+pub mod crc;
 pub mod fetch;
 pub mod leader;
 pub mod produce;

@@ -87,10 +87,10 @@ impl ProduceRequest {
             transactional_id,
             acks,
             timeout_ms,
+            body,
             topics_len,
             topic_count,
             partition_count,
-            body,
         })
     }
 

@@ -13,7 +13,7 @@
 
 use super::varint::{self, VarintError};
 
-/// Why a batch's payload is not the records it should be; answered INVALID_RECORD.
+/// Why a batch's payload is not the records it should be; answered `INVALID_RECORD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The payload ends before the record does.
@@ -60,7 +60,7 @@ pub enum RecordError {
 
 /// A record, borrowed from the payload of its batch. `Bytes::slice_ref` of the payload turns its
 /// parts into `Bytes` without a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// The whole record with its length prefix.
     pub raw: &'a [u8],
@@ -153,7 +153,7 @@ pub struct Header<'a> {
 }
 
 /// A record's headers in their order, duplicates included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headers<'a> {
     fields: Fields<'a>,
     left: usize,
@@ -226,5 +226,48 @@ impl<'a> Fields<'a> {
         let key = self.take("header key", len)?;
         let value = self.nullable("header value")?;
         Ok(Header { key, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record with two headers of one key that is not UTF-8, the first null.
+    const RECORD: [u8; 14] = [26, 0, 0, 0, 1, 1, 4, 2, 0xff, 1, 2, 0xff, 2, 9];
+
+    #[test]
+    fn headers_keep_their_order_their_duplicates_and_their_bytes() {
+        let record = Records::new(&RECORD, 1).next().unwrap().unwrap();
+        assert_eq!(record.raw, RECORD);
+        assert_eq!((record.key, record.value, record.headers.len()), (None, None, 2));
+        let headers: Vec<_> = record.headers.collect();
+        let first = Header { key: &[0xff], value: None };
+        assert_eq!(headers, [first, Header { value: Some(&[9]), ..first }]);
+    }
+
+    #[test]
+    fn a_record_that_ends_early_or_late_is_refused_once() {
+        for len in 0..RECORD.len() {
+            let mut walk = Records::new(&RECORD[..len], 1);
+            assert!(walk.next().unwrap().is_err(), "{len}");
+            assert!(walk.next().is_none());
+        }
+        let mut loose = RECORD.to_vec();
+        loose[0] += 2;
+        loose.push(0);
+        let refused = Records::new(&loose, 1).next().unwrap();
+        assert_eq!(refused, Err(RecordError::BytesLeftInRecord { bytes: 1 }));
+        let behind = [&RECORD[..], &[0]].concat();
+        let refused = Records::new(&behind, 1).next().unwrap();
+        assert_eq!(refused, Err(RecordError::BytesLeftInBatch { bytes: 1, count: 1 }));
+    }
+
+    #[test]
+    fn a_header_count_above_the_bytes_ends_at_the_bytes() {
+        // 2^31-1 headers in five bytes, and none behind them.
+        let huge = [20, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f];
+        let refused = Records::new(&huge, 1).next().unwrap();
+        assert!(matches!(refused, Err(RecordError::Varint { field: "header key length", .. })));
     }
 }

@@ -104,7 +104,7 @@ pub fn put_i64(out: &mut impl BufMut, value: i64) {
 /// How many bytes an unsigned varint takes.
 #[inline]
 pub fn len_u64(value: u64) -> usize {
-    ((63 - (value | 1).leading_zeros()) / 7 + 1) as usize
+    ((value | 1).ilog2() / 7 + 1) as usize
 }
 
 /// How many bytes a zig-zagged 32-bit varint takes.

@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(|bytes| TopicId(Uuid::from_bytes(bytes)))
     }
 
-    /// An UNSIGNED_VARINT.
+    /// An `UNSIGNED_VARINT`.
     #[inline]
     pub fn uvarint(&mut self, field: &'static str) -> Result<u32, WireError> {
         let (value, len) =
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// The bytes of a STRING (`flexible`: COMPACT_STRING), or `None` for null.
+    /// The bytes of a STRING (`flexible`: `COMPACT_STRING`), or `None` for null.
     pub fn nullable_string(
         &mut self,
         field: &'static str,
@@ -205,14 +205,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a nullable STRING (`flexible`: COMPACT_STRING). A text over the type's 32,767 bytes is
+/// Writes a nullable STRING (`flexible`: `COMPACT_STRING`). A text over the type's 32,767 bytes is
 /// cut at a character, since a longer one would make the rest of the message unreadable.
 pub fn put_nullable_string(out: &mut impl BufMut, flexible: bool, text: Option<&str>) {
     let Some(text) = text else {
         if flexible {
-            out.put_u8(0)
+            out.put_u8(0);
         } else {
-            out.put_i16(-1)
+            out.put_i16(-1);
         }
         return;
     };
