@@ -4,8 +4,9 @@ mod harness;
 
 mod join;
 mod leave;
+
 mod offsets;
-mod random;
 mod restart;
 mod static_members;
 mod sync;
+mod random;

@@ -17,8 +17,12 @@ use crate::protocol::types::TopicId;
 
 pub(super) const PARTITIONS: i32 = 3;
 
-/// Where the log's durability stands: every append up to this number, or lost.
-type Synced = Result<u64, LogLost>;
+/// Where the log's durability stands: every append up to `durable`, except those lost.
+#[derive(Debug, Clone, Default)]
+struct Synced {
+    durable: u64,
+    lost: std::ops::Range<u64>,
+}
 
 #[derive(Debug)]
 pub(super) struct MemoryLog {
@@ -30,8 +34,10 @@ pub(super) struct MemoryLog {
 #[derive(Debug, Default)]
 struct LogState {
     appended: Vec<(i32, LoadedRecord)>,
-    /// Length of `appended` after each append.
-    ends: Vec<usize>,
+    /// How many appends there were.
+    number: u64,
+    /// Length of `appended` after the last durable append.
+    durable_end: usize,
     held: bool,
     refusal: Option<AppendRefused>,
     fail_loads: u32,
@@ -40,7 +46,7 @@ struct LogState {
 
 impl MemoryLog {
     pub(super) fn new(clock: &Clock) -> Arc<Self> {
-        let synced = watch::Sender::new(Ok(0));
+        let synced = watch::Sender::new(Synced::default());
         Arc::new(Self { clock: clock.clone(), state: Mutex::default(), synced })
     }
 
@@ -52,19 +58,21 @@ impl MemoryLog {
     pub(super) fn release(&self) {
         let mut state = self.state.lock().unwrap();
         state.held = false;
-        self.synced.send_replace(Ok(state.ends.len() as u64));
+        self.sync(&mut state);
+    }
+
+    fn sync(&self, state: &mut LogState) {
+        state.durable_end = state.appended.len();
+        self.synced.send_modify(|synced| synced.durable = state.number);
     }
 
     /// What is not durable never will be, and nobody knows.
     pub(super) fn lose(&self) {
         let mut state = self.state.lock().unwrap();
-        let durable = self.synced.borrow().unwrap() as usize;
-        let keep = durable.checked_sub(1).map_or(0, |last| state.ends[last]);
-        state.appended.truncate(keep);
-        state.ends.truncate(durable);
+        let end = state.durable_end;
+        state.appended.truncate(end);
         state.held = false;
-        self.synced.send_replace(Err(LogLost));
-        self.synced.send_replace(Ok(durable as u64));
+        self.synced.send_modify(|synced| synced.lost = synced.durable + 1..state.number + 1);
     }
 
     pub(super) fn refuse(&self, refusal: Option<AppendRefused>) {
@@ -78,15 +86,11 @@ impl MemoryLog {
     /// What a crash leaves.
     pub(super) fn crash(&self) -> Arc<Self> {
         let state = self.state.lock().unwrap();
-        let durable = self.synced.borrow().unwrap() as usize;
-        let keep = durable.checked_sub(1).map_or(0, |last| state.ends[last]);
         let after = Self::new(&self.clock);
-        *after.state.lock().unwrap() = LogState {
-            appended: state.appended[..keep].to_vec(),
-            ends: state.ends[..durable].to_vec(),
-            ..LogState::default()
-        };
-        after.synced.send_replace(Ok(durable as u64));
+        let mut left = after.state.lock().unwrap();
+        left.appended = state.appended.iter().take(state.durable_end).cloned().collect();
+        left.durable_end = state.durable_end;
+        drop(left);
         after
     }
 
@@ -114,12 +118,12 @@ impl MemoryLog {
         state.batches.push(records.len());
         let loaded = records.into_iter().map(|record| LoadedRecord { append_time_ms, record });
         state.appended.extend(loaded.map(|loaded| (partition, loaded)));
-        let end = state.appended.len();
-        state.ends.push(end);
-        let number = state.ends.len() as u64;
+        state.number += 1;
         if !state.held {
-            self.synced.send_replace(Ok(number));
+            self.sync(&mut state);
         }
+        let number = state.number;
+        drop(state);
         number
     }
 }
@@ -141,11 +145,10 @@ impl OffsetsLog for MemoryLog {
         let mut synced = self.synced.subscribe();
         let number = self.do_append(partition, records);
         let durable = async move {
-            let reached = |synced: &Synced| synced.map_or(true, |durable| durable >= number);
-            match synced.wait_for(reached).await {
-                Ok(synced) => (*synced).map(drop),
-                Err(_) => Err(LogLost),
-            }
+            let decided =
+                |synced: &Synced| synced.lost.contains(&number) || synced.durable >= number;
+            let synced = synced.wait_for(decided).await.map_err(|_| LogLost)?;
+            if synced.lost.contains(&number) { Err(LogLost) } else { Ok(()) }
         };
         async move { Ok(durable.boxed()) }.boxed()
     }
@@ -208,9 +211,9 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Topics "orders" and "other" with 4 partitions each; an initial delay of 0.
+    /// Topics "orders" and "other" with 4 partitions each; Kafka's defaults.
     pub(super) async fn new() -> Self {
-        Self::with(GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() }).await
+        Self::with(GroupConfig::default()).await
     }
 
     pub(super) async fn with(config: GroupConfig) -> Self {
@@ -336,10 +339,7 @@ impl Bench {
         for (client, join) in clients.iter_mut().zip(joins) {
             client.joined(join.await.unwrap());
         }
-        // The first to join starts the generation alone when there is no delay: the others asked
-        // for another, to which the leader has to come.
-        let leader = clients.iter().position(|it| it.leads()).unwrap();
-        clients.swap(0, leader);
+        assert!(clients[0].leads());
         self.assign_all(clients).await;
     }
 
@@ -436,7 +436,10 @@ impl Client {
             rebalance_timeout_ms: self.rebalance_ms,
             protocol_type: self.protocol_type.clone(),
             protocols: protocols
-                .map(|(name, metadata)| Protocol { name: (*name).into(), metadata: metadata.clone() })
+                .map(|(name, metadata)| Protocol {
+                    name: (*name).into(),
+                    metadata: metadata.clone(),
+                })
                 .collect(),
             member_id_required: self.version >= 4,
             can_skip_assignment: self.version >= 9,
@@ -490,4 +493,11 @@ pub(super) async fn now<T: Unpin>(reply: &mut Reply<T>) -> Option<Result<T, Erro
         tokio::task::yield_now().await;
     }
     None
+}
+
+impl Bench {
+    /// The error of a describe, if it is one.
+    pub(super) async fn describe_error(&self) -> Option<Error> {
+        self.coordinator.describe(&"g".into()).await.err()
+    }
 }
