@@ -1,0 +1,12 @@
+//! The coordinator against a log in memory, under tokio's paused clock.
+
+mod harness;
+
+mod join;
+mod leave;
+
+mod offsets;
+mod restart;
+mod static_members;
+mod sync;
+mod random;
