@@ -104,7 +104,8 @@ impl Game {
                 let player = &mut self.players[at];
                 if matches!(op, Op::JoinChanged(_)) {
                     let (_, metadata) = &mut player.client.protocols[0];
-                    let other = if *metadata == subscription("orders") { "other" } else { "orders" };
+                    let other =
+                        if *metadata == subscription("orders") { "other" } else { "orders" };
                     *metadata = subscription(other);
                 }
                 player.joins.push((player.process, bench.join(&player.client)));
@@ -114,9 +115,8 @@ impl Game {
                 let generation = player.client.generation;
                 let mut request = player.client.sync_request(&[]);
                 if player.client.leads() {
-                    let give = |id: &Name| {
-                        (id.clone(), format!("{generation}:{}", client_of(id)).into())
-                    };
+                    let give =
+                        |id: &Name| (id.clone(), format!("{generation}:{}", client_of(id)).into());
                     request.assignments = player.members.iter().map(give).collect();
                 }
                 player.syncs.push((generation, bench.coordinator.sync(request)));
@@ -207,12 +207,7 @@ impl Player {
         self.process += 1;
     }
 
-    fn joined(
-        &mut self,
-        process: u32,
-        response: JoinResponse,
-        leaders: &mut HashMap<i32, String>,
-    ) {
+    fn joined(&mut self, process: u32, response: JoinResponse, leaders: &mut HashMap<i32, String>) {
         let leader = client_of(response.leader.as_deref().unwrap());
         let known = leaders.entry(response.generation).or_insert_with(|| leader.clone());
         assert_eq!(*known, leader, "generation {} has two leaders", response.generation);
