@@ -25,7 +25,7 @@ use super::context::Context;
 use super::handshake;
 use super::metrics::Pause;
 use super::reader::{Frame, Reader};
-use super::replies::{InFlight, Next, Panicked, Replies, Ticket, poll_caught};
+use super::replies::{Next, Panicked, Replies, Ticket, poll_caught};
 use super::service::{BoxFuture, Disconnect, Reply, Request, Service, Session};
 use super::writer::Writer;
 use crate::clock::Instant;
@@ -265,7 +265,7 @@ where
         let Some(row) = self.context.apis.find(key) else {
             return Err(Cause::Unsupported { key, version });
         };
-        self.context.metrics.request(row.index, LENGTH_BYTES + frame.bytes.len());
+        let bytes = LENGTH_BYTES + frame.bytes.len();
         let ticket = Ticket {
             api: row.index,
             name: row.name,
@@ -274,7 +274,7 @@ where
             correlation_id,
             received: frame.received,
             bytes: frame.bytes.len(),
-            in_flight: InFlight::new(&self.context.metrics.in_flight),
+            in_flight: self.context.metrics.request(row.index, bytes),
         };
         if key == API_VERSIONS {
             let versions = self.service.api_versions();

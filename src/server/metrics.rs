@@ -19,6 +19,23 @@ pub(super) struct ApiMetrics {
     latency: Histogram,
 }
 
+/// One request in flight, until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Why a connection's reads paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
@@ -36,7 +53,7 @@ pub(super) struct Metrics {
     pub(super) open: IntGauge,
     pub(super) accepted: IntCounter,
     pub(super) accept_errors: IntCounter,
-    pub(super) in_flight: IntGauge,
+    in_flight: IntGauge,
     pub(super) copied_in: IntCounter,
     pub(super) copied_out: IntCounter,
     refused: IntCounterVec,
@@ -120,12 +137,14 @@ impl Metrics {
         }
     }
 
-    /// A request of `bytes` (with its length prefix) came in.
-    pub(super) fn request(&self, api: usize, bytes: usize) {
+    /// A request of `bytes` (with its length prefix) came in; it is in flight until what this
+    /// returns is dropped.
+    pub(super) fn request(&self, api: usize, bytes: usize) -> InFlight {
         if let Some(api) = self.apis.get(api) {
             api.requests.inc();
             api.received.inc_by(bytes as u64);
         }
+        InFlight::new(&self.in_flight)
     }
 
     /// A response of `bytes` (with its length prefix) is written.

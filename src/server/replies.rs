@@ -8,9 +8,9 @@ use std::task::{Context as Task, Poll};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prometheus::IntGauge;
 
 use super::cause::Cause;
+use super::metrics::InFlight;
 use super::service::{BoxFuture, Disconnect, Piece, Response};
 use crate::clock::Instant;
 
@@ -29,23 +29,6 @@ pub(super) struct Ticket {
     pub(super) bytes: usize,
     /// Counts the request as in flight.
     pub(super) in_flight: InFlight,
-}
-
-/// One request in flight, until it is dropped.
-#[derive(Debug)]
-pub(super) struct InFlight(IntGauge);
-
-impl InFlight {
-    pub(super) fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// What comes next out of the queue.
