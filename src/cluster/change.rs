@@ -92,7 +92,8 @@ pub enum ChangeError {
     },
     /// A topic exists whose name differs only in '.' and '_'.
     #[error(
-        "topic \"{name}\" collides with the existing topic \"{existing}\": names that differ only in '.' and '_' cannot be told apart in metrics"
+        "topic \"{name}\" collides with the existing topic \"{existing}\": names that differ \
+         only in '.' and '_' cannot be told apart in metrics"
     )]
     NameCollision {
         /// The name.
@@ -227,23 +228,33 @@ fn plan_topic(
     })
 }
 
-/// What the change came to: looked up before a deletion takes effect and after anything else.
-pub(super) fn outcome(before: &ClusterImage, after: &ClusterImage, record: &Record) -> Outcome {
-    let id = match record {
-        Record::ProducerIdsAllocated { first, .. } => return Outcome::ProducerIds(*first),
-        Record::TopicDeleted { topic } => {
-            let topic = before.topic_by_id(*topic).expect("what was deleted was there");
-            return Outcome::Topic(topic.clone());
-        }
+/// What a record came to that was applied to `image`; `deleted` is the topic that it removed.
+pub(super) fn outcome(
+    image: &ClusterImage,
+    record: &Record,
+    deleted: Option<Arc<Topic>>,
+) -> Option<Outcome> {
+    match record {
+        Record::ProducerIdsAllocated { first, .. } => Some(Outcome::ProducerIds(*first)),
+        Record::TopicDeleted { .. } => deleted.map(Outcome::Topic),
         Record::TopicCreated { topic, .. }
         | Record::PartitionsAdded { topic, .. }
-        | Record::TopicConfigsSet { topic, .. } => *topic,
+        | Record::TopicConfigsSet { topic, .. } => {
+            image.topic_by_id(*topic).cloned().map(Outcome::Topic)
+        }
         Record::ClusterCreated { .. }
         | Record::FeatureLevel { .. }
         | Record::BrokerBound { .. }
-        | Record::BrokerIncarnation { .. } => TopicId::ZERO,
-    };
-    Outcome::Topic(after.topic_by_id(id).expect("no change gives another record").clone())
+        | Record::BrokerIncarnation { .. } => None,
+    }
+}
+
+/// The topic that a record is going to remove.
+pub(super) fn to_be_deleted(image: &ClusterImage, record: &Record) -> Option<Arc<Topic>> {
+    match record {
+        Record::TopicDeleted { topic } => image.topic_by_id(*topic).cloned(),
+        _ => None,
+    }
 }
 
 fn find<'a>(image: &'a ClusterImage, topic: &TopicRef) -> Result<&'a Arc<Topic>, ChangeError> {

@@ -1,5 +1,6 @@
 //! The handle to the cluster's metadata.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,14 +27,14 @@ use crate::task;
 /// How long a commit may take before the one who asked is told that its outcome is unknown.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How many entries one check for a fence reads at most; the next check goes on from there or
-/// nearer, because the writer applies what it meets.
+/// How many entries one check for a fence reads at most; the next one goes on from there.
 const CHECKED_ENTRIES: u64 = 256;
 
 /// Another run of this broker took this one's place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "broker {node_id} was started elsewhere: metadata entry {entry} names {by}, and this run is incarnation {ours}; stop the other, then start this one with --take-over, or remove this data directory"
+    "broker {node_id} was started elsewhere: metadata entry {entry} names {by}, and this run is \
+     incarnation {ours}; go on with the other, or stop it and start this one with --take-over"
 )]
 pub struct Fence {
     /// The broker's id.
@@ -51,7 +52,10 @@ pub struct Fence {
 pub enum CommitError {
     /// The bucket did not answer in time. The changes may or may not take effect, now or later;
     /// a retriable error for clients.
-    #[error("the bucket did not take the metadata within {} s; the change may still take effect", COMMIT_TIMEOUT.as_secs())]
+    #[error(
+        "the bucket did not take the metadata within {} s; the change may still take effect",
+        COMMIT_TIMEOUT.as_secs()
+    )]
     Unavailable,
     /// The bucket refused, and nothing changed; a retriable error for clients.
     #[error("nothing was changed: {reason}")]
@@ -93,6 +97,8 @@ pub(super) struct Shared {
     pub(super) image: ArcSwap<ClusterImage>,
     pub(super) published: watch::Sender<Arc<ClusterImage>>,
     pub(super) fence: watch::Sender<Option<Arc<Fence>>>,
+    /// The last entry that a check for a fence has read.
+    pub(super) checked: AtomicU64,
     pub(super) store: Store,
     pub(super) log: NumberedLog,
     pub(super) writer: Writer,
@@ -228,7 +234,10 @@ impl Cluster {
         let inner = &self.inner;
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            let request = Request { changes, reply };
+            // The caller keeps the changes: of a commit that nobody waits for any more nothing is
+            // left in the queue but its place.
+            let changes: Arc<[Change]> = changes.into();
+            let request = Request { changes: Arc::downgrade(&changes), reply };
             inner.queue.send(request).await.map_err(|_closed| self.ended())?;
             answer.await.unwrap_or_else(|_dropped| Err(self.ended()))
         };
@@ -250,19 +259,19 @@ impl Cluster {
         if let Some(fence) = shared.fence.borrow().clone() {
             return Err(CheckError::Fenced(fence));
         }
-        let first = self.image().number().saturating_add(1);
+        let checked = shared.checked.load(Ordering::Relaxed);
+        let first = self.image().number().max(checked).saturating_add(1);
         for number in first..first.saturating_add(CHECKED_ENTRIES) {
             let Some(entry) = shared.log.read(number).await.map_err(LoadError::from)? else {
                 return Ok(());
             };
-            if entry.head.writer == shared.writer.id() {
-                continue; // Ours, on its way to be published.
-            }
+            // Our own entries, on their way to be published, name no other run.
             let (_, records) = decode_entry(&entry.payload)
                 .map_err(|source| LoadError::Record { key: shared.log.key(number), source })?;
             if let Some(fence) = shared.fence_in(number, &records) {
                 return Err(CheckError::Fenced(shared.fence(fence).await));
             }
+            shared.checked.fetch_max(number, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -296,3 +305,6 @@ impl Cluster {
         fence.map_or(CommitError::Closed, CommitError::Fenced)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,8 @@ pub enum IdentityError {
     Local(#[from] LocalError),
     /// A file is corrupt, or of a newer release.
     #[error(
-        "data directory \"{directory}\": {source}; use the release that wrote it, or restore the bucket into an empty directory with `tidegate bucket restore`"
+        "data directory \"{directory}\": {source}; use the release that wrote it, or restore the \
+         bucket into an empty directory with `tidegate bucket restore`"
     )]
     Format {
         /// The directory.
@@ -63,7 +64,9 @@ pub enum IdentityError {
     },
     /// The directory was in use but the file `identity` is gone.
     #[error(
-        "data directory \"{directory}\" was in use (it has the file {file}) but its file identity is missing; put it back, or restore the bucket into an empty directory with `tidegate bucket restore`"
+        "data directory \"{directory}\" was in use (it has the file {file}) but its file \
+         identity is missing; put it back, or restore the bucket into an empty directory with \
+         `tidegate bucket restore`"
     )]
     Lost {
         /// The directory.
@@ -105,36 +108,43 @@ impl Prepared {
 pub async fn prepare(dir: &DataDir, random: &Random) -> Result<Prepared, IdentityError> {
     let noted = noted(dir).await?;
     let has_metadata = dir.exists(METADATA_FILE).await?;
-    let is_fenced = is_fenced(dir).await?;
-    let directory = || dir.root().display().to_string();
-    let identity = match dir.read(IDENTITY_FILE, SMALL_FILE_BYTES).await? {
-        Some(bytes) => {
-            let body = IDENTITY
-                .open(&bytes)
-                .map_err(|source| IdentityError::Format { directory: directory(), source })?;
-            let truncated = |source| {
-                let file = IDENTITY_FILE;
-                IdentityError::Truncated { directory: directory(), file, source }
-            };
-            Identity(Cursor::new(body).array().map_err(truncated)?)
-        }
-        None => {
-            let traces = [
-                (!noted.is_empty(), INCARNATIONS_FILE),
-                (has_metadata, METADATA_FILE),
-                (is_fenced, FENCED_FILE),
-            ];
-            if let Some((_, file)) = traces.into_iter().find(|(found, _)| *found) {
-                return Err(IdentityError::Lost { directory: directory(), file });
-            }
-            let identity = Identity(random.u128().to_be_bytes());
-            dir.write(IDENTITY_FILE, IDENTITY.seal(&identity.0)).await?;
-            identity
-        }
+    let identity = if let Some(bytes) = dir.read(IDENTITY_FILE, SMALL_FILE_BYTES).await? {
+        parse_identity(dir, &bytes)?
+    } else {
+        let traces = [
+            (!noted.is_empty(), INCARNATIONS_FILE),
+            (has_metadata, METADATA_FILE),
+            (is_fenced(dir).await?, FENCED_FILE),
+        ];
+        make_identity(dir, random, traces).await?
     };
     let incarnation = Incarnation(random.u128().to_be_bytes());
     let wal_must_exist = !noted.is_empty() || has_metadata;
     Ok(Prepared { identity, incarnation, wal_must_exist })
+}
+
+fn parse_identity(dir: &DataDir, bytes: &[u8]) -> Result<Identity, IdentityError> {
+    let directory = || dir.root().display().to_string();
+    let body = IDENTITY
+        .open(bytes)
+        .map_err(|source| IdentityError::Format { directory: directory(), source })?;
+    let file = IDENTITY_FILE;
+    let truncated = |source| IdentityError::Truncated { directory: directory(), file, source };
+    Ok(Identity(Cursor::new(body).array().map_err(truncated)?))
+}
+
+/// Makes an identity, unless one of the traces is there of a use that had one.
+async fn make_identity(
+    dir: &DataDir,
+    random: &Random,
+    traces: [(bool, &'static str); 3],
+) -> Result<Identity, IdentityError> {
+    if let Some((_, file)) = traces.into_iter().find(|(found, _)| *found) {
+        return Err(IdentityError::Lost { directory: dir.root().display().to_string(), file });
+    }
+    let identity = Identity(random.u128().to_be_bytes());
+    dir.write(IDENTITY_FILE, IDENTITY.seal(&identity.0)).await?;
+    Ok(identity)
 }
 
 /// The incarnations whose entries this directory has put or meant to put.
@@ -219,13 +229,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(temp.path()).await.unwrap();
         let random = Random::seeded(1);
+        let one = INCARNATIONS.seal(&[&[0, 0, 0, 1][..], &[7; 16]].concat());
         for name in [INCARNATIONS_FILE, METADATA_FILE, FENCED_FILE] {
-            dir.write(
-                name,
-                INCARNATIONS.seal(&[0, 0, 0, 1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]),
-            )
-            .await
-            .unwrap();
+            dir.write(name, one.clone()).await.unwrap();
             let error = prepare(&dir, &random).await.unwrap_err();
             assert!(matches!(error, IdentityError::Lost { file, .. } if file == name), "{error}");
             dir.remove(name).await.unwrap();

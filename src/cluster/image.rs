@@ -109,7 +109,8 @@ pub enum ApplyError {
     },
     /// The cluster needs a newer release.
     #[error(
-        "the cluster has feature level {level} and this release knows {FEATURE_LEVEL}; use a newer release"
+        "the cluster has feature level {level} and this release knows {FEATURE_LEVEL}; use a \
+         newer release"
     )]
     FeatureLevel {
         /// The level.

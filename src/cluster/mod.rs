@@ -39,6 +39,8 @@ mod record;
 mod rules;
 mod shards;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod topic;
 mod writer;
 

@@ -2,6 +2,7 @@
 //! entry of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use super::metrics::ClusterMetrics;
 use super::record::{Record, encode_entry};
 use super::rules::{Decision, Facts, Refusal, WalState, decide};
 use super::snapshot::Snapshot;
-use super::writer::{MetadataWriter, QUEUE};
+use super::writer::{Cadence, MetadataWriter, QUEUE};
 use crate::clock::{Clock, Random};
 use crate::object::{
     CreateError, DataDir, LocalError, NumberedLog, PutNewError, Store, Writer, WriterId,
@@ -78,7 +79,8 @@ pub enum OpenError {
     Exhausted(ApplyError),
     /// Others wrote to the log all the time.
     #[error(
-        "begin a run of broker {node_id}: others wrote to the metadata log {OPEN_ATTEMPTS} times meanwhile; stop the other brokers of this id"
+        "begin a run of broker {node_id}: others wrote to the metadata log {OPEN_ATTEMPTS} times \
+         meanwhile; stop the other brokers of this id"
     )]
     Contended {
         /// The broker's id.
@@ -93,7 +95,7 @@ impl OpenError {
         match self {
             OpenError::Load(error) => error.is_retriable(),
             OpenError::Put { source: CreateError::Put(error), .. } => {
-                matches!(error, PutNewError::Unknown { .. } | PutNewError::Fenced { .. })
+                matches!(error, PutNewError::Unknown { .. })
             }
             _ => false,
         }
@@ -115,6 +117,14 @@ impl Cluster {
     /// `options.prepared`'s identity. May be called again with the same options after an error
     /// that is retriable.
     pub async fn open(options: &ClusterOptions, wal: WalState) -> Result<Self, OpenError> {
+        Self::open_with(options, wal, Cadence::DEFAULT).await
+    }
+
+    pub(super) async fn open_with(
+        options: &ClusterOptions,
+        wal: WalState,
+        cadence: Cadence,
+    ) -> Result<Self, OpenError> {
         let log = load::metadata_log(&options.store);
         let loaded = begin_run(options, &log, wal).await?;
         settle(options, &loaded.snapshot).await?;
@@ -136,6 +146,7 @@ impl Cluster {
             image: ArcSwap::from(image.clone()),
             published: watch::Sender::new(image),
             fence: watch::Sender::new(None),
+            checked: AtomicU64::new(number),
             store: options.store.clone(),
             log,
             writer: writer(options, id),
@@ -152,6 +163,7 @@ impl Cluster {
             shared: shared.clone(),
             queue: requests,
             closing: CancellationToken::new(),
+            cadence,
             last: loaded.snapshot,
             copied: number,
             snapshotted: loaded.snapshotted,

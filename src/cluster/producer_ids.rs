@@ -32,6 +32,12 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    fn has_any(&self) -> bool {
+        self.next < self.end || self.spare.is_some()
+    }
+}
+
 impl ProducerIds {
     /// Gives an id. When half of a block is used the next one is taken in the background.
     pub(super) async fn next(&self, cluster: &Cluster) -> Result<i64, CommitError> {
@@ -39,7 +45,7 @@ impl ProducerIds {
             if let Some(id) = self.at_hand(cluster) {
                 return Ok(id);
             }
-            self.refill(cluster).await?;
+            self.take_block(cluster, State::has_any).await?;
         }
     }
 
@@ -77,10 +83,18 @@ impl ProducerIds {
         Some(id)
     }
 
-    /// Takes a block unless there is one by now.
+    /// Takes the block after the present one unless it is there by now.
     pub(super) async fn refill(&self, cluster: &Cluster) -> Result<(), CommitError> {
+        self.take_block(cluster, |state| state.spare.is_some()).await
+    }
+
+    async fn take_block(
+        &self,
+        cluster: &Cluster,
+        is_enough: impl Fn(&State) -> bool,
+    ) -> Result<(), CommitError> {
         let _taking = self.taking.lock().await;
-        if self.state.lock().expect("no holder panics").spare.is_some() {
+        if is_enough(&self.state.lock().expect("no holder panics")) {
             return Ok(());
         }
         let change = Change::AllocateProducerIds { count: BLOCK };

@@ -6,21 +6,24 @@
 //! | bytes  | field   | meaning                                                        |
 //! |--------|---------|----------------------------------------------------------------|
 //! | 0..2   | version | 1; a greater one is refused                                    |
-//! | 2..10  | wall    | when it was written, milliseconds since the epoch, i64; to be shown, never relied on |
+//! | 2..10  | wall    | when it was written, ms since the epoch, i64; never relied on  |
 //! | 10..14 | count   | how many records follow, u32                                   |
-//! | 14..   | records | each: kind u16, version u16 (1; a greater one is refused), length of the body u32, body |
+//! | 14..   | records | each: kind u16, version u16 (as above), body length u32, body  |
 //!
-//! | kind | record                  | body                                                  |
-//! |------|-------------------------|-------------------------------------------------------|
-//! | 1    | `ClusterCreated`        | cluster id 16                                         |
-//! | 2    | `FeatureLevel`          | level u16                                             |
-//! | 3    | `BrokerBound`           | node id i32, identity 16                              |
-//! | 4    | `BrokerIncarnation`     | node id i32, incarnation 16                           |
-//! | 16   | `TopicCreated`          | id 16, name string, partitions i32, replication factor i16, owner i32, epoch base i32, config count u32, each: key string, value string |
-//! | 17   | `TopicDeleted`          | id 16                                                 |
-//! | 18   | `PartitionsAdded`       | id 16, new count i32, owner i32                       |
-//! | 19   | `TopicConfigsSet`       | id 16, count u32, each: key string, present u8, value string if present is 1 |
-//! | 32   | `ProducerIdsAllocated`  | first i64, count i32                                  |
+//! | kind | record                 | body                                                    |
+//! |------|------------------------|---------------------------------------------------------|
+//! | 1    | `ClusterCreated`       | cluster id 16                                           |
+//! | 2    | `FeatureLevel`         | level u16                                               |
+//! | 3    | `BrokerBound`          | node id i32, identity 16                                |
+//! | 4    | `BrokerIncarnation`    | node id i32, incarnation 16                             |
+//! | 16   | `TopicCreated`         | id 16, name string, partitions i32, replication factor  |
+//! |      |                        | i16, owner i32, epoch base i32, config count u32, each: |
+//! |      |                        | key string, value string                                |
+//! | 17   | `TopicDeleted`         | id 16                                                   |
+//! | 18   | `PartitionsAdded`      | id 16, new count i32, owner i32                         |
+//! | 19   | `TopicConfigsSet`      | id 16, count u32, each: key string, present u8, value   |
+//! |      |                        | string if present is 1                                  |
+//! | 32   | `ProducerIdsAllocated` | first i64, count i32                                    |
 //!
 //! Kinds 48 to 63 are kept for ACLs, 64 to 79 for SCRAM credentials, 80 to 95 for quotas, 96 to
 //! 111 for ownership and restore. A kind that is not in the table refuses the start: a release
@@ -121,7 +124,8 @@ pub enum RecordError {
     Truncated(#[from] Truncated),
     /// A newer release wrote the entry or a record of it.
     #[error(
-        "metadata has version {found} of {what} and this release reads up to {VERSION}; use a newer release"
+        "metadata has version {found} of {what} and this release reads up to {VERSION}; use a \
+         newer release"
     )]
     Newer {
         /// What has the version.

@@ -46,7 +46,8 @@ pub(super) enum Decision {
 pub enum Refusal {
     /// The WAL was made for another directory.
     #[error(
-        "the WAL in data directory \"{directory}\" belongs to identity {wal} and the directory's file identity says {identity}; start with the directory as it was, or {RESTORE}"
+        "the WAL in data directory \"{directory}\" belongs to identity {wal} and the directory's \
+         file identity says {identity}; start with the directory as it was, or {RESTORE}"
     )]
     WalOfAnotherDirectory {
         /// The directory.
@@ -58,7 +59,8 @@ pub enum Refusal {
     },
     /// There is no WAL although the directory was in use.
     #[error(
-        "data directory \"{directory}\" (identity {identity}) has no WAL; start with the directory that has it, or {RESTORE}"
+        "data directory \"{directory}\" (identity {identity}) has no WAL; start with the \
+         directory that has it, or {RESTORE}"
     )]
     WalLost {
         /// The directory.
@@ -68,7 +70,9 @@ pub enum Refusal {
     },
     /// There is data in the directory but no cluster in the bucket.
     #[error(
-        "the bucket at \"{bucket}\" has no cluster but data directory \"{directory}\" (identity {identity}) has data of one; set object.url to the bucket it was used with, or start with an empty data directory"
+        "the bucket at \"{bucket}\" has no cluster but data directory \"{directory}\" (identity \
+         {identity}) has data of one; set object.url to the bucket it was used with, or start \
+         with an empty data directory"
     )]
     EmptyBucket {
         /// The bucket.
@@ -80,7 +84,9 @@ pub enum Refusal {
     },
     /// The metadata in the bucket ends before what the directory rests on.
     #[error(
-        "the metadata in the bucket at \"{bucket}\" ends before entry {needed}, on which data directory \"{directory}\" rests; set object.url to the bucket it was used with: this is another one or an older copy"
+        "the metadata in the bucket at \"{bucket}\" ends before entry {needed}, on which data \
+         directory \"{directory}\" rests; set object.url to the bucket it was used with: this is \
+         another one or an older copy"
     )]
     ShorterBucket {
         /// The bucket.
@@ -92,7 +98,9 @@ pub enum Refusal {
     },
     /// The directory was used with another bucket.
     #[error(
-        "data directory \"{directory}\" was used with cluster {expected} and the bucket at \"{bucket}\" holds another history (cluster {found}); set object.url to the bucket it was used with, or start with that bucket's data directory"
+        "data directory \"{directory}\" was used with cluster {expected} and the bucket at \
+         \"{bucket}\" holds another history (cluster {found}); set object.url to the bucket it \
+         was used with, or start with that bucket's data directory"
     )]
     ForeignBucket {
         /// The bucket.
@@ -106,7 +114,8 @@ pub enum Refusal {
     },
     /// The cluster has no broker of this id.
     #[error(
-        "cluster {cluster_id} in the bucket at \"{bucket}\" has no broker {node_id}, only {known}; set node.id to the one that data directory \"{directory}\" was used with"
+        "cluster {cluster_id} in the bucket at \"{bucket}\" has no broker {node_id}, only \
+         {known}; set node.id to the one that data directory \"{directory}\" was used with"
     )]
     UnknownBroker {
         /// The cluster.
@@ -122,7 +131,9 @@ pub enum Refusal {
     },
     /// The directory is new and the broker's id has another.
     #[error(
-        "broker {node_id} in the bucket at \"{bucket}\" has its data in a directory with identity {bound} and data directory \"{directory}\" is empty; start with the right data directory, or {RESTORE}"
+        "broker {node_id} in the bucket at \"{bucket}\" has its data in a directory with \
+         identity {bound} and data directory \"{directory}\" is empty; start with the right data \
+         directory, or {RESTORE}"
     )]
     EmptyDirectory {
         /// The bucket.
@@ -136,7 +147,9 @@ pub enum Refusal {
     },
     /// The broker's id is bound to another directory.
     #[error(
-        "broker {node_id} in the bucket at \"{bucket}\" has its data in a directory with identity {bound} and data directory \"{directory}\" has identity {identity}; start with the right data directory, or {RESTORE}"
+        "broker {node_id} in the bucket at \"{bucket}\" has its data in a directory with \
+         identity {bound} and data directory \"{directory}\" has identity {identity}; start with \
+         the right data directory, or {RESTORE}"
     )]
     AnotherDirectory {
         /// The bucket.
@@ -152,7 +165,10 @@ pub enum Refusal {
     },
     /// A run of this broker was begun from a copy of the directory.
     #[error(
-        "the last run of broker {node_id} in the bucket at \"{bucket}\" (incarnation {last}, metadata entry {entry}) was not begun from data directory \"{directory}\": this is a copy of the right data directory or an older state of it; start with the right one, or {RESTORE}"
+        "the last run of broker {node_id} in the bucket at \"{bucket}\" (incarnation {last}, \
+         metadata entry {entry}) was not begun from data directory \"{directory}\": this is a \
+         copy of the right data directory or an older state of it; start with the right one, or \
+         {RESTORE}"
     )]
     UnknownIncarnation {
         /// The bucket.
@@ -168,7 +184,10 @@ pub enum Refusal {
     },
     /// A broker that started from a copy took this one's place while it ran.
     #[error(
-        "data directory \"{directory}\" was fenced: broker {node_id} in the bucket at \"{bucket}\" was started elsewhere (incarnation {last}, metadata entry {entry}); start with the data directory of that run, or, to give up what that one acknowledged, start this one with --take-over"
+        "data directory \"{directory}\" was fenced: broker {node_id} in the bucket at \
+         \"{bucket}\" was started elsewhere (incarnation {last}, metadata entry {entry}); start \
+         with the data directory of that run, or, to give up what that one acknowledged, start \
+         this one with --take-over"
     )]
     Fenced {
         /// The bucket.

@@ -13,7 +13,9 @@
 //! | base         | 4     | greatest epoch base, i32                                         |
 //! | producer id  | 8     | the next not given out, i64                                      |
 //! | brokers      | 4 + … | count; each: node id i32, identity 16, incarnation 16, entry u64 |
-//! | topics       | 4 + … | count; each: id 16, name string, replication factor i16, epoch base i32, span count u32, each (count i32, owner i32, entry u64), config count u32, each (key string, value string) |
+//! | topics       | 4 + … | count; each: id 16, name string, replication factor i16,         |
+//! |              |       | epoch base i32, span count u32, each (count i32, owner i32,      |
+//! |              |       | entry u64), config count u32, each (key string, value string)    |
 
 use std::collections::BTreeMap;
 

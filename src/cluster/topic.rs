@@ -74,7 +74,10 @@ pub enum NameError {
         chars: usize,
     },
     /// A character that Kafka does not allow.
-    #[error("topic name \"{}\" has other characters than ASCII letters, digits, '.', '_' and '-'", name.escape_default())]
+    #[error(
+        "topic name \"{}\" has other characters than ASCII letters, digits, '.', '_' and '-'",
+        name.escape_default()
+    )]
     Characters {
         /// The name.
         name: String,

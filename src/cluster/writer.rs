@@ -6,14 +6,14 @@
 //! Who waits for it is answered by a deadline of its own (see `Cluster::commit`).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::change::{Change, ChangeError, Outcome, outcome, plan};
+use super::change::{Change, ChangeError, Outcome, outcome, plan, to_be_deleted};
 use super::handle::{CommitError, Committed, Fence, Shared};
 use super::image::ClusterImage;
 use super::load::{self, ENTRY_BYTES, LoadError};
@@ -28,12 +28,19 @@ pub(super) const QUEUE: usize = 1024;
 /// No further commit joins an entry that has so many bytes.
 const FOLD_BYTES: usize = 1 << 20;
 
-/// The data directory's copy is renewed after so many entries: a start reads at most these from
-/// the bucket.
-const COPY_EVERY: u64 = 64;
+/// After how many entries stored images are renewed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cadence {
+    /// The data directory's copy: a start reads at most so many entries from the bucket.
+    pub(super) copy: u64,
+    /// The snapshot in the bucket.
+    pub(super) snapshot: u64,
+}
 
-/// A snapshot is written after so many entries.
-const SNAPSHOT_EVERY: u64 = 512;
+impl Cadence {
+    /// What every broker uses.
+    pub(super) const DEFAULT: Cadence = Cadence { copy: 64, snapshot: 512 };
+}
 
 /// The longest pause between two attempts to create an entry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -44,7 +51,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// A commit on its way to the writer.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) changes: Vec<Change>,
+    /// Held by the one who waits; gone when that one has given up.
+    pub(super) changes: Weak<[Change]>,
     pub(super) reply: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
@@ -54,6 +62,7 @@ pub(super) struct MetadataWriter {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: mpsc::Receiver<Request>,
     pub(super) closing: CancellationToken,
+    pub(super) cadence: Cadence,
     /// The last image published, and its entry.
     pub(super) last: Snapshot,
     /// The number of the data directory's copy.
@@ -157,7 +166,8 @@ impl MetadataWriter {
             if bytes >= FOLD_BYTES {
                 break;
             }
-            let outcomes = request.changes.iter().map(|change| {
+            let changes = request.changes.upgrade().unwrap_or_default();
+            let outcomes = changes.iter().map(|change| {
                 begun.clone()?;
                 self.fold_change(&mut fold.image, &mut fold.records, &mut bytes, change)
             });
@@ -181,12 +191,12 @@ impl MetadataWriter {
         if bytes.saturating_add(size) > ENTRY_BYTES - 1024 {
             return Err(ChangeError::TooLarge);
         }
-        let before = image.clone();
+        let deleted = to_be_deleted(image, &record);
         image.apply(&record)?;
         *bytes += size;
-        let outcome = outcome(&before, image, &record);
+        let outcome = outcome(image, &record, deleted);
         records.push(record);
-        Ok(outcome)
+        Ok(outcome.expect("every change gives a record that has an outcome"))
     }
 
     /// Creates an entry, however often it takes.
@@ -267,10 +277,10 @@ impl MetadataWriter {
     /// failure waits for the next time.
     async fn housekeeping(&mut self) {
         let number = self.last.image.number();
-        if number >= self.copied.saturating_add(COPY_EVERY) {
+        if number >= self.copied.saturating_add(self.cadence.copy) {
             self.copy().await;
         }
-        if number >= self.snapshotted.saturating_add(SNAPSHOT_EVERY) {
+        if number >= self.snapshotted.saturating_add(self.cadence.snapshot) {
             let written = tokio::select! {
                 written = load::write_snapshot(&self.shared.store, &self.last) => written,
                 () = self.closed() => return,

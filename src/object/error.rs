@@ -57,7 +57,8 @@ pub enum ObjectError {
     },
     /// The bucket answered, and trying again would not change the answer.
     #[error(
-        "the bucket refused to {operation} object \"{key}\": {reason}; check object.url and the credentials"
+        "the bucket refused to {operation} object \"{key}\": {reason}; check object.url and the \
+         credentials"
     )]
     Denied {
         /// What was asked.
@@ -67,7 +68,7 @@ pub enum ObjectError {
         /// The bucket's words.
         reason: String,
     },
-    /// The bucket did not answer, or answered that it cannot now; the outcome of a write is unknown.
+    /// The bucket did not answer, or that it cannot now; the outcome of a write is unknown.
     #[error("the bucket could not {operation} object \"{key}\" in {attempts} attempts: {reason}")]
     Unavailable {
         /// What was asked.

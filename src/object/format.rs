@@ -49,7 +49,8 @@ pub enum FormatError {
     },
     /// Written by a release with a newer format.
     #[error(
-        "{name} has format version {found} and this release reads up to {known}; use a newer release"
+        "{name} has format version {found} and this release reads up to {known}; use a newer \
+         release"
     )]
     Newer {
         /// The format's name.

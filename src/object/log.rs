@@ -147,7 +147,7 @@ struct Floor {
     /// The number of the next entry of the floor's log; 0 before the first look.
     next: u64,
     /// Numbers below were used and may be gone.
-    floor: u64,
+    raised_to: u64,
     /// Everything below is deleted.
     deleted: u64,
 }
@@ -187,9 +187,9 @@ impl NumberedLog {
         self.refresh(&mut known)
             .await
             .map_err(|source| CreateError::FloorUnread { number, source })?;
-        if known.floor > number {
+        if known.raised_to > number {
             let prefix = self.prefix.clone();
-            return Err(CreateError::BelowFloor { prefix, number, floor: known.floor });
+            return Err(CreateError::BelowFloor { prefix, number, floor: known.raised_to });
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl NumberedLog {
         };
         let mut known = floor.lock().await;
         self.refresh(&mut known).await?;
-        Ok(known.floor)
+        Ok(known.raised_to)
     }
 
     /// Raises the floor to `to`, then deletes the entries below it. May be repeated from any step.
@@ -245,7 +245,7 @@ impl NumberedLog {
         let mut known = floor.lock().await;
         self.refresh(&mut known).await?;
         let mut attempt = 1;
-        while known.floor < to {
+        while known.raised_to < to {
             let payload = [to.to_be_bytes(), known.deleted.to_be_bytes()].concat();
             let body = writer.seal(FLOOR_KIND, known.next, &payload);
             match self.store.put_new(&self.floor_key(known.next), &body).await {
@@ -255,12 +255,12 @@ impl NumberedLog {
             }
             self.refresh(&mut known).await?;
         }
-        stream::iter(known.deleted..known.floor)
+        stream::iter(known.deleted..known.raised_to)
             .map(|number| async move { self.store.delete(&self.key(number)).await })
             .buffer_unordered(CONCURRENT)
             .try_collect::<()>()
             .await?;
-        known.deleted = known.floor;
+        known.deleted = known.raised_to;
         Ok(())
     }
 
@@ -282,7 +282,7 @@ impl NumberedLog {
             };
             let mut cursor = Cursor::new(&entry.payload);
             let failed = |source| ReadLogError::Floor { key: key.clone(), source };
-            known.floor = known.floor.max(cursor.u64().map_err(failed)?);
+            known.raised_to = known.raised_to.max(cursor.u64().map_err(failed)?);
             known.deleted = known.deleted.max(cursor.u64().map_err(failed)?);
             known.next += 1;
         }

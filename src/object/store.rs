@@ -28,7 +28,8 @@ const EXPECTED_BYTES: u64 = 32 << 20;
 pub enum OpenStoreError {
     /// A store of a later release.
     #[error(
-        "object.url \"{url}\": {scheme}:// comes with tiered storage; use file://<directory> or memory://"
+        "object.url \"{url}\": {scheme}:// comes with tiered storage; use file://<directory> or \
+         memory://"
     )]
     NotYet {
         /// The URL.

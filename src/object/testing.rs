@@ -65,6 +65,8 @@ pub(crate) enum Fault {
     Late,
     /// It never answers and has no effect.
     Hang,
+    /// It is refused.
+    Denied,
 }
 
 /// A backend in front of another one, as one process sees it: several over one backend are
@@ -156,6 +158,10 @@ impl FaultStore {
         match fault {
             Some(Fault::Before) => return Err(failure("fails before")),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Denied) => {
+                let (path, source) = (path.to_string(), "denied".into());
+                return Err(object_store::Error::PermissionDenied { path, source });
+            }
             Some(Fault::Late) => {
                 self.late.lock().unwrap().push((path.clone(), payload, options));
                 return Err(failure("comes late"));

@@ -53,6 +53,16 @@ async fn what_never_arrived_is_unknown_and_can_be_put_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_is_certain_only_if_nothing_was_tried_before() {
+    let (result, stored) = put_meeting(&[Fault::Denied]).await;
+    assert!(matches!(result, Err(PutNewError::Refused(_))), "{result:?}");
+    assert!(!stored);
+    let denied = [Fault::Late, Fault::Denied, Fault::Denied, Fault::Denied];
+    let (result, _) = put_meeting(&denied).await;
+    assert!(matches!(result, Err(PutNewError::Unknown { .. })), "{result:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn anothers_object_fences_and_stays() {
     for faults in [vec![], vec![Fault::Before], vec![Fault::After], vec![Fault::Hang]] {
         let bucket = FaultStore::memory();
