@@ -214,9 +214,15 @@ impl Producers {
         let nth = seen.len() / 8;
         let (_, cut, _) = seen.select_nth_unstable(nth);
         let cut = *cut;
+        let before = self.by_id.len();
+        self.by_id.retain(|_, producer| producer.last_seen_ms >= cut);
+        if self.by_id.len() < before {
+            return;
+        }
+        // Many were seen last in the same millisecond: any of them.
         let mut left = nth.max(1);
         self.by_id.retain(|_, producer| {
-            let forget = left > 0 && producer.last_seen_ms <= cut;
+            let forget = left > 0 && producer.last_seen_ms == cut;
             left -= usize::from(forget);
             !forget
         });

@@ -239,7 +239,8 @@ impl Partition {
 
     /// Adds what can be added without reading a file.
     fn step(self: &Arc<Self>, state: &State, progress: &mut Progress) -> Step {
-        if progress.room == 0 && !progress.at_least_one {
+        let full = progress.room == 0 && !progress.at_least_one;
+        if full || progress.next >= progress.until {
             return Step::Done;
         }
         let on_disk = state.tail_start().min(progress.until);

@@ -101,7 +101,7 @@ impl Broker {
     /// Every record of the WAL, in order.
     fn wal_records(&self) -> Vec<ReplayedRecord> {
         /// Where the first group of a file is.
-        const FIRST_GROUP: u64 = 4096;
+        const FIRST_GROUP: u64 = 8192;
         let mut records: Vec<ReplayedRecord> = Vec::new();
         for file in 1.. {
             let before = records.len();

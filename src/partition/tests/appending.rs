@@ -119,7 +119,7 @@ async fn refusals_change_nothing() {
     assert_eq!((partition.offsets().log_end, broker.stream.reserved()), before);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_append_without_room_changes_nothing_and_succeeds_later() {
     let broker = Broker::new();
     let partition = broker.partition(0);
