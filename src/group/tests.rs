@@ -6,7 +6,8 @@ mod join;
 mod leave;
 
 mod offsets;
+mod random;
 mod restart;
 mod static_members;
 mod sync;
-mod random;
+mod tasks;
