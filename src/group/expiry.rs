@@ -86,7 +86,7 @@ pub(super) fn expired(
     gone.map(|(topic, partition, _)| (topic.clone(), partition)).collect()
 }
 
-/// Whether nothing is left of the group but its record.
+/// Whether nothing is left of the group but its generation.
 pub(super) fn is_over(group: &ClassicGroup, offsets: &Offsets) -> bool {
-    group.is_recorded && group.is_idle() && offsets.is_empty()
+    group.is_idle() && offsets.is_empty()
 }

@@ -163,9 +163,10 @@ impl ClassicGroup {
         }
     }
 
-    /// Whether there is nothing to know about the group beside its offsets.
+    /// Whether there is nothing to know about the group beside its offsets. A generation is known
+    /// even if the log refused its record: it must not be given out twice.
     pub(super) fn is_blank(&self) -> bool {
-        !self.is_recorded && self.is_idle()
+        self.generation == 0 && !self.is_recorded && self.is_idle()
     }
 
     /// Whether no timer and no parked request can change the group.
@@ -382,6 +383,13 @@ impl ClassicGroup {
             if let Some(waiter) = member.syncing.take() {
                 waiter.refuse(error.clone());
             }
+        }
+    }
+
+    /// A sign of life of a member.
+    pub(super) fn touch(&mut self, member_id: &str, now: Instant) {
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.touch(now);
         }
     }
 

@@ -188,7 +188,14 @@ impl GroupTask {
         }
     }
 
+    /// A deadline has passed. Requests that came before are handled first: they may have waited for
+    /// the log, and a heartbeat among them came in time.
     async fn expire_sessions(&mut self) {
+        for _ in 0..self.mailbox.len() {
+            if let Ok(command) = self.mailbox.try_recv() {
+                self.handle(command).await;
+            }
+        }
         let inner = Arc::clone(&self.inner);
         let mut turn = inner.turn();
         self.cell.lock().group.expire(&mut turn);
@@ -260,6 +267,7 @@ impl GroupTask {
         inner.metrics.commits.inc_by(count as u64);
         let mut cell = self.cell.lock();
         cell.offsets.apply(commit.changes);
+        cell.group.touch(&request.member_id, inner.clock.now());
         waiter.send(Ok(commit.results), cell.gate.as_ref());
     }
 

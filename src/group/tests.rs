@@ -10,3 +10,7 @@ mod random;
 mod restart;
 mod static_members;
 mod sync;
+<<<<<<< HEAD
+=======
+mod tasks;
+>>>>>>> group

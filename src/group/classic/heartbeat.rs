@@ -15,9 +15,7 @@ impl ClassicGroup {
         if request.generation != self.generation {
             return Err(Error::IllegalGeneration);
         }
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            member.touch(turn.now);
-        }
+        self.touch(&request.member_id, turn.now);
         match self.state {
             State::Empty => Err(Error::UnknownMemberId),
             State::PreparingRebalance => Err(Error::RebalanceInProgress),
@@ -48,9 +46,7 @@ impl ClassicGroup {
             // The offsets would belong to partitions of the assignment that is being replaced.
             return Err(Error::RebalanceInProgress);
         }
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            member.touch(turn.now);
-        }
+        self.touch(&request.member_id, turn.now);
         Ok(())
     }
 }

@@ -24,9 +24,7 @@ impl ClassicGroup {
         let member_id = request.member_id;
         if self.state == State::Stable {
             self.synced(&member_id);
-            if let Some(member) = self.members.get_mut(&member_id) {
-                member.touch(turn.now);
-            }
+            self.touch(&member_id, turn.now);
             let assignment = self.members.get(&member_id).map(|it| it.assignment.clone());
             let response = self.assigned(assignment.unwrap_or_default());
             return turn.answer_sync(waiter, Ok(response));

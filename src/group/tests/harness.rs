@@ -29,6 +29,8 @@ pub(super) struct MemoryLog {
     clock: Clock,
     state: Mutex<LogState>,
     synced: watch::Sender<Synced>,
+    /// Appends wait for room.
+    stalled: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +49,8 @@ struct LogState {
 impl MemoryLog {
     pub(super) fn new(clock: &Clock) -> Arc<Self> {
         let synced = watch::Sender::new(Synced::default());
-        Arc::new(Self { clock: clock.clone(), state: Mutex::default(), synced })
+        let stalled = watch::Sender::new(false);
+        Arc::new(Self { clock: clock.clone(), state: Mutex::default(), synced, stalled })
     }
 
     /// Appends are durable only when [`MemoryLog::release`] is called.
@@ -59,6 +62,11 @@ impl MemoryLog {
         let mut state = self.state.lock().unwrap();
         state.held = false;
         self.sync(&mut state);
+    }
+
+    /// While true, appends wait for room.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     fn sync(&self, state: &mut LogState) {
@@ -142,15 +150,21 @@ impl OffsetsLog for MemoryLog {
         if let Some(refusal) = refusal {
             return async move { Err(refusal) }.boxed();
         }
-        let mut synced = self.synced.subscribe();
-        let number = self.do_append(partition, records);
-        let durable = async move {
-            let decided =
-                |synced: &Synced| synced.lost.contains(&number) || synced.durable >= number;
-            let synced = synced.wait_for(decided).await.map_err(|_| LogLost)?;
-            if synced.lost.contains(&number) { Err(LogLost) } else { Ok(()) }
-        };
-        async move { Ok(durable.boxed()) }.boxed()
+        async move {
+            let mut stalled = self.stalled.subscribe();
+            let room = stalled.wait_for(|stalled| !stalled).await;
+            drop(room.map_err(|_| AppendRefused::Unavailable)?);
+            let mut synced = self.synced.subscribe();
+            let number = self.do_append(partition, records);
+            let durable = async move {
+                let decided =
+                    |synced: &Synced| synced.lost.contains(&number) || synced.durable >= number;
+                let synced = synced.wait_for(decided).await.map_err(|_| LogLost)?;
+                if synced.lost.contains(&number) { Err(LogLost) } else { Ok(()) }
+            };
+            Ok(durable.boxed())
+        }
+        .boxed()
     }
 
     fn load<'a>(
@@ -285,7 +299,7 @@ impl Bench {
     }
 
     /// The value of a metric line such as `tidegate_group_members`.
-    pub(super) fn metric(&self, line: &str) -> f64 {
+    pub(super) fn metric(&self, line: &str) -> i64 {
         let text = self.registry.encode();
         let found = text.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_else(|| panic!("{line} is not in\n{text}"))
@@ -372,6 +386,7 @@ impl Bench {
 }
 
 /// A member of group "g" as its client knows it.
+#[allow(clippy::struct_field_names, reason = "client_id is Kafka's name")]
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     pub(super) id: Name,

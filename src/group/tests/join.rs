@@ -213,7 +213,7 @@ async fn a_client_that_went_away_before_it_knew_its_id_is_not_in_the_generation(
         drop(bench.join(&Client { version: 1, ..Client::new("gone") }));
     }
     assert_eq!(stays.await.unwrap().members.len(), 1);
-    assert_eq!(bench.metric("tidegate_group_members"), 1.0);
+    assert_eq!(bench.metric("tidegate_group_members"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +247,7 @@ async fn rejoining_unchanged_gives_the_generation_again_except_to_a_stable_leade
     assert_eq!(now(&mut parked).await, None);
     assert_eq!(bench.join(&a).await.unwrap().generation, 2);
     assert_eq!(parked.await.unwrap().generation, 2);
-    assert_eq!(bench.metric("tidegate_group_rebalances_total{reason=\"member_updated\"}"), 1.0);
+    assert_eq!(bench.metric("tidegate_group_rebalances_total{reason=\"member_updated\"}"), 1);
 }
 
 #[tokio::test(start_paused = true)]

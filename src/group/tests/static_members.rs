@@ -107,7 +107,7 @@ async fn gotcha_35_a_static_member_leaves_with_its_session_or_by_its_instance_id
     let (mut lead, mut member) = (Client::fixed("i-1"), Client::fixed("i-2"));
     lead.session_ms = 100_000;
     bench.stable(&mut [&mut lead, &mut member]).await;
-    bench.pass(10).await;
+    bench.pass(11).await;
     assert_eq!(bench.heartbeat(&member).await, Err(Error::UnknownMemberId));
     assert_eq!(bench.heartbeat(&lead).await, Err(Error::RebalanceInProgress));
 
