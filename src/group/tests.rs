@@ -10,7 +10,4 @@ mod random;
 mod restart;
 mod static_members;
 mod sync;
-<<<<<<< HEAD
-=======
 mod tasks;
->>>>>>> group
