@@ -50,7 +50,7 @@ impl Broker {
         options.file_bytes = 256 << 10;
         options.first_file_bytes = 256 << 10;
         options.step_bytes = 128 << 10;
-        let stream = local::open(&dyn_disk, &options, &env).unwrap();
+        let stream = local::open(&dyn_disk, &options, &env).unwrap().stream;
         let partitions = Partitions::new(shared(&stream, &clock));
         Self { stream, disk, clock, partitions }
     }
