@@ -154,6 +154,28 @@ fn assert_log_holds_at_least(broker: &Broker, count: usize) {
 }
 
 #[test]
+fn peers_that_send_on_behind_parked_requests_do_not_hold_all_memory() {
+    const IN_FLIGHT_MAX: usize = 64;
+    let broker = Broker::start_with(Options::new().set("memory.budget.bytes", "64MiB"));
+    let mut producer = Producer::new(&broker);
+    create_topic(&mut broker.connect(), "idle", 1);
+    producer.turn();
+    // Three times as many connections as the pool for small requests has read buffers.
+    let _held: Vec<Wire> = (0..192)
+        .map(|_| {
+            let mut wire = broker.connect();
+            for _ in 0..IN_FLIGHT_MAX {
+                wire.send(FETCH, &Fetch::parked(0, 1).request("idle"));
+            }
+            wire.send_raw(&half(60_000, 30_000)).unwrap();
+            wire
+        })
+        .collect();
+    (0..CALM).for_each(|_| producer.turn());
+    assert_served(&mut broker.connect());
+}
+
+#[test]
 fn a_thousand_hostile_connections_do_not_harm_a_producer() {
     assert_producer_is_not_harmed(Options::new());
 }
