@@ -12,11 +12,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-// mod copies;
-// mod enospc;
+mod copies;
+mod enospc;
 mod hostile;
 mod limits;
-// mod memory;
+mod memory;
 mod mutations;
 mod pipeline;
 mod requests;
