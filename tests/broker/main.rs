@@ -23,4 +23,4 @@ mod requests;
 mod start;
 mod storm;
 mod sync;
-// mod versions;
+mod versions;
