@@ -11,8 +11,8 @@ use super::recover::{Analysis, Found, Free, analyse, layout, scan};
 use super::{Env, Options, Start, grow, start, writer};
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::format::{
-    FIRST_GROUP, FileHeader, GROUP_ALIGN, GROUP_HEADER, GroupHeader, PAGE,
-    RecordHeader, Seed, group_start,
+    FIRST_GROUP, FileHeader, GROUP_ALIGN, GROUP_HEADER, GroupHeader, PAGE, RecordHeader, Seed,
+    group_start,
 };
 use crate::wal::read::{Entry, LogFile, Pin, ReadError, Walk, WalkError};
 use crate::wal::room::{Cursor, ReadyFile};
