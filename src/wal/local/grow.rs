@@ -43,8 +43,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 tracing::warn!(reason, "no more space for the write-ahead log");
                 let mut state = shared.state();
                 finish(&mut state);
-                let at = shared.clock.now();
-                state.growth.failed = Some(Failed { reason: reason.into(), at });
+                state.growth.failed = Some(Failed { reason: reason.into(), seen: None });
             }
             Err(Refusal::Fatal(error)) => {
                 shared.poison(&format!("sync of new log space failed: {error}"));
