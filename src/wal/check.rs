@@ -72,10 +72,9 @@ pub fn check(disk: &dyn Disk) -> Result<Report, OpenError> {
         end = scan.next_lsn.previous();
         let ending = match next {
             Some(next) if scan.next_lsn < next => Ending::Corrupt(scan.stopped_at),
-            Some(_) => Ending::Whole,
             None if proven > end => Ending::Corrupt(scan.stopped_at),
             None if scan.torn || behind.is_some() => Ending::Torn(scan.stopped_at),
-            None => Ending::Whole,
+            _ => Ending::Whole,
         };
         files.push(FileReport {
             name: found.name.clone(),

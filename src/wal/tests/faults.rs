@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{DATA, Watcher, append};
 use crate::budget::{Budget, Pool};
+use crate::clock::Clock;
 use crate::wal::disk::Disk;
 use crate::wal::local::{self, CheckpointKind, SyncMode};
 use crate::wal::memory::{self, MemoryDisk};
@@ -280,13 +281,14 @@ async fn with_syncs_in_intervals_a_record_is_durable_once_written() {
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.wait_durable(lsn).await.unwrap();
     assert_eq!((stream.synced(), stream.metrics().syncs()), (Lsn::ZERO, 0));
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    let clock = Clock::system();
+    clock.sleep(Duration::from_millis(60)).await;
     until(|| stream.synced() == lsn).await;
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.sync_now().await.unwrap();
     assert_eq!(stream.synced(), lsn);
     let before = stream.metrics().syncs();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    clock.sleep(Duration::from_secs(1)).await;
     assert_eq!(stream.metrics().syncs(), before, "nothing to sync, no sync");
     memory_disk.fail_syncs();
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
