@@ -24,6 +24,9 @@ pub struct Poisoned {
 pub(super) struct Durable {
     /// Written by the WAL thread alone.
     lsn: AtomicU64,
+    /// Up to here everything is synced; behind `lsn` only with `wal.sync=interval`. Written by the
+    /// WAL thread alone.
+    synced: AtomicU64,
     /// Set once; nothing is published afterwards.
     poison: OnceLock<Poisoned>,
     /// Cancelled with the poison, for the process to listen to.
@@ -44,6 +47,7 @@ impl Durable {
     pub(super) fn new(lsn: Lsn) -> Arc<Self> {
         Arc::new(Self {
             lsn: AtomicU64::new(lsn.0),
+            synced: AtomicU64::new(lsn.0),
             poison: OnceLock::new(),
             poisoned: CancellationToken::new(),
             waiting: Mutex::default(),
@@ -53,6 +57,16 @@ impl Durable {
 
     pub(super) fn lsn(&self) -> Lsn {
         Lsn(self.lsn.load(Ordering::Acquire))
+    }
+
+    pub(super) fn synced(&self) -> Lsn {
+        Lsn(self.synced.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_synced(&self, lsn: Lsn) {
+        let _waiting = self.lock();
+        self.synced.store(lsn.0, Ordering::Release);
+        self.moved.notify_all();
     }
 
     pub(super) fn poison(&self) -> Option<Poisoned> {
@@ -112,9 +126,18 @@ impl Durable {
 
     /// Blocks the calling thread until `lsn` is durable.
     pub(super) fn wait_blocking(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.wait_until(|| lsn <= self.lsn())
+    }
+
+    /// Blocks the calling thread until `lsn` is synced.
+    pub(super) fn wait_synced_blocking(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.wait_until(|| lsn <= self.synced())
+    }
+
+    fn wait_until(&self, reached: impl Fn() -> bool) -> Result<(), Poisoned> {
         let mut waiting = self.lock();
         loop {
-            if lsn <= self.lsn() {
+            if reached() {
                 return Ok(());
             }
             if let Some(poison) = self.poison.get() {

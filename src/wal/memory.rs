@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::disk::{Disk, DiskFile, LockGuard, Space};
-use super::local::{self, Env, Options};
+use super::local::{self, Env, OpenError, Opened, Options};
 use super::metrics::Metrics;
 use super::stream::Stream;
 use crate::budget::Budget;
@@ -35,12 +35,17 @@ pub fn env() -> Env {
     }
 }
 
+/// Opens the log on `disk` again; the stream before must be closed, and it and its pins dropped.
+pub fn open(disk: &Arc<MemoryDisk>) -> Result<Opened, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(disk);
+    local::open(&disk, &options(), &env())
+}
+
 /// A log on a new disk in memory, which the test keeps to hold and fail its syncs.
 pub fn stream() -> (Stream, Arc<MemoryDisk>) {
     let disk = MemoryDisk::new();
-    let dyn_disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(&disk);
-    let stream = local::open(&dyn_disk, &options(), &env()).expect("an empty disk can be used");
-    (stream, disk)
+    let opened = open(&disk).expect("an empty disk can be used");
+    (opened.stream, disk)
 }
 
 /// A [`Disk`] in memory. Everything written is there when it is opened again; un-synced writes are

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::disk::DiskFile;
 use super::format::{
-    FileHeader, GROUP_HEADER, GroupHeader, RECORD_HEADER, RecordHeader, Seed, group_start,
+    FIRST_GROUP, FileHeader, GROUP_ALIGN, GROUP_HEADER, GroupHeader, RECORD_HEADER, RecordHeader,
+    Seed, group_start,
 };
 use super::stream::Shared;
 use super::{FileNumber, Kind, Location, Lsn};
@@ -126,14 +127,8 @@ impl Pin {
     ) -> Result<u64, ReadError> {
         let mut walk = Walk::new(Arc::clone(&self.file.file), &self.file.header, start, end);
         loop {
-            let entry = match walk.next_entry() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(walk.position()),
-                Err(WalkError::Bad { position }) => return Err(self.corrupt(position)),
-                Err(WalkError::Io(source)) => {
-                    return Err(ReadError::Io { file: self.file(), source });
-                }
-            };
+            let next = walk.next_entry().map_err(|error| self.error(error))?;
+            let Some(entry) = next else { return Ok(walk.position()) };
             let after = entry.location.end();
             if visit(entry).is_break() {
                 return Ok(after);
@@ -144,6 +139,21 @@ impl Pin {
     fn read(&self, into: &mut Vec<u8>, len: usize, position: u64) -> Result<(), ReadError> {
         let read = self.file.file.read(into, len, position);
         read.map_err(|source| ReadError::Io { file: self.file(), source })
+    }
+
+    /// A walk over all records of the file, the first of which is known.
+    pub(super) fn walk(&self) -> Walk {
+        let header = &self.file.header;
+        let mut walk = Walk::new(Arc::clone(&self.file.file), header, FIRST_GROUP, u64::MAX);
+        walk.expect(header.first_lsn);
+        walk
+    }
+
+    pub(super) fn error(&self, error: WalkError) -> ReadError {
+        match error {
+            WalkError::Bad { position } => self.corrupt(position),
+            WalkError::Io(source) => ReadError::Io { file: self.file(), source },
+        }
     }
 
     fn corrupt(&self, position: u64) -> ReadError {
@@ -311,7 +321,7 @@ impl Walk {
     }
 
     /// Enters the group whose header is at `at`, and steps over the header.
-    pub(super) fn enter_group(&mut self) -> Result<GroupHeader, WalkError> {
+    fn enter_group(&mut self) -> Result<GroupHeader, WalkError> {
         let group = self.group_at_cursor()?;
         self.group = Some((group, self.at + group.total_bytes()));
         self.next_lsn = Some(group.first_lsn);
@@ -319,12 +329,19 @@ impl Walk {
         Ok(group)
     }
 
-    /// Steps over the rest of the group that was entered.
-    pub(super) fn skip_group(&mut self) {
-        if let Some((group, end)) = self.group.take() {
-            self.at = group_start(end);
-            self.next_lsn = Some(group.next_lsn());
-        }
+    /// The group that the cursor is in or has just left.
+    pub(super) fn group(&self) -> Option<&GroupHeader> {
+        self.group.as_ref().map(|(group, _)| group)
+    }
+
+    /// Whether records of the group at the cursor are still to come.
+    pub(super) fn is_inside_group(&self) -> bool {
+        self.group.is_some_and(|(_, end)| self.at < end)
+    }
+
+    /// Says which LSN the first record must have.
+    pub(super) fn expect(&mut self, lsn: Lsn) {
+        self.next_lsn = Some(lsn);
     }
 
     fn group_at_cursor(&mut self) -> Result<GroupHeader, WalkError> {
@@ -339,12 +356,9 @@ impl Walk {
 
     /// The walk starts at a group's header, or at a record, which says where its group starts.
     fn find_group(&mut self) -> Result<GroupHeader, WalkError> {
-        if self.at.is_multiple_of(super::format::GROUP_ALIGN)
-            && let Ok(group) = self.group_at_cursor()
+        if self.at.is_multiple_of(GROUP_ALIGN)
+            && let Ok(group) = self.enter_group()
         {
-            self.group = Some((group, self.at + group.total_bytes()));
-            self.next_lsn = Some(group.first_lsn);
-            self.at += GROUP_HEADER as u64;
             return Ok(group);
         }
         let bad = WalkError::Bad { position: self.at };

@@ -71,8 +71,10 @@ pub(super) struct State {
     pub(super) disk_bytes: u64,
     /// The grower works on the cursor's file or a ready one at this moment.
     pub(super) growing: bool,
-    /// Nobody needs records below this. Written by trims.
+    /// Nobody needs records below this, and a synced record says so. Written by trims.
     pub(super) floor: Lsn,
+    /// The greatest floor that a trim was asked for, whose record may not be synced yet.
+    pub(super) floor_asked: Lsn,
     /// A published checkpoint covers the records up to here.
     pub(super) covered: Lsn,
     /// Writer and grower finish what is queued and end.

@@ -1,6 +1,6 @@
 //! The handle through which everything is appended and read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,9 +55,6 @@ pub(super) struct Shared {
     pub(super) random: Random,
     pub(super) metrics: Metrics,
     pub(super) durable: Arc<Durable>,
-    /// The LSN up to which everything is synced. Written by the writer; differs from `durable` only
-    /// with `wal.sync=interval`.
-    pub(super) synced: AtomicU64,
     pub(super) state: Mutex<State>,
     pub(super) writer_wake: Condvar,
     pub(super) grower_wake: Condvar,
@@ -66,6 +63,8 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) blocks: Mutex<Blocks>,
     pub(super) metadata_number: AtomicU64,
+    /// Wall time in ms of the last group; the minimum if there is none. Written by the writer.
+    pub(super) append_ms: AtomicI64,
     pub(super) wal_pool: BytePool,
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// How many of the log's threads still run.
@@ -84,7 +83,17 @@ impl Shared {
     }
 
     pub(super) fn synced(&self) -> Lsn {
-        Lsn(self.synced.load(Ordering::Acquire))
+        self.durable.synced()
+    }
+
+    /// Blocks the thread until `lsn` is synced, which is asked for at once.
+    pub(super) fn wait_synced_blocking(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.durable.wait_blocking(lsn)?;
+        if self.synced() < lsn {
+            self.state().sync_due = true;
+            self.writer_wake.notify_one();
+        }
+        self.durable.wait_synced_blocking(lsn)
     }
 
     /// Stops the log for good.
@@ -159,10 +168,11 @@ impl Shared {
         }
     }
 
-    /// Reserves a place; the charge is taken from `charge` only on success.
+    /// Reserves a place. What it takes of `charge` is taken only on success; the log's own records
+    /// have none.
     pub(super) fn reserve(
         self: &Arc<Self>,
-        charge: &mut Charge,
+        charge: Option<&mut Charge>,
         class: Class,
         kind: Kind,
         len: usize,
@@ -181,8 +191,13 @@ impl Shared {
             return Err(Self::closed().into());
         }
         let place = state.find(class, bytes as u64, &self.sizes).ok_or(ReserveError::NoRoom)?;
-        let admitted = charge.bytes();
-        let taken = charge.split(len).ok_or(ReserveError::Unadmitted { bytes: len, admitted })?;
+        let taken = match charge {
+            None => Charge::none(),
+            Some(charge) => {
+                let admitted = charge.bytes();
+                charge.split(len).ok_or(ReserveError::Unadmitted { bytes: len, admitted })?
+            }
+        };
         match place {
             Place::Open => {}
             Place::NewGroup(position) => self.open_group(&mut state, position, None),
@@ -356,7 +371,7 @@ impl Stream {
         owner: &Arc<dyn Owner>,
     ) -> Result<Reservation, ReserveError> {
         debug_assert!(!kind.is_reserved(), "kind {} is the log's own", kind.0);
-        self.shared().reserve(&mut admission.charge, class, kind, len, owner)
+        self.shared().reserve(Some(&mut admission.charge), class, kind, len, owner)
     }
 
     /// Waits until a record of `bytes` payload of `class` would find a place (another may take it
@@ -521,7 +536,7 @@ impl Shared {
         }
     }
 
-    async fn wait_synced(&self, lsn: Lsn) -> Result<(), Poisoned> {
+    pub(super) async fn wait_synced(&self, lsn: Lsn) -> Result<(), Poisoned> {
         loop {
             let changed = self.room.notified();
             tokio::pin!(changed);

@@ -1,7 +1,19 @@
-//! The log on local disk.
+//! The log in files of one directory (DESIGN §5, "Local").
+//!
+//! ```text
+//! <data>/wal/  lock                       held while the log is open
+//!              00000001.wal …             files: in use, ready for use, or free
+//!              00000007.wal.tmp           being made
+//!              checkpoint-00000003.base   the last base, and its deltas
+//!              checkpoint-00000004.delta
+//! ```
+//!
+//! A file keeps its name through all its uses; its header says which use it is in.
 
 pub(in crate::wal) mod checkpoint;
 mod grow;
+mod open;
+mod recover;
 mod trim;
 mod writer;
 
@@ -10,10 +22,14 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKind, Parts};
+pub use open::{OpenError, Opened, Recovered, Replay, WalState, inspect, open};
+
+use self::checkpoint::Checkpoints;
 use super::block::Blocks;
 use super::disk::{Disk, LockGuard};
 use super::durable::Durable;
-use super::format::{FIRST_GROUP, FileHeader, PAGE};
+use super::format::{FIRST_GROUP, PAGE};
 use super::metrics::Metrics;
 use super::read::{Files, LogFile};
 use super::room::{Cursor, Growth, ReadyFile, Sizes, State};
@@ -103,8 +119,10 @@ struct Start {
     disk_bytes: u64,
     durable: Lsn,
     metadata_number: u64,
+    append_ms: Option<i64>,
     floor: Lsn,
     covered: Lsn,
+    checkpoints: Checkpoints,
 }
 
 /// Starts the threads.
@@ -123,6 +141,7 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         disk_bytes: at.disk_bytes,
         growing: false,
         floor: at.floor,
+        floor_asked: at.floor,
         covered: at.covered,
         closing: false,
         sync_due: false,
@@ -139,7 +158,6 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         random: env.random.clone(),
         metrics: env.metrics.clone(),
         durable: Durable::new(at.durable),
-        synced: at.durable.0.into(),
         state: Mutex::new(state),
         writer_wake: Condvar::new(),
         grower_wake: Condvar::new(),
@@ -148,7 +166,8 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         blocks: Mutex::new(Blocks::new(&env.budget)),
         metadata_number: at.metadata_number.into(),
         wal_pool: wal_pool(&env.budget),
-        checkpoints: Mutex::default(),
+        append_ms: at.append_ms.unwrap_or(i64::MIN).into(),
+        checkpoints: Mutex::new(at.checkpoints),
         threads,
         _lock: at.lock,
     });
@@ -193,46 +212,4 @@ async fn tick(clock: Clock, interval: Duration, shared: Weak<Shared>) {
             shared.writer_wake.notify_one();
         }
     }
-}
-
-/// Opens an empty directory.
-pub fn open(disk: &Arc<dyn Disk>, options: &Options, env: &Env) -> io::Result<Stream> {
-    let lock = disk.lock()?;
-    let sizes = options.sizes();
-    let name = grow::file_name(1);
-    let size = options.first_file_bytes.min(sizes.file).max(FIRST_GROUP + PAGE);
-    let file = grow::make_file(&**disk, &name, size)?;
-    let header = FileHeader {
-        number: FileNumber(1),
-        salt: env.random.u64(),
-        identity: options.identity,
-        first_lsn: Lsn(1),
-        proven: Lsn::ZERO,
-        previous: FileNumber(0),
-        metadata_number: 0,
-        wall_ms: env.clock.wall_ms(),
-    };
-    file.write(&mut [io::IoSlice::new(&writer::file_pages(&header))], 0)?;
-    file.sync()?;
-    let file = Arc::new(LogFile { header, name, file, pins: 0.into() });
-    let cursor = Cursor {
-        file: Arc::clone(&file),
-        position: FIRST_GROUP,
-        allocated: size,
-        from_reserve: None,
-    };
-    let at = Start {
-        lock,
-        files: vec![file],
-        cursor,
-        ready: VecDeque::new(),
-        last_number: FileNumber(1),
-        last_name: 1,
-        disk_bytes: size,
-        durable: Lsn::ZERO,
-        metadata_number: 0,
-        floor: Lsn::ZERO,
-        covered: Lsn::ZERO,
-    };
-    start(disk, options, env, at)
 }

@@ -77,6 +77,7 @@ fn write_group(
     }
     let header = group_header(shared, group, &filled);
     write_bytes(shared, group, &header, &filled.records)?;
+    shared.append_ms.store(header.append_ms, Ordering::Release);
     shared.metrics.group(filled.records.len(), header.total_bytes() as usize);
     *last = Some(Arc::clone(&group.file));
     let written = header.next_lsn().previous();
@@ -163,7 +164,7 @@ fn sync_upto(shared: &Shared, file: &LogFile, written: Lsn) -> io::Result<()> {
     let before = shared.clock.now();
     file.file.sync()?;
     shared.metrics.synced(shared.clock.now() - before);
-    shared.synced.store(written.0, Ordering::Release);
+    shared.durable.set_synced(written);
     Ok(())
 }
 
