@@ -1,1 +1,263 @@
-//! Room `cli`.
+//! The command line: what can be asked of the binary, and what it says to a person.
+//!
+//! `main` calls [`parse`] and carries out the [`Command`]; those that need nothing but the
+//! configuration are carried out here (one file each), the others by the rooms they belong to.
+//! [`banner()`] and [`warnings`] are what a start says. This room holds no state and starts
+//! nothing.
+//!
+//! Exit codes: 0 done, 1 failed, [`EXIT_USAGE`] wrong usage or configuration.
+
+mod banner;
+mod config;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use banner::{banner, warnings};
+pub use config::{check, reference};
+
+use crate::config::{Config, Errors, Sources};
+
+/// The exit code for a command line or configuration that is wrong.
+pub const EXIT_USAGE: u8 = 2;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the broker.
+    Serve(Settings),
+    /// Print every configuration key ([`reference()`]).
+    ConfigReference {
+        /// As the page of the documentation rather than for the terminal.
+        markdown: bool,
+    },
+    /// Say whether the configuration is right ([`check`]).
+    ConfigCheck(Settings),
+    /// Examine the write-ahead log of a broker that is not running.
+    WalCheck(Settings),
+}
+
+/// Where the command line says that the configuration is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The file given with `--config`.
+    pub file: Option<PathBuf>,
+    /// Keys and values given with `--set` or a flag of their own.
+    pub flags: Vec<(String, String)>,
+    /// Whether a data directory that was fenced takes its place back (`--take-over`).
+    pub take_over: bool,
+}
+
+impl Settings {
+    /// Reads the file and the environment, and loads the configuration.
+    pub fn load(&self) -> Result<Config, Errors> {
+        Sources::of_process(self.flags.clone(), self.file.clone())?.load()
+    }
+}
+
+/// Reads the process's command line. Prints and exits for `--help`, `--version` and usage errors.
+pub fn parse() -> Command {
+    Cli::parse().into_command()
+}
+
+/// A Kafka-compatible broker in one binary.
+///
+/// Kafka clients connect to it as to Apache Kafka. What it acknowledges is on disk. Without any
+/// configuration it listens on 127.0.0.1:9092 and keeps its data in ./tidegate-data.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_long_help = "Examples:
+  tidegate
+      run a broker for this machine, with data in ./tidegate-data
+  tidegate --data-dir /var/lib/tidegate --listeners PLAINTEXT://0.0.0.0:9092 \\
+      --advertised-listeners PLAINTEXT://broker.example.com:9092
+      run a broker for other machines too
+  tidegate --set log.retention.ms=1d --set num.partitions=6
+      set any configuration key
+  tidegate serve --config /etc/kafka/server.properties
+      take the configuration from a file, in TOML or as a Kafka server.properties
+  TIDEGATE_LOG_RETENTION_MS=1d tidegate
+      take it from the environment
+  tidegate config reference
+      list every key with its type, default and effect"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Sub>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Run the broker (what happens without a command, too).
+    Serve(SettingsArgs),
+    /// List or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigSub),
+    /// Examine the write-ahead log.
+    #[command(subcommand)]
+    Wal(WalSub),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigSub {
+    /// List every key with its type, default and effect.
+    Reference {
+        /// Print it as docs/configuration.md.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Check a configuration without starting anything; exit code 2 if it is wrong.
+    Check(SettingsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum WalSub {
+    /// Read the whole write-ahead log of a broker that is not running, and say whether a start
+    /// would accept it; nothing is changed.
+    Check(SettingsArgs),
+}
+
+/// How any command is told the configuration. The order of strength is: command line, environment
+/// (`TIDEGATE_*`), file, default.
+#[derive(Args, Debug)]
+struct SettingsArgs {
+    /// Read the configuration from FILE: TOML, or a Kafka server.properties.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any configuration key; may be given several times.
+    #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+    /// Keep the data in DIR [data.dir, default: ./tidegate-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Listen here [listeners, default: port 9092 on loopback].
+    #[arg(long, value_name = "NAME://HOST:PORT,..")]
+    listeners: Option<String>,
+    /// Tell clients to connect here [advertised.listeners].
+    #[arg(long, value_name = "NAME://HOST:PORT,..")]
+    advertised_listeners: Option<String>,
+    /// Serve metrics and health here [admin.listener, default: 127.0.0.1:9464].
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listener: Option<String>,
+    /// Log this much: error, warn, info, debug, trace [log.level, default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Start from a data directory whose place another run of this broker took. Only when that
+    /// other run is stopped for good.
+    #[arg(long)]
+    take_over: bool,
+}
+
+impl Cli {
+    fn into_command(self) -> Command {
+        match self.command {
+            None => Command::Serve(self.settings.into()),
+            Some(Sub::Serve(settings)) => Command::Serve(settings.into()),
+            Some(Sub::Config(ConfigSub::Reference { markdown })) => {
+                Command::ConfigReference { markdown }
+            }
+            Some(Sub::Config(ConfigSub::Check(settings))) => Command::ConfigCheck(settings.into()),
+            Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
+        }
+    }
+}
+
+impl From<SettingsArgs> for Settings {
+    fn from(args: SettingsArgs) -> Self {
+        let own = [
+            ("data.dir", args.data_dir),
+            ("listeners", args.listeners),
+            ("advertised.listeners", args.advertised_listeners),
+            ("admin.listener", args.admin_listener),
+            ("log.level", args.log_level),
+        ];
+        let own = own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        // The flag of its own is the more deliberate one: it comes last and so decides.
+        let flags = args.set.into_iter().chain(own).collect();
+        Self { file: args.config, flags, take_over: args.take_over }
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE, such as log.retention.ms=1d".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Command {
+        let all = std::iter::once("tidegate").chain(args.iter().copied());
+        Cli::try_parse_from(all).unwrap().into_command()
+    }
+
+    fn flags(pairs: &[(&str, &str)]) -> Settings {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Settings { file: None, flags: pairs.iter().map(owned).collect(), take_over: false }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_serve_with_the_same_flags() {
+        assert_eq!(parsed(&[]), Command::Serve(Settings::default()));
+        let args = ["--data-dir", "/d", "--set", "num.partitions=3", "--set", "a=b=c"];
+        let expected =
+            Command::Serve(flags(&[("num.partitions", "3"), ("a", "b=c"), ("data.dir", "/d")]));
+        assert_eq!(parsed(&args), expected);
+        let with_command: Vec<_> = std::iter::once("serve").chain(args).collect();
+        assert_eq!(parsed(&with_command), expected);
+    }
+
+    #[test]
+    fn the_other_commands_are_found() {
+        assert_eq!(
+            parsed(&["config", "reference", "--markdown"]),
+            Command::ConfigReference { markdown: true }
+        );
+        let file = Settings { file: Some("f".into()), flags: Vec::new() };
+        assert_eq!(parsed(&["config", "check", "--config", "f"]), Command::ConfigCheck(file));
+        assert_eq!(
+            parsed(&["wal", "check", "--data-dir", "/d"]),
+            Command::WalCheck(flags(&[("data.dir", "/d")]))
+        );
+    }
+
+    #[test]
+    fn a_setting_without_a_value_is_a_usage_error() {
+        for wrong in ["num.partitions", "=3", ""] {
+            let error = Cli::try_parse_from(["tidegate", "--set", wrong]).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_its_own_sets_a_key_that_exists() {
+        let args = [
+            "--data-dir=/d",
+            "--listeners=PLAINTEXT://127.0.0.1:1",
+            "--advertised-listeners=PLAINTEXT://a:1",
+            "--admin-listener=127.0.0.1:2",
+            "--log-level=debug",
+        ];
+        let Command::Serve(settings) = parsed(&args) else { panic!("not serve") };
+        assert_eq!(settings.flags.len(), args.len());
+        let config = Sources { flags: settings.flags, ..Sources::default() }.load().unwrap();
+        assert_eq!(config.process.log_level, "debug");
+        assert_eq!(config.server.listeners[0].advertised.to_string(), "a:1");
+    }
+}

@@ -1,1 +1,276 @@
-//! Room `config`.
+//! The configuration of the process: plain, validated data.
+//!
+//! One table ([`KEYS`]) holds every key with its type, default and effect. Keys are flat and
+//! dotted and have the same name in every source: command line, `TIDEGATE_*` environment, file
+//! (TOML or a Kafka `server.properties`), default, the first of these that has a key deciding it.
+//! Where Kafka has the concept the key is Kafka's. A Kafka 4.3 server setting that means nothing
+//! here is accepted and noted; any other unknown key is an error.
+//!
+//! `cli` gathers [`Sources`], [`Sources::load`] turns them into a [`Config`] or into all
+//! [`Errors`] at once, and `run` hands each room its part. Topic settings changed at run time are
+//! not configuration; they live in the cluster's metadata.
+//!
+//! **Invariants:** every key in the table is read by the loader; no key is a prefix of another, so
+//! that a TOML table can hold any of them (Kafka's own `max.connections` is the exception);
+//! loading depends on nothing but [`Sources`]; a value is printed only when its key is ours and
+//! thus known to hold no secret.
+
+mod error;
+mod file;
+mod kafka_names;
+mod key;
+mod keys;
+mod listener;
+mod load;
+mod machine;
+mod nearest;
+mod reference;
+mod secret;
+mod source;
+pub mod topic;
+mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{Errors, Origin, Problem};
+pub use key::{Default, Key, Kind};
+pub use keys::{KEYS, MEMORY_BUDGET_BYTES_MIN};
+pub use listener::{Endpoint, Host, Listener, SecurityProtocol};
+pub use machine::Machine;
+pub use reference::{markdown as reference_markdown, text as reference_text};
+pub use secret::Secret;
+pub use source::Sources;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this broker is.
+    pub node: NodeConfig,
+    /// The process as a whole.
+    pub process: ProcessConfig,
+    /// The front door.
+    pub server: ServerConfig,
+    /// The HTTP door for operators.
+    pub admin: AdminConfig,
+    /// Where bytes are kept.
+    pub storage: StorageConfig,
+    /// Topics: what clients may do to them, and what they start with.
+    pub topics: TopicsConfig,
+    /// Consumer groups and their offsets.
+    pub groups: GroupsConfig,
+    /// Idempotent and transactional producers.
+    pub producers: ProducersConfig,
+    /// What the user should hear about at start.
+    pub notes: Notes,
+}
+
+/// Who this broker is.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// `node.id`: not negative.
+    pub id: i32,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+/// The process as a whole.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    /// `memory.budget.bytes`: at least [`MEMORY_BUDGET_BYTES_MIN`].
+    pub memory_budget_bytes: u64,
+    /// `shutdown.deadline.ms`.
+    pub shutdown_deadline: Duration,
+    /// `log.level`: directives that `tracing_subscriber::EnvFilter` accepts.
+    pub log_level: String,
+}
+
+/// The front door.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// `listeners` and `advertised.listeners`; never empty.
+    pub listeners: Vec<Listener>,
+    /// `socket.request.max.bytes`: the largest frame, without its length.
+    pub request_bytes_max: u32,
+    /// `connections.max.idle.ms`; `None` is for ever.
+    pub connection_idle_max: Option<Duration>,
+    /// `max.connections`, over all listeners.
+    pub connections_max: u32,
+    /// `max.connections.per.ip`.
+    pub connections_per_ip_max: u32,
+    /// `fetch.max.bytes`.
+    pub fetch_bytes_max: u32,
+}
+
+/// The HTTP door for operators.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// `admin.listener`.
+    pub listener: Endpoint,
+}
+
+/// Where bytes are kept.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// `data.dir`; `None` is a temporary directory, which `object.url=memory://` implies.
+    pub data_dir: Option<PathBuf>,
+    /// `object.url`.
+    pub object: ObjectUrl,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+}
+
+/// Where the bucket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectUrl {
+    /// A directory. Relative only if it was derived from a relative `data.dir`.
+    File(PathBuf),
+    /// Memory: gone when the process stops.
+    Memory,
+}
+
+impl fmt::Display for ObjectUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectUrl::File(path) => write!(f, "file://{}", path.display()),
+            ObjectUrl::Memory => f.write_str("memory://"),
+        }
+    }
+}
+
+/// The write-ahead log.
+#[derive(Clone, Debug)]
+pub struct WalConfig {
+    /// `wal.sync` and `wal.flush.interval.ms`.
+    pub sync: WalSync,
+    /// `wal.max.bytes`; `None` is unlimited.
+    pub bytes_max: Option<u64>,
+}
+
+/// What an acknowledgement says of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalSync {
+    /// It is on disk.
+    Always,
+    /// It is in the page cache, which is synced this often.
+    Interval(Duration),
+}
+
+/// Topics: what clients may do to them, and what they start with.
+#[derive(Clone, Debug)]
+pub struct TopicsConfig {
+    /// `auto.create.topics.enable`.
+    pub auto_create: bool,
+    /// `delete.topic.enable`.
+    pub deletable: bool,
+    /// `num.partitions`: at least 1.
+    pub partitions: i32,
+    /// `default.replication.factor`: at least 1.
+    pub replication_factor: i16,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// What a topic's own settings are where it has none.
+    pub defaults: TopicDefaults,
+}
+
+/// What a topic's own settings are where it has none.
+#[derive(Clone, Debug)]
+pub struct TopicDefaults {
+    /// `min.insync.replicas`: at least 1.
+    pub min_insync_replicas: i32,
+    /// `log.retention.ms`, `.minutes` or `.hours`; `None` is for ever.
+    pub retention: Option<Duration>,
+    /// `log.retention.bytes` of a partition; `None` is unlimited.
+    pub retention_bytes: Option<u64>,
+    /// `message.max.bytes`: the largest batch.
+    pub message_bytes_max: u32,
+    /// `log.cleanup.policy`.
+    pub cleanup_policy: CleanupPolicy,
+    /// `log.message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `log.message.timestamp.before.max.ms`.
+    pub timestamp_before_max: Duration,
+    /// `log.message.timestamp.after.max.ms`.
+    pub timestamp_after_max: Duration,
+    /// `compression.type`.
+    pub compression: CompressionType,
+}
+
+/// `cleanup.policy`: at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old records are removed.
+    pub delete: bool,
+    /// The last record of each key is kept.
+    pub compact: bool,
+}
+
+/// `message.timestamp.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's time stands.
+    CreateTime,
+    /// The broker's time replaces it.
+    LogAppendTime,
+}
+
+/// `compression.type`: what batches are compressed with in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// Whatever the producer used.
+    Producer,
+    /// Nothing.
+    Uncompressed,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// Consumer groups and their offsets.
+#[derive(Clone, Debug)]
+pub struct GroupsConfig {
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`: not above the next.
+    pub session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max: Duration,
+    /// `group.max.size`: at least 1.
+    pub members_max: u32,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_interval: Duration,
+    /// `offsets.topic.num.partitions`: at least 1.
+    pub offsets_topic_partitions: i32,
+    /// `offsets.topic.replication.factor`: at least 1.
+    pub offsets_topic_replication_factor: i16,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_bytes_max: u32,
+}
+
+/// Idempotent and transactional producers.
+#[derive(Clone, Debug)]
+pub struct ProducersConfig {
+    /// `producer.id.expiration.ms`.
+    pub id_expiration: Duration,
+    /// `transaction.max.timeout.ms`.
+    pub transaction_timeout_max: Duration,
+}
+
+/// What the user should hear about at start.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Kafka settings that were given and have no effect here, sorted.
+    pub without_effect: Vec<String>,
+    /// Settings of ours that another setting makes void, in whole sentences.
+    pub overruled: Vec<String>,
+    /// Names of listeners whose advertised address is only the machine's host name.
+    pub advertised_by_hostname: Vec<String>,
+}

@@ -1,0 +1,369 @@
+//! The table of keys. A key is here because code reads it; the loader's tests see to that.
+
+use super::key::Default::{From, Is};
+use super::key::Kind::{Bool, Bytes, Choice, Duration, Int, List, Text};
+use super::key::{Default, Key, Kind};
+
+const I16: i64 = i16::MAX as i64;
+const I32: i64 = i32::MAX as i64;
+const I64: i64 = i64::MAX;
+
+/// The smallest memory budget: below it the pools are smaller than one ordinary request.
+pub const MEMORY_BUDGET_BYTES_MIN: u64 = 64 << 20;
+
+/// The most partitions that one topic may be created with by default settings.
+const PARTITIONS_MAX: i64 = 100_000;
+
+const fn key(name: &'static str, kind: Kind, default: Default, effect: &'static str) -> Key {
+    Key { name, kind, default, effect }
+}
+
+/// Every key, in the order of the reference: what a newcomer sets first comes first.
+pub const KEYS: &[Key] = &[
+    key(
+        "listeners",
+        List,
+        Is("PLAINTEXT://127.0.0.1:9092"),
+        "Where Kafka clients connect: NAME://host:port, several separated by commas. An IPv6 \
+         address stands in brackets, an empty host means every address of the machine, port 0 \
+         any free port.",
+    ),
+    key(
+        "advertised.listeners",
+        List,
+        From("each listener's own address; this machine's host name where it has none"),
+        "What clients are told to connect to, by listener name. Set it whenever clients reach \
+         the broker by another address than the one it listens on: containers, NAT, cloud \
+         networks.",
+    ),
+    key(
+        "listener.security.protocol.map",
+        List,
+        Is("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"),
+        "The protocol of each listener name. Only PLAINTEXT can be listened with so far.",
+    ),
+    key(
+        "controller.listener.names",
+        List,
+        Is(""),
+        "Listeners to leave out: Tidegate has no controller, and a Kafka server.properties in \
+         combined mode lists one.",
+    ),
+    key(
+        "data.dir",
+        Text,
+        Is("./tidegate-data"),
+        "The directory of the write-ahead log, the broker's identity and its copy of the \
+         metadata. One directory belongs to one broker. Not to be set with object.url=memory://, \
+         which implies a temporary one.",
+    ),
+    key(
+        "object.url",
+        Text,
+        From("the directory bucket in data.dir"),
+        "The bucket: file:// with an absolute path, or memory:// for a broker that forgets \
+         everything when it stops.",
+    ),
+    key("node.id", Int { min: 0, max: I32 }, Is("1"), "This broker's id, as clients see it."),
+    key(
+        "broker.rack",
+        Text,
+        Is(""),
+        "The rack or availability zone, as clients see it in Metadata.",
+    ),
+    key(
+        "admin.listener",
+        Text,
+        Is("127.0.0.1:9464"),
+        "The host:port of /metrics, /livez and /readyz. It has no authentication: keep it on \
+         loopback or on a network that only your monitoring reaches.",
+    ),
+    key(
+        "log.level",
+        Text,
+        Is("info"),
+        "What is logged: a level (error, warn, info, debug, trace, off), or levels by module, \
+         such as info,tidegate::group=debug.",
+    ),
+    key(
+        "memory.budget.bytes",
+        Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },
+        From("a quarter of the smaller of memory and cgroup limit, at least 64MiB"),
+        "All memory that requests, responses and the newest records may hold, split into pools. \
+         A request that finds its pool empty waits.",
+    ),
+    key(
+        "shutdown.deadline.ms",
+        Duration { min: 0, max: 3_600_000 },
+        Is("30000"),
+        "How long a stop waits for requests in flight before it cuts them off.",
+    ),
+    key(
+        "wal.sync",
+        Choice(&["always", "interval"]),
+        Is("always"),
+        "What an acknowledged record has survived: always = it is on disk (fdatasync), interval \
+         = it is in the page cache, as with Kafka's defaults, and a power cut may lose it.",
+    ),
+    key(
+        "wal.flush.interval.ms",
+        Duration { min: 1, max: 60_000 },
+        Is("1000"),
+        "With wal.sync=interval: how often the write-ahead log is synced.",
+    ),
+    key(
+        "wal.max.bytes",
+        Bytes { min: -1, max: I64 },
+        Is("-1"),
+        "The most disk that the write-ahead log may take, at least 64MiB; when it is full, \
+         producers are refused with a retriable error. -1 is unlimited.",
+    ),
+    key(
+        "socket.request.max.bytes",
+        Bytes { min: 1_024, max: I32 },
+        Is("104857600"),
+        "The largest request; a larger one closes the connection.",
+    ),
+    key(
+        "connections.max.idle.ms",
+        Duration { min: -1, max: I64 },
+        Is("600000"),
+        "A connection that is silent for this long is closed. -1 is never.",
+    ),
+    key(
+        "max.connections",
+        Int { min: 1, max: I32 },
+        Is("2147483647"),
+        "The most connections at a time, over all listeners; the open file limit bounds them too.",
+    ),
+    key(
+        "max.connections.per.ip",
+        Int { min: 1, max: I32 },
+        Is("2147483647"),
+        "The most connections at a time from one address.",
+    ),
+    key(
+        "fetch.max.bytes",
+        Bytes { min: 1_024, max: I32 },
+        Is("57671680"),
+        "The most record bytes in one Fetch response, whatever the client asks for; one batch \
+         is always sent.",
+    ),
+    key(
+        "auto.create.topics.enable",
+        Bool,
+        Is("true"),
+        "Whether a topic is created when a client first asks for its metadata.",
+    ),
+    key("delete.topic.enable", Bool, Is("true"), "Whether topics may be deleted by clients."),
+    key(
+        "num.partitions",
+        Int { min: 1, max: PARTITIONS_MAX },
+        Is("1"),
+        "Partitions of a topic that is created without a number.",
+    ),
+    key(
+        "default.replication.factor",
+        Int { min: 1, max: I16 },
+        Is("1"),
+        "Replication factor of a topic that is created without one. It is stored and shown; \
+         durability is the log's and the bucket's.",
+    ),
+    key(
+        "min.insync.replicas",
+        Int { min: 1, max: I32 },
+        Is("1"),
+        "Stored and shown; its effect is that of 1.",
+    ),
+    key(
+        "message.max.bytes",
+        Bytes { min: 0, max: I32 },
+        Is("1048588"),
+        "The largest record batch, as compressed by the producer (topic: max.message.bytes).",
+    ),
+    key(
+        "log.retention.ms",
+        Duration { min: -1, max: I64 },
+        From("log.retention.minutes"),
+        "Records older than this are removed (topic: retention.ms). -1 is never.",
+    ),
+    key(
+        "log.retention.minutes",
+        Int { min: -1, max: I32 },
+        From("log.retention.hours"),
+        "log.retention.ms in minutes; without effect if that is set.",
+    ),
+    key(
+        "log.retention.hours",
+        Int { min: -1, max: I32 },
+        Is("168"),
+        "log.retention.ms in hours; without effect if that or log.retention.minutes is set.",
+    ),
+    key(
+        "log.retention.bytes",
+        Bytes { min: -1, max: I64 },
+        Is("-1"),
+        "A partition's oldest records are removed when it is larger than this (topic: \
+         retention.bytes). -1 is unlimited.",
+    ),
+    key(
+        "log.retention.check.interval.ms",
+        Duration { min: 1, max: I64 },
+        Is("300000"),
+        "How often retention looks for records to remove.",
+    ),
+    key(
+        "log.cleanup.policy",
+        List,
+        Is("delete"),
+        "delete removes old records, compact keeps them (topic: cleanup.policy). compact is \
+         stored and exempts from deletion; compaction itself is not carried out yet.",
+    ),
+    key(
+        "log.message.timestamp.type",
+        Choice(&["CreateTime", "LogAppendTime"]),
+        Is("CreateTime"),
+        "Whether a record keeps the producer's time or gets the broker's (topic: \
+         message.timestamp.type).",
+    ),
+    key(
+        "log.message.timestamp.before.max.ms",
+        Duration { min: 0, max: I64 },
+        Is("9223372036854775807"),
+        "With CreateTime: how far a record's time may lie behind the broker's (topic: \
+         message.timestamp.before.max.ms).",
+    ),
+    key(
+        "log.message.timestamp.after.max.ms",
+        Duration { min: 0, max: I64 },
+        Is("3600000"),
+        "With CreateTime: how far a record's time may lie ahead of the broker's (topic: \
+         message.timestamp.after.max.ms).",
+    ),
+    key(
+        "compression.type",
+        Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        Is("producer"),
+        "The topic default for compression.type; producer keeps each batch as it came.",
+    ),
+    key(
+        "group.initial.rebalance.delay.ms",
+        Duration { min: 0, max: I32 },
+        Is("3000"),
+        "How long the first rebalance of an empty group waits for more members.",
+    ),
+    key(
+        "group.min.session.timeout.ms",
+        Duration { min: 1, max: I32 },
+        Is("6000"),
+        "The shortest session timeout that a member may ask for.",
+    ),
+    key(
+        "group.max.session.timeout.ms",
+        Duration { min: 1, max: I32 },
+        Is("1800000"),
+        "The longest session timeout that a member may ask for.",
+    ),
+    key(
+        "group.max.size",
+        Int { min: 1, max: I32 },
+        Is("2147483647"),
+        "The most members of a group.",
+    ),
+    key(
+        "offsets.retention.minutes",
+        Int { min: 1, max: I32 },
+        Is("10080"),
+        "How long committed offsets are kept after their group has become empty.",
+    ),
+    key(
+        "offsets.retention.check.interval.ms",
+        Duration { min: 1, max: I64 },
+        Is("600000"),
+        "How often offsets are checked for expiry.",
+    ),
+    key(
+        "offsets.topic.num.partitions",
+        Int { min: 1, max: PARTITIONS_MAX },
+        Is("50"),
+        "Partitions of __consumer_offsets. It takes effect when that topic is first created.",
+    ),
+    key(
+        "offsets.topic.replication.factor",
+        Int { min: 1, max: I16 },
+        Is("3"),
+        "Replication factor of __consumer_offsets: stored and shown.",
+    ),
+    key(
+        "offset.metadata.max.bytes",
+        Bytes { min: 0, max: I32 },
+        Is("4096"),
+        "The longest metadata text of a committed offset.",
+    ),
+    key(
+        "producer.id.expiration.ms",
+        Duration { min: 1, max: I32 },
+        Is("86400000"),
+        "How long a partition remembers the sequence numbers of an idle idempotent producer.",
+    ),
+    key(
+        "transaction.max.timeout.ms",
+        Duration { min: 1, max: I32 },
+        Is("900000"),
+        "The longest transaction timeout that a producer may ask for.",
+    ),
+];
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{kafka_names, value};
+    use super::*;
+
+    /// Kafka itself has a key that begins with another; both names are its own. A TOML file that
+    /// sets both writes them in quotes.
+    const KAFKAS_OWN_PREFIXES: &[(&str, &str)] = &[("max.connections", "max.connections.per.ip")];
+
+    #[test]
+    fn no_key_is_a_prefix_of_another_but_for_kafkas_own() {
+        for short in KEYS {
+            for long in KEYS {
+                let nested =
+                    long.name.strip_prefix(short.name).is_some_and(|rest| rest.starts_with('.'));
+                let known = KAFKAS_OWN_PREFIXES.contains(&(short.name, long.name));
+                assert_eq!(nested, known, "{} and {}", short.name, long.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_lower_case_and_carry_their_unit() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(
+                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.'),
+                "{} cannot be written as an environment variable",
+                key.name
+            );
+            assert!(KEYS.iter().skip(at + 1).all(|other| other.name != key.name), "{}", key.name);
+            let is = |ending| key.name.ends_with(ending);
+            assert_eq!(is(".ms"), matches!(key.kind, Duration { .. }), "{}", key.name);
+            assert_eq!(is(".bytes"), matches!(key.kind, Bytes { .. }), "{}", key.name);
+            assert!(!kafka_names::is_without_effect(key.name), "{} is in both lists", key.name);
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_its_key_accepts() {
+        for key in KEYS {
+            match key.default {
+                Is("") => assert!(matches!(key.kind, Text | List), "{}", key.name),
+                Is(text) => assert!(value::parse(key.kind, text).is_ok(), "{}", key.name),
+                From(words) => assert!(!words.is_empty(), "{}", key.name),
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! From an API key to the crate's request type. The fuzz target uses this file too.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeGroupsRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest,
+};
+use kafka_protocol::protocol::Request;
+use tidegate::protocol::guard::{GuardError, Limits, decode};
+
+/// Work on one request type that is chosen at run time.
+pub(crate) trait Visit {
+    /// What the work gives.
+    type Out;
+
+    /// Does it.
+    fn visit<R: Request + Debug + PartialEq>(self) -> Self::Out;
+}
+
+/// Visits the request type of an API key that we advertise.
+pub(crate) fn dispatch<V: Visit>(key: i16, visit: V) -> Option<V::Out> {
+    Some(match key {
+        0 => visit.visit::<ProduceRequest>(),
+        1 => visit.visit::<FetchRequest>(),
+        2 => visit.visit::<ListOffsetsRequest>(),
+        3 => visit.visit::<MetadataRequest>(),
+        8 => visit.visit::<OffsetCommitRequest>(),
+        9 => visit.visit::<OffsetFetchRequest>(),
+        10 => visit.visit::<FindCoordinatorRequest>(),
+        11 => visit.visit::<JoinGroupRequest>(),
+        12 => visit.visit::<HeartbeatRequest>(),
+        13 => visit.visit::<LeaveGroupRequest>(),
+        14 => visit.visit::<SyncGroupRequest>(),
+        15 => visit.visit::<DescribeGroupsRequest>(),
+        16 => visit.visit::<ListGroupsRequest>(),
+        18 => visit.visit::<ApiVersionsRequest>(),
+        19 => visit.visit::<CreateTopicsRequest>(),
+        20 => visit.visit::<DeleteTopicsRequest>(),
+        21 => visit.visit::<DeleteRecordsRequest>(),
+        22 => visit.visit::<InitProducerIdRequest>(),
+        23 => visit.visit::<OffsetForLeaderEpochRequest>(),
+        37 => visit.visit::<CreatePartitionsRequest>(),
+        42 => visit.visit::<DeleteGroupsRequest>(),
+        47 => visit.visit::<OffsetDeleteRequest>(),
+        60 => visit.visit::<DescribeClusterRequest>(),
+        _ => return None,
+    })
+}
+
+/// Writes a decoded request as the crate does, and holds that to be the same request.
+pub(crate) fn assert_round_trip<R: Request + Debug + PartialEq>(
+    request: &R,
+    version: i16,
+    limits: Limits,
+) {
+    let mut encoded = BytesMut::new();
+    request.encode(&mut encoded, version).expect("a decoded request can be encoded");
+    let (again, _) =
+        decode::<R>(version, &encoded.freeze(), limits).expect("what the crate writes is legal");
+    assert_eq!(&again, request);
+}
+
+/// Guards and decodes a body; what passes must survive a round trip.
+pub(crate) fn round_trip(
+    key: i16,
+    version: i16,
+    body: &Bytes,
+    limits: Limits,
+) -> Result<(), GuardError> {
+    dispatch(key, RoundTrip { version, body, limits })
+        .unwrap_or(Err(GuardError::NotGuarded { key, version }))
+}
+
+struct RoundTrip<'a> {
+    version: i16,
+    body: &'a Bytes,
+    limits: Limits,
+}
+
+impl Visit for RoundTrip<'_> {
+    type Out = Result<(), GuardError>;
+
+    fn visit<R: Request + Debug + PartialEq>(self) -> Self::Out {
+        let (request, _) = decode::<R>(self.version, self.body, self.limits)?;
+        assert_round_trip(&request, self.version, self.limits);
+        Ok(())
+    }
+}
