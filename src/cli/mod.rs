@@ -229,7 +229,7 @@ mod tests {
             parsed(&["config", "reference", "--markdown"]),
             Command::ConfigReference { markdown: true }
         );
-        let file = Settings { file: Some("f".into()), flags: Vec::new() };
+        let file = Settings { file: Some("f".into()), ..Settings::default() };
         assert_eq!(parsed(&["config", "check", "--config", "f"]), Command::ConfigCheck(file));
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),

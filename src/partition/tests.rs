@@ -54,7 +54,7 @@ impl Broker {
         options.file_bytes = file_bytes;
         options.first_file_bytes = file_bytes;
         options.step_bytes = 128 << 10;
-        let stream = local::open(&dyn_disk, &options, &env).unwrap();
+        let stream = local::open(&dyn_disk, &options, &env).unwrap().stream;
         let partitions = Partitions::new(shared(&stream, &clock));
         Self { stream, disk, clock, partitions }
     }

@@ -1,5 +1,5 @@
 //! A broker process, a data directory of its own and a plain Kafka connection, for every suite.
-#![allow(dead_code, reason = "each suite uses its part of the harness")]
+#![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 pub mod wire;

@@ -1,4 +1,5 @@
 //! A plain Kafka connection: requests and responses through the crate's messages, or raw frames.
+#![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
