@@ -1,4 +1,4 @@
-//! Moving the log start: retention and `DeleteRecords`. The data stays where it is; a LogStart
+//! Moving the log start: retention and `DeleteRecords`. The data stays where it is; a `LogStart`
 //! record says that nobody needs it, and the WAL is trimmed by the oldest byte that somebody does.
 
 use std::sync::Arc;

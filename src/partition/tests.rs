@@ -37,6 +37,10 @@ struct Broker {
 impl Broker {
     /// Files of 256 KiB, so that tests fill several.
     fn new() -> Self {
+        Self::with_files_of(256 << 10)
+    }
+
+    fn with_files_of(file_bytes: u64) -> Self {
         let clock = Clock::manual(1_000_000);
         let disk = MemoryDisk::new();
         let dyn_disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(&disk);
@@ -47,8 +51,8 @@ impl Broker {
             metrics: crate::wal::Metrics::new(&Registry::new()),
         };
         let mut options = Options::new([7; 16]);
-        options.file_bytes = 256 << 10;
-        options.first_file_bytes = 256 << 10;
+        options.file_bytes = file_bytes;
+        options.first_file_bytes = file_bytes;
         options.step_bytes = 128 << 10;
         let stream = local::open(&dyn_disk, &options, &env).unwrap().stream;
         let partitions = Partitions::new(shared(&stream, &clock));

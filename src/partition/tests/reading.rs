@@ -191,11 +191,14 @@ async fn below_the_log_start_is_out_of_range() {
 #[tokio::test]
 async fn a_partition_alone_reads_at_most_a_fifth_more_than_it_serves() {
     for size in [300, 3_000, 30_000] {
-        let broker = Broker::new();
+        let broker = Broker::with_files_of(4 << 20);
         let partition = broker.partition(0);
+        // As under load, a group has more than one record.
+        broker.disk.hold();
         for _ in 0..(900_000 / size) {
             broker.append(&partition, &batch(1, size)).await;
         }
+        broker.disk.release();
         broker.flush().await;
         partition.evict(broker.stream.durable());
         let end = partition.offsets().high_watermark;
@@ -209,6 +212,34 @@ async fn a_partition_alone_reads_at_most_a_fifth_more_than_it_serves() {
         assert_eq!(served, partition.size_bytes());
         assert!(passed * 10 <= served * 12, "{size}: {passed} read for {served}");
     }
+}
+
+/// A quiet partition beside a busy one: what lies between its batches is not read.
+#[tokio::test]
+async fn large_holes_are_not_read() {
+    let broker = Broker::with_files_of(4 << 20);
+    let (quiet, busy) = (broker.partition(0), broker.partition(1));
+    for _ in 0..10 {
+        broker.append(&quiet, &batch(1, 100)).await;
+        broker.append(&busy, &batch(1, 320_000)).await;
+    }
+    broker.flush().await;
+    quiet.evict(broker.stream.durable());
+    assert_eq!(quiet.lock().index.from(0, 10).count(), 1);
+    let got = read(&quiet, &from(0, 1 << 20)).unwrap();
+    assert_eq!(got.len(), 10);
+    let (served, passed) =
+        (broker.metrics().disk_bytes.get(), broker.metrics().disk_read_bytes.get());
+    assert!(passed < 2 * served, "{passed} read for {served}");
+    // They are small and were found among much else.
+    assert_eq!(broker.metrics().fetch_copied_bytes.get(), served);
+    let mut loaded = 0;
+    let count = |_: &Batch, _| {
+        loaded += 1;
+        Ok::<_, LogError>(())
+    };
+    quiet.load(count).unwrap();
+    assert_eq!(loaded, 10);
 }
 
 /// A catch-up reader's answer is a few file reads whose lengths are known before.
