@@ -1,11 +1,13 @@
 //! What a peer may send at worst: refused, logged in words, and without harm to anybody else.
 
 use bytes::{BufMut, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, TransactionalId,
+};
 
 use crate::harness::{Broker, Wire};
 use crate::requests::{
-    METADATA, UNSUPPORTED_VERSION, all_topics, api_versions, assert_served, create_topic,
+    METADATA, UNSUPPORTED_VERSION, all_topics, api_versions, assert_served, create_topic, text,
 };
 
 const MIB: u64 = 1 << 20;
@@ -74,7 +76,7 @@ pub fn assert_pools_are_empty(broker: &Broker) {
 fn metadata_v4_with_two_billion_topics_in_six_bytes_is_refused() {
     let body = [0x7f, 0xff, 0xff, 0xff, 0, 0];
     let broker = assert_refused(&frame(METADATA_KEY, 4, false, &body), "service");
-    assert!(broker.log().contains("malformed Metadata v4 request"), "it is said in words");
+    broker.wait_for_log("malformed Metadata v4 request");
 }
 
 #[test]
@@ -121,13 +123,13 @@ fn a_legal_metadata_v9_of_four_million_empty_names_takes_no_memory_beyond_its_by
 #[test]
 fn a_negative_frame_length_is_refused() {
     let broker = assert_refused(&(-1_i32).to_be_bytes(), "frame_length");
-    assert!(broker.log().contains("frame length -1 is negative"));
+    broker.wait_for_log("frame length -1 is negative");
 }
 
 #[test]
 fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
     let broker = assert_refused(&(100 * 1024 * 1024 + 1_i32).to_be_bytes(), "frame_length");
-    assert!(broker.log().contains("frame length 104857601 is above the limit of 104857600 bytes"));
+    broker.wait_for_log("frame length 104857601 is above the limit of 104857600 bytes");
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn an_unknown_api_key_is_refused() {
 #[test]
 fn an_api_of_kafka_that_is_not_advertised_is_refused() {
     let broker = assert_refused(&frame(24, 3, true, &[0; 16]), "unsupported");
-    assert!(broker.log().contains("API key 24 version 3 is not supported"));
+    broker.wait_for_log("API key 24 version 3 is not supported");
 }
 
 #[test]
@@ -169,9 +171,8 @@ fn api_versions_99_is_answered_in_version_0_with_the_list_of_versions() {
 fn an_http_request_is_closed_and_logged_in_words() {
     let request = b"GET /metrics HTTP/1.1\r\nHost: broker\r\nAccept: */*\r\n\r\n";
     let broker = assert_refused(request, "http");
-    let log = broker.log();
-    assert!(log.contains("peer speaks HTTP to a kafka listener"), "{log}");
-    assert!(log.contains("127.0.0.1"), "the peer is named");
+    broker.wait_for_log("peer speaks HTTP to a kafka listener");
+    broker.wait_for_log("peer=127.0.0.1");
 }
 
 #[test]
@@ -179,8 +180,7 @@ fn a_tls_client_hello_is_closed_and_logged_in_words() {
     let mut hello = vec![0x16, 0x03, 0x01, 0x00, 0xc8, 0x01, 0x00, 0x00, 0xc4, 0x03, 0x03];
     hello.resize(5 + 0xc8, 0x5a);
     let broker = assert_refused(&hello, "tls");
-    let log = broker.log();
-    assert!(log.contains("set security.protocol=PLAINTEXT in the client"), "{log}");
+    broker.wait_for_log("set security.protocol=PLAINTEXT in the client");
 }
 
 #[test]
@@ -191,7 +191,24 @@ fn a_hostile_peer_cannot_flood_the_log() {
         let _ = wire.send_raw(b"GET / HTTP/1.1\r\n\r\n");
         assert!(wire.is_closed_by_broker());
     }
+    broker.wait_for_log("peer speaks HTTP");
     assert!(broker.log().matches("peer speaks HTTP").count() <= 4);
+}
+
+#[test]
+fn a_peer_that_asks_for_transactions_again_and_again_cannot_flood_the_log() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(TransactionalId(text("id"))))
+        .with_transaction_timeout_ms(1_000);
+    let invalid_request = 42;
+    for _ in 0..200 {
+        assert_eq!(wire.call(4, &request).error_code, invalid_request);
+    }
+    broker.wait_for_log("unset transactional.id");
+    let lines = broker.log().matches("unset transactional.id").count();
+    assert!((1..=4).contains(&lines), "{lines} lines");
 }
 
 #[test]

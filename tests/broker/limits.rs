@@ -24,7 +24,7 @@ fn assert_two_are_admitted(key: &str, cause: &str) {
 
     assert!(broker.connect().is_closed_by_broker());
     assert_eq!(refused(&broker, cause), 1.0);
-    assert!(broker.log().contains(&format!("raise {key}")), "the log says what to do");
+    broker.wait_for_log(&format!("raise {key}"));
 
     drop(first);
     broker.wait_until("a place is free", |broker| {
@@ -70,7 +70,7 @@ fn a_request_above_socket_request_max_bytes_is_refused_by_its_length() {
     assert_eq!(produce(&mut wire, "a", record(LIMIT as usize - 1_000)), (NONE, 0));
     wire.send_raw(&(LIMIT + 1).to_be_bytes()).unwrap();
     assert!(wire.is_closed_by_broker());
-    assert!(broker.log().contains("frame length 100001 is above the limit of 100000 bytes"));
+    broker.wait_for_log("frame length 100001 is above the limit of 100000 bytes");
     assert_served(&mut broker.connect());
 }
 

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! `enospc` mounts a small tmpfs and therefore needs root; without it that test fails.
+#![allow(unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 #[path = "../harness/mod.rs"]

@@ -151,6 +151,11 @@ impl Broker {
         panic!("not within {:?}: {what}", POLL * POLLS);
     }
 
+    /// Waits until the process has logged `text`: its lines come through a pipe.
+    pub fn wait_for_log(&self, text: &str) {
+        self.wait_until(&format!("the log says \"{text}\""), |broker| broker.log().contains(text));
+    }
+
     /// What the process has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
