@@ -64,7 +64,7 @@ pub fn assert_pools_are_empty(broker: &Broker) {
         broker.metrics().get(&format!("tidegate_broker_memory_used_bytes{{pool=\"{pool}\"}}"))
     };
     let mut marker = broker.connect();
-    marker.send_raw(&[[0, 0, 0xf0, 0].as_slice(), &[0; 32 * 1024]].concat()).unwrap();
+    marker.send_raw(&[vec![0, 0, 0xf0, 0], vec![0; 32 * 1024]].concat()).unwrap();
     broker.wait_until("a half frame is charged", |broker| used(broker, "small") > 0.0);
     drop(marker);
     for pool in ["small", "receive", "wal", "send"] {

@@ -400,8 +400,11 @@ fn call_describe_cluster(bench: &mut Bench, version: i16) {
     assert_eq!(response.controller_id, response.brokers[0].broker_id);
 }
 
+/// Calls a version of an API and judges the answer.
+type Call = fn(&mut Bench, i16);
+
 /// The call of each API.
-const CALLS: [(ApiKey, fn(&mut Bench, i16)); 23] = [
+const CALLS: [(ApiKey, Call); 23] = [
     (ApiKey::Produce, call_produce),
     (ApiKey::Fetch, call_fetch),
     (ApiKey::ListOffsets, call_list_offsets),

@@ -1,5 +1,7 @@
 //! A broker process, a data directory of its own and a plain Kafka connection, for every suite.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+#![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 pub mod wire;
