@@ -11,7 +11,7 @@
 //! **Invariant:** a block is used again only when no slice of it is left anywhere.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::BytesMut;
 
@@ -53,7 +53,8 @@ struct Block {
     /// Groups with records in the block that are not durable yet.
     in_flight: usize,
     last: Lsn,
-    owners: HashMap<usize, Arc<dyn Owner>>,
+    /// By address. Weak, or an owner that holds a handle to the log would keep it open for ever.
+    owners: HashMap<usize, Weak<dyn Owner>>,
     charge: Charge,
     charged: usize,
 }
@@ -134,7 +135,7 @@ impl Blocks {
     pub(super) fn note_owner(&mut self, block: u64, owner: &Arc<dyn Owner>) {
         if let Some(block) = self.live.get_mut(&block) {
             let key = Arc::as_ptr(owner).cast::<()>() as usize;
-            block.owners.entry(key).or_insert_with(|| Arc::clone(owner));
+            block.owners.entry(key).or_insert_with(|| Arc::downgrade(owner));
         }
     }
 
@@ -171,8 +172,8 @@ impl Blocks {
 
     /// The owners of `evicted` dropped their slices: wins its memory back, now or later.
     pub(super) fn evicted(&mut self, evicted: Evicted) {
+        debug_assert!(evicted.owners.is_empty(), "owners are dropped without the lock");
         let Some((mut handle, capacity)) = evicted.block else { return };
-        drop(evicted.owners);
         if handle.try_reclaim(capacity) {
             self.put_free(handle);
             return;
@@ -258,7 +259,7 @@ impl Blocks {
         self.tail_bytes -= block.charged;
         Some(Evicted {
             upto: block.last,
-            owners: block.owners.into_values().collect(),
+            owners: block.owners.into_values().filter_map(|owner| owner.upgrade()).collect(),
             block: block.handle.map(|handle| (handle, block.capacity)),
         })
     }
