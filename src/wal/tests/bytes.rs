@@ -9,7 +9,7 @@ use crate::wal::format::{
 use crate::wal::{FileNumber, Kind, Lsn};
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn file_header() -> FileHeader {
@@ -146,4 +146,4 @@ const FROZEN_GROUP: &str = concat!(
     "544757470100000003000000000000000807060504030201e803000000000000010000001d000000",
     "7b68e5cf8b010000e703000000000000110000000000000000000000bbf099c5",
 );
-const FROZEN_RECORD: &str = concat!("05d0681f05000000e8030000000000004800000001000000",);
+const FROZEN_RECORD: &str = "05d0681f05000000e8030000000000004800000001000000";

@@ -328,7 +328,7 @@ async fn every_crash_recovers_to_a_legal_state() {
 
 #[tokio::test]
 async fn every_crash_keeps_what_was_synced_when_syncs_come_in_intervals() {
-    let interval = SyncMode::Interval(std::time::Duration::from_secs(3600));
+    let interval = SyncMode::Interval(std::time::Duration::from_hours(1));
     for seed in seeds(9, 1) {
         suite(seed, 50, interval).await;
     }

@@ -275,7 +275,7 @@ fn open_interval(disk: &Arc<MemoryDisk>, interval: Duration) -> Stream {
 #[tokio::test]
 async fn with_syncs_in_intervals_a_record_is_durable_once_written() {
     let disk = MemoryDisk::new();
-    let stream = open_interval(&disk, Duration::from_secs(3600));
+    let stream = open_interval(&disk, Duration::from_hours(1));
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.wait_durable(lsn).await.unwrap();
     assert_eq!((stream.synced(), stream.metrics().syncs()), (Lsn::ZERO, 0));
