@@ -41,6 +41,9 @@ pub(super) struct Blocks {
     send: BytePool,
     /// Bytes of durable blocks kept for readers.
     tail_bytes: usize,
+    /// Bytes at the end of blocks that were sealed after all their groups were durable, charged
+    /// with whatever group comes next.
+    slack: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl Blocks {
             tail,
             send: budget.pool(Pool::Send).clone(),
             tail_bytes: 0,
+            slack: 0,
         }
     }
 
@@ -147,7 +151,8 @@ impl Blocks {
             let Some(block) = self.live.get_mut(&share.block) else { continue };
             block.in_flight -= 1;
             block.last = block.last.max(share.last);
-            let bytes = share.bytes + std::mem::take(&mut block.slack);
+            let slack = std::mem::take(&mut block.slack) + std::mem::take(&mut self.slack);
+            let bytes = share.bytes + slack;
             let charge = loop {
                 if let Some(charge) = self.tail.try_take(bytes) {
                     break Some(charge);
@@ -233,7 +238,11 @@ impl Blocks {
     fn seal(&mut self, id: u64, handle: BytesMut, slack: usize) {
         if let Some(block) = self.live.get_mut(&id) {
             block.handle = Some(handle);
-            block.slack += slack;
+            if block.in_flight > 0 {
+                block.slack += slack;
+            } else {
+                self.slack += slack;
+            }
         }
     }
 
@@ -267,14 +276,20 @@ impl Blocks {
     /// A block of at least `least` bytes, a free one if it has at most `most`.
     fn free_block(&mut self, least: usize, most: usize) -> BytesMut {
         let fits = |block: &BytesMut| (least..=most).contains(&block.capacity());
-        match self.free.iter().rposition(fits) {
-            Some(found) => {
-                let block = self.free.swap_remove(found);
-                self.free_bytes -= block.capacity();
-                block
-            }
-            None => BytesMut::with_capacity(least),
+        if let Some(found) = self.free.iter().rposition(fits) {
+            let block = self.free.swap_remove(found);
+            self.free_bytes -= block.capacity();
+            return block;
         }
+        // What is allocated in all stays within what was once in use.
+        let mut dropped = 0;
+        while dropped < least
+            && let Some(block) = self.free.pop()
+        {
+            dropped += block.capacity();
+            self.free_bytes -= block.capacity();
+        }
+        BytesMut::with_capacity(least)
     }
 
     fn put_free(&mut self, mut block: BytesMut) {

@@ -173,6 +173,9 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         lock: Mutex::new(Some(at.lock.into())),
     });
     let stream = Stream::new(Arc::clone(&shared));
+    shared.metrics.durable(at.durable);
+    shared.metrics.reserved(at.durable);
+    shared.metrics.disk(shared.files.with(std::collections::BTreeMap::len), at.disk_bytes);
     spawn("wal-writer", &shared, writer::run)?;
     spawn("wal-grower", &shared, grow::run)?;
     if let SyncMode::Interval(interval) = options.sync {
