@@ -338,3 +338,37 @@ async fn every_crash_keeps_what_was_synced_when_syncs_come_in_intervals() {
         suite(seed, 50, interval).await;
     }
 }
+
+/// The process is killed right after it wrote the header of a fresh file, and the only free file is
+/// the one that this header makes free: it must not be overwritten while the header can be lost.
+#[tokio::test]
+async fn a_file_made_free_by_an_unsynced_header_is_not_lost_with_it() {
+    let sync = SyncMode::Always;
+    let mut workload = Workload::new(5, sync);
+    for lsn in (1..=4).map(Lsn) {
+        let bytes = Bytes::from(vec![lsn.0 as u8; 500]);
+        let owner = &workload.owners[0];
+        assert_eq!(append(&workload.stream, Class::Data, owner, &bytes).await.0, lsn);
+        workload.disk.note(Op::Reserved(lsn));
+        workload.known.payloads.insert(lsn, bytes);
+        workload.acked(lsn).await;
+    }
+    workload.stream.close().await.unwrap();
+    let disk = Arc::clone(&workload.disk);
+    let closed = disk.ops().len();
+    drop(open(&disk, sync));
+    let is_header =
+        |op: &Op| matches!(op, Op::Write { position: 0, bytes, .. } if bytes.len() == 8192);
+    let header = disk.ops().iter().skip(closed).position(is_header).unwrap();
+    let killed = disk.killed(closed + header + 1);
+    let layout = local::layout(&*killed, false).unwrap();
+    assert_eq!(layout.chain.len(), 1, "the file before is free");
+    let first = layout.free.iter().find(|free| free.name.starts_with("00000001")).unwrap();
+    for free in layout.free.iter().filter(|free| free.name != first.name) {
+        killed.remove(&free.name).unwrap();
+    }
+    killed.sync_dir().unwrap();
+    let promised = promised(&disk.ops()[..closed]);
+    let states = crash_again(&killed, sync, &workload.known, &promised, "killed at a header");
+    assert!(states > 10);
+}
