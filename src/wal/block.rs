@@ -56,7 +56,7 @@ struct Block {
     /// Groups with records in the block that are not durable yet.
     in_flight: usize,
     last: Lsn,
-    /// By address. Weak, or an owner that holds a handle to the log would keep it open for ever.
+    /// By address. Weak: an owner that holds a handle to the log would keep it open for ever.
     owners: HashMap<usize, Weak<dyn Owner>>,
     charge: Charge,
     charged: usize,
