@@ -4,8 +4,8 @@
 //! ```text
 //!   free ──▶ current ──▶ sealed, in flight ──▶ durable (tail) ──▶ evicted ──▶ free
 //!             (Wal pool, per record)            (Tail pool)          │
-//!                                                                    └─ a response still holds a
-//!                                                                       slice: lingering (Send pool)
+//!                                                                    └─ while a response holds
+//!                                                                       it: lingering (Send)
 //! ```
 //!
 //! **Invariant:** a block is used again only when no slice of it is left anywhere.
