@@ -62,8 +62,8 @@ struct Block {
 struct Lingering {
     handle: BytesMut,
     bytes: usize,
-    _charge: Charge,
-    charged: bool,
+    /// Of the send pool; nothing if that was full.
+    charge: Charge,
 }
 
 /// The part of a group that is in one block.
@@ -178,9 +178,8 @@ impl Blocks {
             return;
         }
         let charge = self.send.try_take(capacity);
-        let charged = charge.is_some();
-        let _charge = charge.unwrap_or_default();
-        self.lingering.push(Lingering { handle, bytes: capacity, _charge, charged });
+        let entry = Lingering { handle, bytes: capacity, charge: charge.unwrap_or_default() };
+        self.lingering.push(entry);
     }
 
     /// Wins back evicted blocks whose last slice is gone. Bytes still held, and those of them that
@@ -195,9 +194,7 @@ impl Blocks {
                 continue;
             }
             held += entry.bytes;
-            if !entry.charged {
-                uncharged += entry.bytes;
-            }
+            uncharged += entry.bytes - entry.charge.bytes();
             index += 1;
         }
         (held, uncharged)
@@ -206,11 +203,6 @@ impl Blocks {
     /// Bytes of durable records kept for readers at the tail.
     pub(super) fn tail_bytes(&self) -> usize {
         self.tail_bytes
-    }
-
-    /// Bytes of blocks that nobody uses now.
-    pub(super) fn free_bytes(&self) -> usize {
-        self.free_bytes
     }
 
     fn insert(&mut self, capacity: usize) -> u64 {

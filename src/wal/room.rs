@@ -102,7 +102,8 @@ pub(super) struct Growth {
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub(super) reason: Arc<str>,
-    pub(super) at: Instant,
+    /// When a waiter saw it first: from then on the time to a retry runs.
+    pub(super) seen: Option<Instant>,
 }
 
 /// Where a record goes.

@@ -518,11 +518,13 @@ impl Shared {
                 if state.find(class, needed, &self.sizes).is_some() {
                     return Ok(());
                 }
-                if let Some(failed) = state.growth.failed.clone() {
-                    let due = self.clock.now() >= failed.at + GROWTH_RETRY;
+                if let Some(failed) = &mut state.growth.failed {
+                    let now = self.clock.now();
+                    let due = now >= *failed.seen.get_or_insert(now) + GROWTH_RETRY;
+                    let reason = Arc::clone(&failed.reason);
                     if !due || retried.is_some_and(|before| state.growth.attempts > before) {
                         self.metrics.refused(class);
-                        return Err(RoomError::Full { reason: failed.reason });
+                        return Err(RoomError::Full { reason });
                     }
                     state.growth.failed = None;
                     retried = Some(state.growth.attempts);

@@ -1,6 +1,9 @@
 //! The contract of the log, for every implementation.
 
+mod contract;
+mod corrupt;
 mod crash;
+mod faults;
 mod sim;
 
 use std::sync::{Arc, Mutex};

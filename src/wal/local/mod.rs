@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKind, Parts};
 pub use open::{OpenError, Opened, Recovered, Replay, WalState, inspect, open};
+pub(in crate::wal) use recover::{analyse, layout, proven_behind, scan};
 
 use self::checkpoint::Checkpoints;
 use super::block::Blocks;

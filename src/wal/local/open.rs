@@ -98,7 +98,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
+    pub(in crate::wal) fn io(what: impl Into<String>, source: io::Error) -> Self {
         OpenError::Io { what: what.into(), source }
     }
 
@@ -252,20 +252,26 @@ impl Recovery<'_> {
         self.disk.sync_dir().map_err(|source| OpenError::io("sync the directory", source))
     }
 
-    /// The records from the returned LSN on go into the fresh file.
-    fn copy_from(&self) -> Lsn {
+    /// The records from the returned LSN on go into the fresh file, which must be this large.
+    fn plan(&self) -> Result<(Lsn, u64), OpenError> {
         let above = self.analysis.proven.next();
-        let Some(last) = self.analysis.layout.chain.last() else { return above };
+        let needed = self.needed_bytes(above)?;
+        let Some(last) = self.analysis.layout.chain.last() else { return Ok((above, needed)) };
         let first = last.header.first_lsn;
         let small = self.analysis.last.end <= SMALL_FILE_BYTES;
         // What a checkpoint covers stays where the checkpoint says it is.
-        if small && first > self.analysis.layout.checkpoints.covered() { first } else { above }
+        if !small || first <= self.analysis.layout.checkpoints.covered() {
+            return Ok((above, needed));
+        }
+        let whole = self.needed_bytes(first)?;
+        let fits = |needed| self.analysis.layout.free.iter().any(|free| free.len >= needed);
+        // On a full disk the free files are all there is: take one that is there.
+        if fits(whole) || !fits(needed) { Ok((first, whole)) } else { Ok((above, needed)) }
     }
 
     fn continue_in_fresh_file(&mut self) -> Result<(Arc<LogFile>, Cursor), OpenError> {
-        let from = self.copy_from();
+        let (from, needed) = self.plan()?;
         let end = self.analysis.end;
-        let needed = self.needed_bytes(from)?;
         let (free, from_reserve) = self.target(needed)?;
         let about = |source| OpenError::io(format!("write \"{}\"", free.name), source);
         let layout = &mut self.analysis.layout;

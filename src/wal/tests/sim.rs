@@ -100,6 +100,16 @@ impl SimDisk {
         }
     }
 
+    /// Another disk with the same files, without a past.
+    pub(super) fn copy(&self) -> Arc<SimDisk> {
+        let (names, contents) = {
+            let state = self.state();
+            (state.names.clone(), state.contents.clone())
+        };
+        let base = State { names, contents, ..State::default() };
+        Arc::new(SimDisk { state: Arc::new(Mutex::new(base)), locked: Arc::default() })
+    }
+
     /// Changes a byte behind everybody's back.
     pub(super) fn corrupt(&self, name: &str, position: u64, mask: u8) {
         let mut state = self.state();
