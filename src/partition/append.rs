@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::producers::{Refusal, Sequenced, Verdict};
 use super::{FetchWait, Partition, record, state};
 use crate::protocol::batch::{Batch, TimestampType, patch_in_place, set_max_timestamp};
-use crate::wal::{Admission, Class, Lsn, Owner, Reservation, ReserveError};
+use crate::wal::{Admission, Class, Lsn, Reservation, ReserveError};
 
 /// A batch to append, and what its topic asks.
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +161,6 @@ impl Partition {
         if !request.internal && bytes > request.max_message_bytes {
             return Err(AppendError::MessageTooLarge { bytes, limit: request.max_message_bytes });
         }
-        let owner: Arc<dyn Owner> = Arc::<Self>::clone(self);
         let mut state = self.lock_advanced();
         let original = check(&state, request)?;
         if let Some(original) = original {
@@ -172,7 +171,7 @@ impl Partition {
         let reservation = self
             .shared()
             .stream
-            .reserve(admission, class, record::DATA, record::data_len(bytes), &owner)
+            .reserve(admission, class, record::DATA, record::data_len(bytes), &self.owner)
             .map_err(|error| refused(&error))?;
         // From here to `fill` nothing fails and nothing waits: a reservation that is dropped
         // unfilled stops the WAL.

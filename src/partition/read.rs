@@ -37,7 +37,7 @@ pub struct ReadRequest {
 /// The offset lies outside of what the partition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "offset {offset} is outside of {} to {}", offsets.log_start, offsets.high_watermark
+    "offset {offset} is outside of {} to {}", offsets.log_start, offsets.log_end
 )]
 pub struct OffsetOutOfRange {
     /// The offset that was asked for.
@@ -205,7 +205,9 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
-        if request.offset < offsets.log_start || request.offset > offsets.high_watermark {
+        // Up to the log's end there is nothing yet, as in Kafka's `UnifiedLog.read`: a reader may
+        // know of an offset that was acknowledged while this partition is about to see it durable.
+        if request.offset < offsets.log_start || request.offset > offsets.log_end {
             return Err(OffsetOutOfRange { offset: request.offset, offsets });
         }
         let mark = state.readable_bytes();

@@ -58,7 +58,15 @@ pub enum Ending {
 /// Checks the log on `disk`, every record of it. Blocks. An error is one that keeps the check from
 /// being made at all.
 pub fn check(disk: &dyn Disk) -> Result<Report, OpenError> {
-    let layout = local::layout(disk, false)?;
+    let analysed = local::analyse(local::layout(disk, false)?);
+    let floor = analysed.as_ref().map_or(Lsn::ZERO, |analysis| analysis.floor);
+    let refusal = analysed.err();
+    let mut layout = local::layout(disk, false)?;
+    // Files below the floor are free already, and may be half overwritten.
+    let below = floor.min(layout.checkpoints.covered().next());
+    while layout.chain.get(1).is_some_and(|second| second.header.first_lsn <= below) {
+        layout.free.push(layout.chain.remove(0).into_free());
+    }
     let mut proven = layout.checkpoints.covered();
     let mut files = Vec::new();
     let mut end = Lsn::ZERO;
@@ -92,7 +100,6 @@ pub fn check(disk: &dyn Disk) -> Result<Report, OpenError> {
     });
     let checkpoints = checkpoints.collect();
     let free = layout.free.iter().map(|free| free.name.clone()).collect();
-    let refusal = local::analyse(layout).err();
     Ok(Report { files, free, checkpoints, proven, end, refusal })
 }
 

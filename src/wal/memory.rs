@@ -35,7 +35,7 @@ pub fn env() -> Env {
     }
 }
 
-/// Opens the log on `disk` again; the stream before must be closed, and it and its pins dropped.
+/// Opens the log on `disk` (again, if the stream before was closed).
 pub fn open(disk: &Arc<MemoryDisk>) -> Result<Opened, OpenError> {
     let disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(disk);
     local::open(&disk, &options(), &env())

@@ -1,5 +1,6 @@
 //! The contract of the log, for every implementation.
 
+mod bytes;
 mod contract;
 mod corrupt;
 mod crash;

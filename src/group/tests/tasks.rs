@@ -84,7 +84,7 @@ async fn a_lost_log_is_read_again_only_when_its_former_tasks_have_ended() {
     let mut first = bench.commit(&simple, 1);
     assert_eq!(now(&mut first).await, None);
     // Another group of the same partition hangs in an append.
-    let twin = (0..).map(|i| format!("g{i}")).find(|it| same_partition(it)).unwrap();
+    let twin = (0..1_000).map(|i| format!("g{i}")).find(|it| same_partition(it)).unwrap();
     let mut request = simple.commit_request("orders", 0, 9);
     request.group = twin.as_str().into();
     bench.log.stall(true);

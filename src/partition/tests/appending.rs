@@ -2,7 +2,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::batch::{BatchHeader, BatchIter};
+use crate::protocol::batch::BatchHeader;
 
 #[tokio::test]
 async fn offsets_follow_and_epoch_and_bytes_are_patched() {

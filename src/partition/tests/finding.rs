@@ -41,7 +41,7 @@ proptest! {
             let log = append_all(&broker, &batches).await;
             let partition = broker.partition(0);
             let lsns: Vec<_> = broker.wal_records().iter().map(|record| record.lsn).collect();
-            partition.evict(lsns[(lsns.len() - 1) * evict / 100]);
+            partition.owner.evict(lsns[(lsns.len() - 1) * evict / 100]);
             let start = log.len() * delete / 100;
             broker.delete_records(&partition, start as i64).await;
             let kept = &log[start..];
@@ -65,7 +65,7 @@ proptest! {
             let log = append_all(&broker, &batches).await;
             let partition = broker.partition(0);
             let lsns: Vec<_> = broker.wal_records().iter().map(|record| record.lsn).collect();
-            partition.evict(lsns[(lsns.len() - 1) * evict / 100]);
+            partition.owner.evict(lsns[(lsns.len() - 1) * evict / 100]);
             let mut visited = Vec::new();
             let visit = |batch: &Batch, append_ms: i64| {
                 assert!((1_000_000..2_000_000).contains(&append_ms), "{append_ms}");

@@ -221,7 +221,7 @@ impl Found {
         Arc::new(LogFile { header: self.header, name: self.name, file: self.file, pins: 0.into() })
     }
 
-    fn into_free(self) -> Free {
+    pub(in crate::wal) fn into_free(self) -> Free {
         Free { name: self.name, file: self.file, len: self.len }
     }
 }
@@ -244,12 +244,20 @@ impl Recovery<'_> {
     /// Removes leftovers, and makes durable what a killed process may have left in the cache.
     fn clean(&self) -> Result<(), OpenError> {
         let layout = &self.analysis.layout;
+        let sync = || self.disk.sync_dir();
+        sync().map_err(|source| OpenError::io("sync the directory", source))?;
+        // The newest header may be there only in the cache. Were it lost once files that it makes
+        // free are overwritten, their older headers would count again.
+        if let Some(newest) = layout.chain.last() {
+            let about = |source| OpenError::io(format!("sync \"{}\"", newest.name), source);
+            newest.file.sync().map_err(about)?;
+        }
         for name in layout.leftovers.iter().chain(&layout.checkpoints.stale) {
             self.disk
                 .remove(name)
                 .map_err(|source| OpenError::io(format!("remove \"{name}\""), source))?;
         }
-        self.disk.sync_dir().map_err(|source| OpenError::io("sync the directory", source))
+        sync().map_err(|source| OpenError::io("sync the directory", source))
     }
 
     /// The records from the returned LSN on go into the fresh file, which must be this large.

@@ -182,8 +182,9 @@ fn publish(shared: &Shared, durable: Lsn, bytes: u64, filled: Filled) {
     }
     shared.durable.wake();
     let gone = shared.blocks().durable(&parts.shares);
-    for evicted in gone {
-        for owner in &evicted.owners {
+    for mut evicted in gone {
+        // Taken out and dropped here: the last handle of an owner may do anything.
+        for owner in std::mem::take(&mut evicted.owners) {
             owner.evict(evicted.upto);
         }
         shared.blocks().evicted(evicted);

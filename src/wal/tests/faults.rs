@@ -186,13 +186,7 @@ async fn a_log_that_is_full_opens_again_and_again() {
     for _ in 0..8 {
         let end = stream.reserved();
         stream.close().await.unwrap();
-        drop(stream);
-        stream = loop {
-            match memory::open(&disk) {
-                Err(local::OpenError::Locked) => tokio::task::yield_now().await,
-                opened => break opened.unwrap().stream,
-            }
-        };
+        stream = memory::open(&disk).unwrap().stream;
         assert_eq!(stream.durable(), end);
         assert_eq!(append_until_full(&stream, Class::Data).await, 0);
     }
@@ -271,30 +265,39 @@ async fn a_request_waits_for_the_bytes_of_those_before_it() {
     assert!(matches!(stream.admit(pool + 1).await, Err(AdmitError::TooLarge(_))));
 }
 
-#[tokio::test(start_paused = true)]
+/// A log that is synced in intervals of `interval`.
+fn open_interval(disk: &Arc<MemoryDisk>, interval: Duration) -> Stream {
+    let disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(disk);
+    let options = local::Options { sync: SyncMode::Interval(interval), ..memory::options() };
+    local::open(&disk, &options, &memory::env()).unwrap().stream
+}
+
+#[tokio::test]
 async fn with_syncs_in_intervals_a_record_is_durable_once_written() {
-    let memory_disk = MemoryDisk::new();
-    let disk: Arc<dyn Disk> = memory_disk.clone();
-    let sync = SyncMode::Interval(Duration::from_millis(50));
-    let options = local::Options { sync, ..memory::options() };
-    let stream = local::open(&disk, &options, &memory::env()).unwrap().stream;
+    let disk = MemoryDisk::new();
+    let stream = open_interval(&disk, Duration::from_hours(1));
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.wait_durable(lsn).await.unwrap();
     assert_eq!((stream.synced(), stream.metrics().syncs()), (Lsn::ZERO, 0));
-    let clock = Clock::system();
-    clock.sleep(Duration::from_millis(60)).await;
-    until(|| stream.synced() == lsn).await;
-    let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.sync_now().await.unwrap();
-    assert_eq!(stream.synced(), lsn);
-    let before = stream.metrics().syncs();
-    clock.sleep(Duration::from_secs(1)).await;
-    assert_eq!(stream.metrics().syncs(), before, "nothing to sync, no sync");
-    memory_disk.fail_syncs();
+    assert_eq!((stream.synced(), stream.metrics().syncs()), (lsn, 1));
+    disk.fail_syncs();
     let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
     stream.wait_durable(lsn).await.unwrap();
     stream.sync_now().await.unwrap_err();
     assert!(stream.poisoned().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_brings_the_sync_and_only_if_there_is_something_to_sync() {
+    let stream = open_interval(&MemoryDisk::new(), Duration::from_millis(50));
+    let (lsn, _) = append(&stream, Class::Data, &owner(), b"record").await;
+    stream.wait_durable(lsn).await.unwrap();
+    let clock = Clock::system();
+    clock.sleep(Duration::from_millis(60)).await;
+    until(|| stream.synced() == lsn).await;
+    clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(stream.metrics().syncs(), 1);
 }
 
 #[tokio::test]

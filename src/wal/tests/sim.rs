@@ -100,6 +100,28 @@ impl SimDisk {
         }
     }
 
+    /// The disk after the process was killed after the first `count` operations: the system still
+    /// has all of them, and what was not synced may yet be lost.
+    pub(super) fn killed(&self, count: usize) -> Arc<SimDisk> {
+        let state = self.state();
+        let mut image = Image {
+            names: state.base_names.clone(),
+            pending_names: Vec::new(),
+            synced: state.base_contents.clone(),
+            pending: vec![Vec::new(); state.base_contents.len()],
+        };
+        state.ops[..count].iter().for_each(|op| image.apply(op));
+        let (names, contents) = image.crash(Crash::Kept);
+        let killed = State {
+            names,
+            contents,
+            ops: state.ops[..count].to_vec(),
+            base_names: state.base_names.clone(),
+            base_contents: state.base_contents.clone(),
+        };
+        Arc::new(SimDisk { state: Arc::new(Mutex::new(killed)), locked: Arc::default() })
+    }
+
     /// Another disk with the same files, without a past.
     pub(super) fn copy(&self) -> Arc<SimDisk> {
         let (names, contents) = {
