@@ -52,6 +52,7 @@ fn assert_refused(bytes: &[u8], cause: &str) -> Broker {
 
     assert_served(&mut bystander);
     let grown = broker.resident_max().saturating_sub(before);
+    println!("{grown} bytes more are resident");
     assert!(grown <= RSS_GROWTH_MAX, "{grown} bytes more are resident");
     assert_pools_are_empty(&broker);
     broker

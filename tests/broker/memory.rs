@@ -25,7 +25,8 @@ const DISK_SERVED: &str = "tidegate_partition_disk_bytes_total";
 fn a_partition_of_many_times_the_budget_is_written_and_read_within_the_budget() {
     let total = if std::env::var_os("TIDEGATE_LONG").is_some() { LONG } else { SHORT };
     let count = total / BATCH_BYTES as u64;
-    let broker = Broker::start_with(Options::new().set("memory.budget.bytes", BUDGET));
+    let (options, _folder) = Options::new().set("memory.budget.bytes", BUDGET).on_disk();
+    let broker = Broker::start_with(options);
     let mut wire = broker.connect();
     create_topic(&mut wire, "a", 1);
     let idle = broker.resident();
@@ -35,9 +36,11 @@ fn a_partition_of_many_times_the_budget_is_written_and_read_within_the_budget() 
     assert!(served >= total);
 
     let grown = broker.resident_max() - idle;
+    println!("{grown} bytes above the idle process of {idle}");
     assert!(grown * 10 <= BUDGET * 11, "{grown} bytes above the idle process");
     let metrics = broker.metrics();
     let (read, served) = (metrics.get(DISK_READ), metrics.get(DISK_SERVED));
+    println!("{read} bytes read to serve {served}");
     assert!(served * 2.0 >= total as f64, "most of it was read from disk, not {served}");
     assert!(read <= served * 1.2, "{read} bytes were read to serve {served}");
 }

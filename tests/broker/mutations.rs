@@ -112,6 +112,7 @@ fn assert_harmless(frames: impl Iterator<Item = Vec<u8>>) {
     assert_eq!(broker.metrics().get(panics), 0.0);
     assert!(!broker.log().contains("ERROR"), "{}", broker.log());
     let grown = broker.resident_max().saturating_sub(before);
+    println!("{grown} bytes more are resident");
     assert!(grown <= RSS_GROWTH_MAX, "{grown} bytes more are resident");
     assert_pools_are_empty(&broker);
 }

@@ -125,6 +125,7 @@ fn assert_producer_is_not_harmed(options: Options) {
     assert_served(&mut bystander);
     assert!(broker.is_running());
     let grown = broker.resident_max().saturating_sub(before);
+    println!("{grown} bytes more are resident");
     assert!(grown <= RSS_GROWTH_MAX, "{grown} bytes more are resident");
 
     drop(held);

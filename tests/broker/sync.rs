@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use kafka_protocol::messages::ProduceRequest;
 
-use crate::harness::{Broker, Wire};
+use crate::harness::{Broker, Options, Wire};
 use crate::requests::{NONE, PRODUCE, create_topic, produce, produce_request, produced, record};
 
 const SYNCS: &str = "tidegate_wal_syncs_total";
@@ -29,7 +29,8 @@ fn sixty_four_connections_have_ten_times_fewer_syncs_than_requests() {
     const CONNECTIONS: usize = 64;
     const DEPTH: usize = 16;
     const REQUESTS: usize = 100;
-    let broker = Broker::start();
+    let (options, _folder) = Options::new().on_disk();
+    let broker = Broker::start_with(options);
     create_topic(&mut broker.connect(), "a", CONNECTIONS as i32);
     let before = broker.metrics();
     let started = Barrier::new(CONNECTIONS);
@@ -47,6 +48,7 @@ fn sixty_four_connections_have_ten_times_fewer_syncs_than_requests() {
     let (requests, syncs) =
         (after.get(PRODUCES) - before.get(PRODUCES), after.get(SYNCS) - before.get(SYNCS));
     assert_eq!(requests, (CONNECTIONS * REQUESTS) as f64);
+    println!("{syncs} syncs for {requests} requests");
     assert!(syncs >= 1.0 && syncs * 10.0 <= requests, "{syncs} syncs for {requests} requests");
 }
 

@@ -45,6 +45,13 @@ impl Options {
         self
     }
 
+    /// Keeps the data on the disk of the build, where the system's folder for temporary files may
+    /// be in memory. The folder goes with what is returned.
+    pub fn on_disk(self) -> (Self, TempDir) {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        (self.data_dir(folder.path().join("data")), folder)
+    }
+
     /// Keeps the data in `path`.
     pub fn data_dir(mut self, path: PathBuf) -> Self {
         self.data_dir = Some(path);
