@@ -23,6 +23,7 @@ mod memory;
 mod mutations;
 mod pipeline;
 mod requests;
+mod slow;
 mod start;
 mod storm;
 mod sync;
