@@ -494,8 +494,7 @@ impl Shared {
         let floor = self.state().floor_asked.0;
         let metadata_number = self.metadata_number.load(Ordering::Acquire);
         let append_ms = self.append_ms.load(Ordering::Acquire) as u64;
-        let numbers =
-            [sequence, count, covers.0, floor, metadata_number, append_ms, greatest.0];
+        let numbers = [sequence, count, covers.0, floor, metadata_number, append_ms, greatest.0];
         buffer.extend_from_slice(&encode_trailer(numbers));
         flush(&*file, &mut buffer, &mut at).map_err(about)?;
         file.sync().map_err(about)?;
