@@ -25,6 +25,7 @@ pub(super) struct CreateTopics;
 
 /// Where a config's value comes from, as the wire says it (`DescribeConfigsResponse.ConfigSource`).
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
 /// A topic that is refused: the code and the words for the client.
@@ -98,6 +99,7 @@ fn described(
             .with_topic_id(topic.id.0)
             .with_num_partitions(topic.partition_count())
             .with_replication_factor(topic.replication_factor)
+            .with_error_message(None)
             .with_configs(Some(configs(cx, &topic))),
         Err((code, message)) => answer
             .with_error_code(code.code())
@@ -112,10 +114,15 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
     let describe = |key: &crate::config::topic::TopicKey| {
         let own = topic.configs.get(key.name);
         let value = own.cloned().unwrap_or_else(|| cx.broker.topic_default(key));
+        let source = match own {
+            Some(_) => SOURCE_TOPIC,
+            None if value != key.default => SOURCE_BROKER,
+            None => SOURCE_DEFAULT,
+        };
         CreatableTopicConfigs::default()
             .with_name(text(key.name))
             .with_value(Some(text(&value)))
-            .with_config_source(if own.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT })
+            .with_config_source(source)
     };
     TOPIC_KEYS.iter().map(describe).collect()
 }
@@ -123,7 +130,7 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
 fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
     let mut topic = cx.broker.default_topic(asked.name.as_str());
     if asked.assignments.is_empty() {
-        sizes(cx, asked, &mut topic)?;
+        sizes(asked, &mut topic)?;
     } else {
         assigned_sizes(asked, &mut topic)?;
     }
@@ -141,11 +148,11 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
     Ok(topic)
 }
 
-/// Partition count and replication factor as numbers, -1 (from v4 on) for the broker's default.
-fn sizes(cx: &Context, asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
-    let defaults_allowed = cx.version >= 4;
+/// Partition count and replication factor as numbers, -1 for the broker's default: in every version,
+/// although clients offer it from v4 on (KIP-464).
+fn sizes(asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
     match asked.num_partitions {
-        -1 if defaults_allowed => {}
+        -1 => {}
         count if count > 0 => topic.partitions = count,
         count => {
             let message = format!("number of partitions is {count}; it must be larger than 0");
@@ -153,7 +160,7 @@ fn sizes(cx: &Context, asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(
         }
     }
     match asked.replication_factor {
-        -1 if defaults_allowed => {}
+        -1 => {}
         factor if factor > 0 => topic.replication_factor = factor,
         factor => {
             let message = format!("replication factor is {factor}; it must be larger than 0");

@@ -30,7 +30,11 @@ impl Api for DescribeGroups {
             let mut groups = Vec::with_capacity(replies.len());
             for (group, reply) in replies {
                 let described = described(version, group, reply.await);
-                groups.push(described.with_authorized_operations(operations));
+                // About a group that cannot be described there is nothing to be allowed.
+                groups.push(match described.error_code {
+                    0 => described.with_authorized_operations(operations),
+                    _ => described,
+                });
             }
             DescribeGroupsResponse::default().with_groups(groups)
         }))

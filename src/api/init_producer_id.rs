@@ -15,6 +15,9 @@ use crate::protocol::error::ErrorCode;
 /// `InitProducerId`.
 pub(super) struct InitProducerId;
 
+/// No producer id, no epoch: a request has both or neither.
+const NONE: i64 = -1;
+
 impl Api for InitProducerId {
     type Request = InitProducerIdRequest;
 
@@ -32,6 +35,10 @@ impl Api for InitProducerId {
                 peer = %cx.session.peer,
                 "transactions are not served yet; unset transactional.id"
             );
+            return Answer::Now(refuse(ErrorCode::InvalidRequest));
+        }
+        let (id, epoch) = (request.producer_id.0, request.producer_epoch);
+        if (id == NONE) != (i64::from(epoch) == NONE) {
             return Answer::Now(refuse(ErrorCode::InvalidRequest));
         }
         match cx.broker.next_producer_id().await {

@@ -137,6 +137,10 @@ pub fn init_producer_id(peer: &mut Peer) {
 pub fn find_coordinator(peer: &mut Peer) {
     let one = |key: &str| FindCoordinatorRequest::default().with_key(text(key));
     peer.until("coordinator", |peer| (peer.get(3, &one("g")).error_code == 0).then_some(()));
+    let transaction = one("t").with_key_type(1);
+    peer.until("transactions' coordinator", |peer| {
+        (peer.get(3, &transaction).error_code != 15).then_some(())
+    });
     for version in 0..=3 {
         peer.ask("group", version, &one("g"));
         peer.ask("empty group", version, &one(""));

@@ -170,13 +170,13 @@ pub fn offset_delete(peer: &mut Peer) {
     joining.protocols.truncate(1);
     joining.protocols[0].metadata = subscription(&["held"]);
     let member = peer.get(3, &joining).member_id;
-    peer.get(3, &sync("dropper", 1, &member));
+    peer.get(5, &sync("dropper", 1, &member));
     peer.ask("describe", 5, &describe(&["dropper"]));
     peer.ask("subscribed", 0, &delete_offsets("dropper", &[("held", &[0]), ("dropped", &[0])]));
     coordinate(peer, "dropper-connect");
     let member =
         peer.get(3, &join("dropper-connect", &text("")).with_protocol_type(text("connect")));
-    peer.get(3, &sync("dropper-connect", 1, &member.member_id));
+    peer.get(5, &sync("dropper-connect", 1, &member.member_id));
     peer.ask("of another protocol", 0, &delete_offsets("dropper-connect", &[("held", &[0])]));
 }
 
@@ -188,7 +188,7 @@ pub fn describe_and_list(peer: &mut Peer) {
     peer.get(8, &commit("seen-empty", -1, "", "kept", 5));
     join_alone(peer, 9, "seen-joining");
     let member = join_alone(peer, 9, "seen-stable").member_id;
-    peer.get(3, &sync("seen-stable", 1, &member));
+    peer.get(5, &sync("seen-stable", 1, &member));
     for version in 0..=6 {
         let all = describe(&["seen-empty", "seen-joining", "seen-stable", "none", ""]);
         peer.ask("describe", version, &all);

@@ -73,6 +73,16 @@ pub fn sync(group: &str, generation: i32, member: &StrBytes) -> SyncGroupRequest
         .with_group_id(group_id(group))
         .with_generation_id(generation)
         .with_member_id(member.clone())
+        .with_protocol_type(Some(text("consumer")))
+        .with_protocol_name(Some(text("range")))
+}
+
+/// The same for versions that do not name the protocol.
+fn sync_in(version: i16, mut request: SyncGroupRequest) -> SyncGroupRequest {
+    if version < 5 {
+        (request.protocol_type, request.protocol_name) = (None, None);
+    }
+    request
 }
 
 /// The same with assignments.
@@ -191,13 +201,8 @@ pub fn join_by_version(peer: &mut Peer) {
         coordinate(peer, &group);
         let joined = join_alone(peer, version, &group);
         let member = joined.member_id;
-        let mut synced = assigning(sync(&group, 1, &member), &[(&member, "all")]);
-        if version >= 5 {
-            synced = synced
-                .with_protocol_type(Some(text("consumer")))
-                .with_protocol_name(Some(text("range")));
-        }
-        peer.ask("sync", version.min(5), &synced);
+        let synced = assigning(sync(&group, 1, &member), &[(&member, "all")]);
+        peer.ask("sync", version.min(5), &sync_in(version, synced));
         peer.ask("heartbeat", version.min(4), &heartbeat(&group, 1, &member));
         let describing = DescribeGroupsRequest::default()
             .with_groups(vec![group_id(&group)])
@@ -239,6 +244,10 @@ pub fn refusals(peer: &mut Peer) {
             .with_protocol_name(Some(text(name)))
     };
     peer.on(0).ask("sync: its protocol", 5, &typed("consumer", "range"));
+    let unnamed = sync_in(4, sync(GROUP, 1, &member));
+    peer.ask("sync: no protocol", 5, &unnamed);
+    peer.ask("sync: no protocol, unknown group", 5, &sync_in(4, sync("none", 1, &member)));
+    peer.ask("sync: no protocol", 4, &unnamed);
     peer.ask("sync: another type", 5, &typed("connect", "range"));
     peer.ask("sync: another protocol", 5, &typed("consumer", "roundrobin"));
     peer.ask("sync: unknown group", 5, &sync("unknown", 1, &text("m")));

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::batch;
 use crate::harness::Wire;
 use crate::offsets;
+use crate::topics::UNKNOWN_ID;
 use crate::tree::Tree;
 
 /// How long a change may take until it is seen.
@@ -71,7 +72,7 @@ impl Peer {
             wires: vec![Wire::connect(address)],
             at: 0,
             scenario: "",
-            masks: Vec::new(),
+            masks: vec![(UNKNOWN_ID.to_string(), "an-unknown-id".to_owned())],
             ids: Vec::new(),
             answers: Vec::new(),
         }

@@ -87,8 +87,9 @@ pub fn auto_create(peer: &mut Peer) {
         peer.wait_for_topic(topic, 2);
         peer.ask("later look", version, &request);
     }
+    peer.create("auto.5", 1, &[]);
     let request = MetadataRequest::default()
-        .with_topics(Some(vec![by_name("a:b"), by_name("auto_4")]))
+        .with_topics(Some(vec![by_name("a:b"), by_name("auto_5")]))
         .with_allow_auto_topic_creation(true);
     peer.ask("bad names are not created", 9, &request);
 }

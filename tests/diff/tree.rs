@@ -130,8 +130,8 @@ fn masked(name: &str, value: Tree) -> Tree {
         "producer_id" if given => "a producer id",
         "log_append_time_ms" if given => "a time",
         "port" if given => "a port",
-        "cluster_id" => "a cluster",
-        "error_message" | "batch_index_error_message" if text != "None" => "words",
+        "cluster_id" if text != "None" => "a cluster",
+        "error_message" | "batch_index_error_message" if text.len() > 4 => "words",
         _ => return value,
     };
     Tree::Leaf(mask.to_owned())

@@ -79,12 +79,11 @@ fn partition(fetch: &Fetch, index: i32, answer: &Answer) -> FetchPartitionRespon
     };
     match answer {
         Answer::Refused(Refused::Error(code)) => FetchPartitionResponse::error(index, code.code()),
-        Answer::Refused(Refused::Diverging(end)) => {
-            FetchPartitionResponse { diverging_epoch: Some(*end), ..plain }
-        }
-        Answer::OutOfRange(offsets) => {
-            FetchPartitionResponse { error_code: ErrorCode::OffsetOutOfRange.code(), ..at(offsets) }
-        }
+        Answer::Refused(Refused::Diverging(end, offsets)) => FetchPartitionResponse {
+            diverging_epoch: Some(*end),
+            aborted_transactions: aborted,
+            ..at(offsets)
+        },
         Answer::Records { offsets, bytes, .. } => FetchPartitionResponse {
             aborted_transactions: aborted,
             records_len: *bytes,
