@@ -148,7 +148,7 @@ pub fn find_coordinator(peer: &mut Peer) {
     for version in 1..=3 {
         peer.ask("unknown type", version, &one("g").with_key_type(9));
         peer.ask("share type", version, &one("g").with_key_type(2));
-        peer.ask("transaction", version, &one("t").with_key_type(1));
+        peer.ask("a transaction", version, &one("t").with_key_type(1));
     }
     let several = |keys: &[&str]| {
         let keys = keys.iter().map(|key| text(key)).collect();
@@ -159,6 +159,6 @@ pub fn find_coordinator(peer: &mut Peer) {
         peer.ask("no keys", version, &several(&[]));
         peer.ask("unknown type", version, &several(&["g"]).with_key_type(9));
         peer.ask("share type", version, &several(&["nonsense"]).with_key_type(2));
-        peer.ask("transaction", version, &several(&["t"]).with_key_type(1));
+        peer.ask("a transaction", version, &several(&["t"]).with_key_type(1));
     }
 }

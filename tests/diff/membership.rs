@@ -266,6 +266,23 @@ pub fn refusals(peer: &mut Peer) {
     peer.ask("leave: one unknown, one known", 5, &both);
 }
 
+/// A static member that comes back while its group waits for the leader's assignment.
+fn replaced_before_sync(peer: &mut Peer) {
+    const GROUP: &str = "static-early";
+    coordinate(peer, GROUP);
+    let joining = |member: &StrBytes| join(GROUP, member).with_group_instance_id(Some(text("one")));
+    let first = peer.ask("early: join", 9, &joining(&text(""))).unwrap().member_id;
+    let again = peer.ask("early: join again", 9, &joining(&text(""))).unwrap();
+    let generation = again.generation_id;
+    peer.ask("early: old id's sync", 5, &sync(GROUP, 1, &first));
+    let synced = assigning(
+        sync(GROUP, generation, &again.member_id).with_group_instance_id(Some(text("one"))),
+        &[(&again.member_id, "all")],
+    );
+    peer.ask("early: new id's sync", 5, &synced);
+    peer.ask("early: describe", 5, &describe(&[GROUP]));
+}
+
 /// Members with an instance id.
 pub fn static_members(peer: &mut Peer) {
     const GROUP: &str = "static";
@@ -303,6 +320,7 @@ pub fn static_members(peer: &mut Peer) {
         peer.ask("commit with the old id", 8, &fenced);
         peer.ask("describe", 5, &describe(&[GROUP]));
     }
+    replaced_before_sync(peer);
     let mut changed = joining(&text(""));
     changed.protocols.truncate(1);
     changed.protocols[0].metadata = subscription(&["elsewhere"]);

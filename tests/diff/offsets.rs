@@ -139,6 +139,8 @@ fn delete(topic: &str, asked: &[(i32, i64)]) -> DeleteRecordsRequest {
 /// Every version, and what fetch and list say afterwards.
 pub fn delete_records(peer: &mut Peer) {
     peer.create("cut-compacted", 1, &[("cleanup.policy", "compact")]);
+    peer.create("cut-kept", 1, &[("cleanup.policy", "")]);
+    peer.create("cut-both", 1, &[("cleanup.policy", "compact,delete")]);
     for version in 0..=2 {
         let topic = format!("cut-{version}");
         peer.create(&topic, 2, &[]);
@@ -170,6 +172,8 @@ pub fn delete_records(peer: &mut Peer) {
         peer.ask("greatest timestamp, nothing left", 7, &list(&topic, &[(0, -3)]));
         peer.ask("unknown topic", version, &delete("none", &[(0, -1)]));
         peer.ask("compacted topic", version, &delete("cut-compacted", &[(0, -1)]));
+        peer.ask("neither policy", version, &delete("cut-kept", &[(0, -1)]));
+        peer.ask("both policies", version, &delete("cut-both", &[(0, -1)]));
         peer.ask("internal topic", version, &delete("__consumer_offsets", &[(0, -1)]));
     }
 }

@@ -217,6 +217,18 @@ pub fn topic_settings(peer: &mut Peer) {
     peer.ask("broker-side compression", 9, &plain);
 }
 
+/// A duplicate on a topic whose records the broker stamps.
+fn appended_sequences(peer: &mut Peer, plain: &InitProducerIdRequest) {
+    let settings = [("message.timestamp.type", "LogAppendTime")];
+    let topic = peer.create("sequences-appended", 1, &settings);
+    let id = peer.get(1, plain).producer_id.0;
+    let batch = Batch::values(2, 4).producer(id, 0, 0);
+    let asked = request(9, "sequences-appended", topic.id, &[(0, batch.build())]);
+    let first = peer.ask("stamped by the broker", 9, &asked);
+    let again = peer.ask("stamped by the broker, repeated", 9, &asked);
+    peer.note("the same time", &(first == again).to_string());
+}
+
 /// Sequences of idempotent producers.
 pub fn sequences(peer: &mut Peer) {
     let topic = peer.create("sequences", 1, &[]);
@@ -264,4 +276,5 @@ pub fn sequences(peer: &mut Peer) {
     send(peer, "unknown producer, epoch 3", e, 3, 0, 1);
     send(peer, "then epoch 2", e, 2, 1, 1);
     read(peer, "the log", "sequences");
+    appended_sequences(peer, &plain);
 }

@@ -219,7 +219,6 @@ pub fn create_topics_by_version(peer: &mut Peer) {
         asked.topics[0] = configured(asked.topics[0].clone(), &[("retention.ms", Some("5000"))]);
         let answer = peer.get(version, &asked);
         for topic in &answer.topics {
-            peer.mask(&topic.topic_id.to_string(), &format!("id-of-{}", topic.name.as_str()));
             let mut configs: Vec<_> = topic.configs.iter().flatten().collect();
             configs.sort_by(|a, b| a.name.cmp(&b.name));
             let label = format!("v{version} {}", topic.name.as_str());

@@ -27,6 +27,16 @@ pub struct Difference {
     pub ours: String,
 }
 
+impl Difference {
+    /// The place as it is in every version: `fetch: v12 no topics` as `fetch: no topics`.
+    pub fn place_without_version(&self) -> String {
+        let is_version =
+            |word: &&str| word.strip_prefix('v').is_some_and(|rest| rest.parse::<i16>().is_ok());
+        let words: Vec<&str> = self.place.split(' ').filter(|word| !is_version(word)).collect();
+        words.join(" ")
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, field, kafka, ours } = self;
