@@ -12,10 +12,7 @@ fn main() -> ExitCode {
         Command::Serve(settings) => serve(&settings),
         Command::ConfigReference { markdown } => cli::reference(markdown),
         Command::ConfigCheck(settings) => cli::check(&settings),
-        Command::WalCheck(settings) => {
-            let _ = settings;
-            ExitCode::FAILURE
-        }
+        Command::WalCheck(settings) => cli::wal_check(&settings),
     }
 }
 

@@ -182,16 +182,15 @@ routes! {
 async fn serve<A: Api>(cx: Context, request: Request) -> Result<Reply, Disconnect> {
     let version = request.api_version;
     let (message, charge) = decode::<A::Request>(&cx, request).await?;
-    match Box::pin(A::handle(cx, message)).await {
-        Answer::Now(response) => {
-            drop(charge);
-            encode::<A>(version, &response).map(Reply::Now)
+    let answer = Box::pin(A::handle(cx, message)).await;
+    // What a parked request still needs it has taken over: a rebalance must not hold the memory
+    // that the requests which end it are read into.
+    drop(charge);
+    match answer {
+        Answer::Now(response) => encode::<A>(version, &response).map(Reply::Now),
+        Answer::Later(future) => {
+            Ok(Reply::Later(Box::pin(async move { encode::<A>(version, &future.await) })))
         }
-        Answer::Later(future) => Ok(Reply::Later(Box::pin(async move {
-            let response = future.await;
-            drop(charge);
-            encode::<A>(version, &response)
-        }))),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod banner;
 mod config;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
 pub use config::{check, reference};
+pub use wal::wal_check;
 
 use crate::config::{Config, Errors, Sources};
 

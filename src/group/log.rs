@@ -87,7 +87,9 @@ pub struct Topic {
     pub partitions: i32,
 }
 
-/// The topics there are.
+/// The topics there are. It must know them all before the coordinator is asked anything: offsets
+/// of a topic that it does not know count as those of a deleted topic, and the next sweep removes
+/// them.
 pub trait Topics: Send + Sync + 'static {
     /// The topic of that name.
     fn topic(&self, name: &str) -> Option<Topic>;

@@ -2,17 +2,22 @@
 //! `OffsetCommitValue`, `GroupMetadataKey`, `GroupMetadataValue`), so that its tools read ours and
 //! we read its. All integers are big-endian.
 //!
-//! | part | bytes |
+//! | part | fields in order |
 //! |---|---|
-//! | key | type i16 (0, 1 offset; 2 group), group str; an offset's goes on with topic str, partition i32 |
-//! | offset value 0-3 | version i16, offset i64, leader epoch i32 (3), metadata str, commit time i64, expire time i64 (1) |
-//! | offset value 4 | version i16, offset i64, leader epoch i32, metadata cstr, commit time i64, tags (0: topic id, 16 bytes) |
-//! | group value 0-3 | version i16, protocol type str, generation i32, protocol str?, leader str?, state time i64 (2, 3), members count i32 |
-//! | member 0-3 | id str, instance id str? (3), client id str, host str, rebalance timeout i32 (1-3), session timeout i32, subscription bytes, assignment bytes |
-//! | group value 4 | the same with compact strings, bytes and count, and tags after each member and at the end |
+//! | key | type i16: 0 and 1 for an offset, 2 for a group |
+//! | | group str; for an offset then topic str, partition i32 |
+//! | offset value | version i16, offset i64, leader epoch i32 (3, 4), metadata str |
+//! | | commit time i64, expire time i64 (1), tags (4): 0 is the topic id, 16 bytes |
+//! | group value | version i16, protocol type str, generation i32, protocol str?, leader str? |
+//! | | state time i64 (2-4), members: count i32 and as many members, tags (4) |
+//! | member | id str, instance id str? (3, 4), client id str, host str |
+//! | | rebalance timeout i32 (1-4), session timeout i32 |
+//! | | subscription bytes, assignment bytes, tags (4) |
 //!
-//! `str` is an i16 length (-1 for null where `?`) and UTF-8, `bytes` an i32 length; compact forms
-//! have a varint of the length plus one (0 for null). A missing value is a tombstone.
+//! Numbers in parentheses are the versions 0 to 4 that have the field; version 4 is flexible.
+//! `str` is an i16 length (-1 for null where `?`) and UTF-8, `bytes` has an i32 length; in flexible
+//! versions they and the count have a varint of the length plus one instead (0 for null). A missing
+//! value is a tombstone.
 //!
 //! As Kafka 4.3 does, an offset is written as version 4, or 1 if it has a retention of its own
 //! (which has no room for leader epoch and topic id), and a group as version 3.

@@ -1,6 +1,8 @@
 //! A partition of `__consumer_offsets` and the groups that live in it.
 
 use std::collections::HashMap;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,15 +37,49 @@ pub(super) struct Shard {
 
 #[derive(Debug)]
 enum ShardState {
-    /// Not read yet, or given up; not to be tried before `retry_at`.
+    /// Not read yet, or given up; not to be tried before `retry_at`, nor before the tasks of
+    /// `former` have ended.
     Unloaded {
         retry_at: Option<Instant>,
+        former: Option<Ended>,
     },
     /// Being read.
     Loading,
-    Loaded(HashMap<Name, Slot>),
+    Loaded(Groups),
     /// The coordinator has closed.
     Closed,
+}
+
+/// Resolves to nothing when the last task of a shard that was given up has ended.
+type Ended = mpsc::Receiver<()>;
+
+/// The groups of a partition between a load and its end.
+#[derive(Debug)]
+struct Groups {
+    slots: HashMap<Name, Slot>,
+    tenure: Tenure,
+    ended: Ended,
+}
+
+/// Held by every task of a shard. Once the shard is given up a task begins nothing more, and the
+/// log is read again only when all have let go: two generations of tasks never append to one
+/// partition.
+#[derive(Debug, Clone)]
+pub(super) struct Tenure {
+    is_over: Arc<AtomicBool>,
+    /// Closes [`Ended`] when the last clone is dropped; nothing is ever sent.
+    _held: mpsc::Sender<()>,
+}
+
+impl Tenure {
+    fn new() -> (Self, Ended) {
+        let (held, ended) = mpsc::channel(1);
+        (Self { is_over: Arc::default(), _held: held }, ended)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
 }
 
 /// A group; `mailbox` is there while it has a task.
@@ -55,7 +91,7 @@ struct Slot {
 
 impl Shard {
     pub(super) fn new(partition: i32) -> Self {
-        Self { partition, state: Mutex::new(ShardState::Unloaded { retry_at: None }) }
+        Self { partition, state: Mutex::new(ShardState::Unloaded { retry_at: None, former: None }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, ShardState> {
@@ -66,8 +102,8 @@ impl Shard {
     pub(super) fn deliver(self: &Arc<Self>, inner: &Arc<Inner>, group: &Name, command: Command) {
         let mut state = self.lock();
         self.load_if_needed(inner, &mut state);
-        let slots = match &mut *state {
-            ShardState::Loaded(slots) => slots,
+        let Groups { slots, tenure, .. } = match &mut *state {
+            ShardState::Loaded(groups) => groups,
             ShardState::Closed => return command.refuse(Error::CoordinatorNotAvailable),
             ShardState::Loading | ShardState::Unloaded { .. } => {
                 return command.refuse(Error::CoordinatorLoadInProgress);
@@ -86,7 +122,7 @@ impl Shard {
         }
         let refused = {
             let cell = Arc::clone(&slot.cell);
-            let start = || self.start(inner, group, cell);
+            let start = || self.start(inner, group, cell, tenure.clone());
             slot.mailbox.get_or_insert_with(start).try_send(command)
         };
         match refused {
@@ -109,6 +145,7 @@ impl Shard {
         inner: &Arc<Inner>,
         group: &Name,
         cell: Arc<Cell>,
+        tenure: Tenure,
     ) -> mpsc::Sender<Command> {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let task = GroupTask {
@@ -117,6 +154,7 @@ impl Shard {
             group: group.clone(),
             cell,
             mailbox,
+            tenure,
             assigning: false,
         };
         drop(task::spawn("group", task.run()));
@@ -126,7 +164,7 @@ impl Shard {
     /// A task asks to end: yes if nothing has come meanwhile. A group that does not exist goes.
     pub(super) fn retire(&self, inner: &Inner, task: &GroupTask) -> bool {
         let mut state = self.lock();
-        let ShardState::Loaded(slots) = &mut *state else { return false };
+        let ShardState::Loaded(Groups { slots, .. }) = &mut *state else { return false };
         let Some(slot) = slots.get_mut(&task.group) else { return false };
         if !Arc::ptr_eq(&slot.cell, &task.cell) || !task.mailbox.is_empty() {
             return false;
@@ -153,12 +191,14 @@ impl Shard {
     }
 
     fn give_up(inner: &Inner, state: &mut ShardState, retry_at: Option<Instant>) {
-        if let ShardState::Loaded(slots) = state {
-            for slot in slots.values() {
-                let was = slot.cell.lock().counted.take();
-                inner.metrics.recount(was, None);
+        let unloaded = ShardState::Unloaded { retry_at, former: None };
+        match mem::replace(state, unloaded) {
+            ShardState::Loaded(groups) => {
+                groups.tenure.is_over.store(true, Ordering::SeqCst);
+                groups.slots.values().for_each(|slot| inner.uncount(&slot.cell));
+                *state = ShardState::Unloaded { retry_at, former: Some(groups.ended) };
             }
-            *state = ShardState::Unloaded { retry_at };
+            other => *state = other,
         }
     }
 
@@ -172,9 +212,11 @@ impl Shard {
     fn load_if_needed(self: &Arc<Self>, inner: &Arc<Inner>, state: &mut ShardState) {
         let now = inner.clock.now();
         match state {
-            ShardState::Unloaded { retry_at } if retry_at.is_none_or(|at| at <= now) => {
+            ShardState::Unloaded { retry_at, former } if retry_at.is_none_or(|at| at <= now) => {
+                let former = former.take();
                 *state = ShardState::Loading;
-                drop(task::spawn("group-load", load(Arc::clone(inner), Arc::clone(self))));
+                let load = load(Arc::clone(inner), Arc::clone(self), former);
+                drop(task::spawn("group-load", load));
             }
             _ => {}
         }
@@ -203,8 +245,8 @@ impl Shard {
 
     fn cells(&self) -> Vec<(Name, Arc<Cell>)> {
         let state = self.lock();
-        let ShardState::Loaded(slots) = &*state else { return Vec::new() };
-        slots.iter().map(|(id, slot)| (id.clone(), Arc::clone(&slot.cell))).collect()
+        let ShardState::Loaded(groups) = &*state else { return Vec::new() };
+        groups.slots.iter().map(|(id, slot)| (id.clone(), Arc::clone(&slot.cell))).collect()
     }
 
     /// The groups are read: they take requests from now on.
@@ -213,27 +255,34 @@ impl Shard {
         if !matches!(&*state, ShardState::Loading) {
             return;
         }
+        let (tenure, ended) = Tenure::new();
         let mut slots = HashMap::with_capacity(groups.len());
         for (group, offsets) in groups {
             let (id, is_active) = (group.id.clone(), !group.is_idle());
             let cell = Cell::new(group, offsets);
             inner.count(&cell);
-            let mailbox = is_active.then(|| self.start(inner, &id, Arc::clone(&cell)));
+            let start = || self.start(inner, &id, Arc::clone(&cell), tenure.clone());
+            let mailbox = is_active.then(start);
             slots.insert(id, Slot { cell, mailbox });
         }
-        *state = ShardState::Loaded(slots);
+        *state = ShardState::Loaded(Groups { slots, tenure, ended });
     }
 
     fn load_failed(&self, inner: &Inner) {
         let mut state = self.lock();
         if matches!(&*state, ShardState::Loading) {
-            *state = ShardState::Unloaded { retry_at: Some(inner.clock.now() + LOAD_BACKOFF) };
+            let retry_at = Some(inner.clock.now() + LOAD_BACKOFF);
+            *state = ShardState::Unloaded { retry_at, former: None };
         }
     }
 }
 
 /// Reads a partition; on failure the next request after a pause tries again.
-async fn load(inner: Arc<Inner>, shard: Arc<Shard>) {
+async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
+    if let Some(mut former) = former {
+        // What the former tasks still append must be there to be read.
+        former.recv().await;
+    }
     let started = inner.clock.now();
     let partition = shard.partition;
     let mut image = Image::default();

@@ -17,7 +17,7 @@ use super::metrics::Counted;
 use super::offsets::{self, Change, Offsets};
 use super::record;
 use super::reply::{Gate, Waiter, gate};
-use super::shard::Shard;
+use super::shard::{Shard, Tenure};
 use super::types::{
     CONSUMER_PROTOCOL_TYPE, CommitRequest, Error, Name, OffsetDeleteRequest, State, TopicResults,
 };
@@ -41,12 +41,14 @@ pub(super) struct CellState {
     /// Durability of the last append, until it is reached.
     pub(super) gate: Option<Gate>,
     /// What the group last counted as in the metrics.
-    pub(super) counted: Option<Counted>,
+    counted: Option<Counted>,
+    /// Given up by its shard: it counts as nothing from then on.
+    is_former: bool,
 }
 
 impl Cell {
     pub(super) fn new(group: ClassicGroup, offsets: Offsets) -> Arc<Self> {
-        let state = CellState { group, offsets, gate: None, counted: None };
+        let state = CellState { group, offsets, gate: None, counted: None, is_former: false };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -67,9 +69,10 @@ impl CellState {
     }
 
     /// What the group counts as.
-    pub(super) fn count(&self) -> Option<Counted> {
+    fn count(&self) -> Option<Counted> {
         let members = self.group.members.len();
-        self.exists().then_some(Counted { state: self.group.state, members })
+        let counts = self.exists() && !self.is_former;
+        counts.then_some(Counted { state: self.group.state, members })
     }
 
     /// Answers a request that changes nothing.
@@ -95,15 +98,15 @@ pub(super) struct GroupTask {
     pub(super) group: Name,
     pub(super) cell: Arc<Cell>,
     pub(super) mailbox: mpsc::Receiver<Command>,
+    pub(super) tenure: Tenure,
     /// An assignment is on its way to the disk: sessions begin when it is durable.
     pub(super) assigning: bool,
 }
 
 impl GroupTask {
-    /// Runs until the group has neither members nor requests, or the shard gives it up by dropping
-    /// the other end of the mailbox.
+    /// Runs until the group has neither members nor requests, or the shard gives it up.
     pub(super) async fn run(mut self) {
-        loop {
+        while !self.tenure.is_over() {
             let (deadline, gate) = {
                 let cell = self.cell.lock();
                 (cell.group.next_deadline(), cell.gate.clone())
@@ -192,6 +195,9 @@ impl GroupTask {
     /// the log, and a heartbeat among them came in time.
     async fn expire_sessions(&mut self) {
         for _ in 0..self.mailbox.len() {
+            if self.tenure.is_over() {
+                return;
+            }
             if let Ok(command) = self.mailbox.try_recv() {
                 self.handle(command).await;
             }
@@ -377,6 +383,12 @@ impl Inner {
         let retention = u64::try_from(self.config.offsets_retention_ms).unwrap_or(0);
         let (retention, now) = (Duration::from_millis(retention), self.clock.now());
         expiry::expired(&cell.group, &cell.offsets, &*self.topics, retention, now)
+    }
+
+    /// Takes a group that its shard gives up out of the metrics.
+    pub(super) fn uncount(&self, cell: &Cell) {
+        cell.lock().is_former = true;
+        self.count(cell);
     }
 
     /// Brings the metrics up to date with a group.

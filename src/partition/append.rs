@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::producers::{Refusal, Sequenced, Verdict};
-use super::{Partition, record, state};
+use super::{FetchWait, Partition, record, state};
 use crate::protocol::batch::{Batch, TimestampType, patch_in_place, set_max_timestamp};
-use crate::wal::{Admission, Class, Lsn, Owner, Reservation, ReserveError};
+use crate::wal::{Admission, Class, Lsn, Reservation, ReserveError};
 
 /// A batch to append, and what its topic asks.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ pub enum AppendError {
         got: i32,
     },
     /// The batch was appended before, longer ago than the five batches that are remembered.
-    /// DUPLICATE_SEQUENCE_NUMBER is true only when `lsn` is durable: clients take it as success.
+    /// `DUPLICATE_SEQUENCE_NUMBER` is true only when `lsn` is durable: clients take it as success.
     #[error("producer {producer_id} sent sequence {sequence} again, older than its last batches")]
     DuplicateSequence {
         /// The producer.
@@ -130,6 +130,23 @@ pub enum AppendError {
 }
 
 impl Partition {
+    /// Resolves when readers see an append whose LSN is durable: at once, unless an earlier append
+    /// of another connection is still being copied while the WAL has already synced its group. To
+    /// be awaited before an acknowledgement, so that who was acknowledged reads what it wrote.
+    pub async fn visible(self: &Arc<Self>, appended: &Appended) {
+        loop {
+            let (seen, mark) = {
+                let state = self.lock_advanced();
+                let seen = state.high_watermark() > appended.last_offset;
+                (seen || state.closed, state.readable_bytes())
+            };
+            if seen {
+                return;
+            }
+            FetchWait::new(&self.shared().metrics, [(Arc::clone(self), mark)], 1).await;
+        }
+    }
+
     /// Appends a batch. It does not wait: what it needs of the byte budget is in `admission`
     /// ([`record::data_len`] of the batch), and without room in the WAL it changes nothing.
     ///
@@ -144,9 +161,8 @@ impl Partition {
         if !request.internal && bytes > request.max_message_bytes {
             return Err(AppendError::MessageTooLarge { bytes, limit: request.max_message_bytes });
         }
-        let owner: Arc<dyn Owner> = Arc::<Self>::clone(self);
         let mut state = self.lock_advanced();
-        let original = self.check(&state, request)?;
+        let original = check(&state, request)?;
         if let Some(original) = original {
             self.shared().metrics.duplicates.inc();
             return Ok(original);
@@ -155,12 +171,12 @@ impl Partition {
         let reservation = self
             .shared()
             .stream
-            .reserve(admission, class, record::DATA, record::data_len(bytes), &owner)
+            .reserve(admission, class, record::DATA, record::data_len(bytes), &self.owner)
             .map_err(|error| refused(&error))?;
         // From here to `fill` nothing fails and nothing waits: a reservation that is dropped
         // unfilled stops the WAL.
         let now_ms = self.shared().log_clock.now_ms();
-        let (place, appended) = self.place(&state, request, &reservation);
+        let (place, appended) = place(&state, request, &reservation);
         state.append(place, now_ms);
         drop(state);
         let lsn = reservation.lsn();
@@ -175,88 +191,6 @@ impl Partition {
         metrics.appended_records.inc_by(request.batch.header().record_count.max(0) as u64);
         metrics.appended_bytes.inc_by(bytes as u64);
         Ok(appended)
-    }
-
-    /// Whether the batch may be appended; `Some` if it was appended before.
-    fn check(
-        &self,
-        state: &state::State,
-        request: &AppendRequest<'_>,
-    ) -> Result<Option<Appended>, AppendError> {
-        if state.closed {
-            return Err(AppendError::Closed);
-        }
-        let current = state.leader_epoch;
-        if let Some(expected) = request.leader_epoch
-            && expected != current
-        {
-            return Err(AppendError::LeaderEpoch { expected, current });
-        }
-        let Some(sequenced) = sequenced(request.batch) else { return Ok(None) };
-        let producer_id = sequenced.producer_id;
-        let verdict = if sequenced.base_sequence < 0 {
-            state.producers.check_epoch(producer_id, sequenced.epoch).map(|()| Verdict::Next)
-        } else {
-            state.producers.check(sequenced)
-        };
-        match verdict {
-            Ok(Verdict::Next) => Ok(None),
-            Ok(Verdict::Duplicate(original)) => Ok(Some(Appended {
-                base_offset: original.last_offset - i64::from(original.offset_delta),
-                last_offset: original.last_offset,
-                lsn: original.lsn,
-                log_append_time: stamped(request.timestamp_type, original.max_timestamp),
-                log_start_offset: state.log_start(),
-                duplicate: true,
-            })),
-            Err(Refusal::OutOfOrder { expected, got }) => {
-                Err(AppendError::OutOfOrderSequence { producer_id, expected, got })
-            }
-            Err(Refusal::OlderThanWindow { lsn }) => {
-                let sequence = sequenced.base_sequence;
-                Err(AppendError::DuplicateSequence { producer_id, sequence, lsn })
-            }
-            Err(Refusal::StaleEpoch { current, got }) => {
-                Err(AppendError::InvalidProducerEpoch { producer_id, current, got })
-            }
-        }
-    }
-
-    /// The offsets of a batch whose record is reserved.
-    fn place(
-        &self,
-        state: &state::State,
-        request: &AppendRequest<'_>,
-        reservation: &Reservation,
-    ) -> (state::Appended, Appended) {
-        let header = request.batch.header();
-        let base_offset = state.log_end();
-        let last_offset = base_offset + i64::from(header.last_offset_delta);
-        let max_timestamp = match request.timestamp_type {
-            TimestampType::CreateTime => request.max_timestamp,
-            TimestampType::LogAppendTime => request.append_time_ms,
-        };
-        let lsn = reservation.lsn();
-        let place = state::Appended {
-            base_offset,
-            last_offset,
-            leader_epoch: state.leader_epoch,
-            max_timestamp,
-            append_time_ms: request.append_time_ms,
-            bytes: request.batch.bytes().len() as u32,
-            producer: sequenced(request.batch),
-            lsn,
-            location: reservation.location(),
-        };
-        let appended = Appended {
-            base_offset,
-            last_offset,
-            lsn,
-            log_append_time: stamped(request.timestamp_type, max_timestamp),
-            log_start_offset: state.log_start(),
-            duplicate: false,
-        };
-        (place, appended)
     }
 
     /// Copies the batch into the WAL's memory, the one copy of a produced byte, and gives it its
@@ -283,6 +217,86 @@ impl Partition {
         let payload = reservation.fill_with_tail_crc(tail_len, tail_crc);
         payload.slice(record::DATA_HEAD..)
     }
+}
+
+/// Whether the batch may be appended; `Some` if it was appended before.
+fn check(
+    state: &state::State,
+    request: &AppendRequest<'_>,
+) -> Result<Option<Appended>, AppendError> {
+    if state.closed {
+        return Err(AppendError::Closed);
+    }
+    let current = state.leader_epoch;
+    if let Some(expected) = request.leader_epoch
+        && expected != current
+    {
+        return Err(AppendError::LeaderEpoch { expected, current });
+    }
+    let Some(sequenced) = sequenced(request.batch) else { return Ok(None) };
+    let producer_id = sequenced.producer_id;
+    let verdict = if sequenced.base_sequence < 0 {
+        state.producers.check_epoch(producer_id, sequenced.epoch).map(|()| Verdict::Next)
+    } else {
+        state.producers.check(sequenced)
+    };
+    match verdict {
+        Ok(Verdict::Next) => Ok(None),
+        Ok(Verdict::Duplicate(original)) => Ok(Some(Appended {
+            base_offset: original.last_offset - i64::from(original.offset_delta),
+            last_offset: original.last_offset,
+            lsn: original.lsn,
+            log_append_time: stamped(request.timestamp_type, original.max_timestamp),
+            log_start_offset: state.log_start(),
+            duplicate: true,
+        })),
+        Err(Refusal::OutOfOrder { expected, got }) => {
+            Err(AppendError::OutOfOrderSequence { producer_id, expected, got })
+        }
+        Err(Refusal::OlderThanWindow { lsn }) => {
+            let sequence = sequenced.base_sequence;
+            Err(AppendError::DuplicateSequence { producer_id, sequence, lsn })
+        }
+        Err(Refusal::StaleEpoch { current, got }) => {
+            Err(AppendError::InvalidProducerEpoch { producer_id, current, got })
+        }
+    }
+}
+
+/// The offsets of a batch whose record is reserved.
+fn place(
+    state: &state::State,
+    request: &AppendRequest<'_>,
+    reservation: &Reservation,
+) -> (state::Appended, Appended) {
+    let header = request.batch.header();
+    let base_offset = state.log_end();
+    let last_offset = base_offset + i64::from(header.last_offset_delta);
+    let max_timestamp = match request.timestamp_type {
+        TimestampType::CreateTime => request.max_timestamp,
+        TimestampType::LogAppendTime => request.append_time_ms,
+    };
+    let lsn = reservation.lsn();
+    let place = state::Appended {
+        base_offset,
+        last_offset,
+        leader_epoch: state.leader_epoch,
+        max_timestamp,
+        append_time_ms: request.append_time_ms,
+        bytes: request.batch.bytes().len() as u32,
+        producer: sequenced(request.batch),
+        lsn,
+        location: reservation.location(),
+    };
+    let appended = Appended {
+        base_offset,
+        last_offset,
+        lsn,
+        log_append_time: stamped(request.timestamp_type, max_timestamp),
+        log_start_offset: state.log_start(),
+        duplicate: false,
+    };
+    (place, appended)
 }
 
 /// A batch's place in its producer's sequence; `None` without a producer id.

@@ -17,6 +17,7 @@
 //! | WAL files: count, each below | u32 |
 //! | · number, LSN of its first record here, last append in ms | u64, u64, i64 |
 //! | · entries: count, each base offset, max timestamp, start, span, bytes | u32, (i64, i64, u32, u32, u32) |
+//! | · holes: count, each start and end | u32, (u32, u32) |
 //!
 //! A higher minor version only adds fields at the end, which this version skips; another major
 //! version is refused.
@@ -70,16 +71,17 @@ impl Partition {
         (state.lsn, part)
     }
 
-    /// Whether a record of the partition is not covered by the last published checkpoint.
+    /// Whether a record of the partition is not covered by the last published checkpoint. One that
+    /// was never written to is not dirty and needs no part.
     pub fn is_dirty(&self) -> bool {
         let state = self.lock();
-        state.checkpointed != Some(state.lsn)
+        state.checkpointed != state.lsn
     }
 
     /// A checkpoint with the part of `lsn` was published.
     pub fn checkpointed(&self, lsn: Lsn) {
         let mut state = self.lock();
-        state.checkpointed = state.checkpointed.max(Some(lsn));
+        state.checkpointed = state.checkpointed.max(lsn);
     }
 }
 
@@ -140,6 +142,11 @@ fn encode_run(out: &mut Vec<u8>, run: &Run) {
         out.put_u32(entry.span);
         out.put_u32(entry.bytes);
     }
+    out.put_u32(run.holes.len() as u32);
+    for (start, end) in &run.holes {
+        out.put_u32(*start);
+        out.put_u32(*end);
+    }
 }
 
 /// Reads a part.
@@ -155,7 +162,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Part, CheckpointError> {
     let log_clock_ms = input.i64("log clock")?;
     let mut state = State::new(input.i32("leader epoch")?);
     state.lsn = lsn;
-    state.checkpointed = Some(lsn);
+    state.checkpointed = lsn;
     let (log_start, log_end) = (input.i64("log start")?, input.i64("log end")?);
     for _ in 0..input.count("epochs", 12)? {
         state.epochs.note(input.i32("epoch")?, input.i64("epoch start")?);
@@ -164,10 +171,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Part, CheckpointError> {
         let (id, producer) = decode_producer(&mut input)?;
         state.producers.restore(id, producer);
     }
-    for _ in 0..input.count("files", 28)? {
+    for _ in 0..input.count("files", 32)? {
         state.index.restore(decode_run(&mut input)?);
     }
-    if minor <= MINOR && !input.0.is_empty() {
+    if minor == MINOR && !input.0.is_empty() {
         return Err(CheckpointError::Malformed { field: "end" });
     }
     state.restore_offsets(log_start, log_end);
@@ -218,8 +225,11 @@ fn decode_run(input: &mut Input<'_>) -> Result<Run, CheckpointError> {
         }
         entries.push(entry);
     }
+    let holes = (0..input.count("holes", 8)?)
+        .map(|_| Ok((input.u32("hole start")?, input.u32("hole end")?)))
+        .collect::<Result<_, _>>()?;
     // `restore` finds the greatest timestamp itself.
-    Ok(Run { file, first_lsn, append_time_ms, max_timestamp: -1, entries })
+    Ok(Run { file, first_lsn, append_time_ms, max_timestamp: -1, entries, holes })
 }
 
 /// What is left of a part.

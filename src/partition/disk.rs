@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Partition;
-use super::index::{ENTRY_SPAN, Stretch};
+use super::index::{ENTRY_SPAN, Hole, Stretch};
 use super::record;
 use crate::protocol::batch::{BatchError, BatchHeader};
 use crate::protocol::types::TopicPartition;
@@ -58,7 +58,7 @@ pub enum LogError {
 }
 
 /// A part of a WAL file and the offsets whose batches it holds, among records of others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Span {
     pub file: FileNumber,
     pub start: u32,
@@ -69,6 +69,41 @@ pub(super) struct Span {
     pub end_offset: i64,
     /// Whether batches are copied out of the read.
     copies: bool,
+    /// Parts that are not read.
+    holes: Vec<Hole>,
+}
+
+impl Span {
+    /// The part of a stretch up to a position and an offset.
+    pub(super) fn new(stretch: &Stretch, end: u32, end_offset: i64, holes: Vec<Hole>) -> Self {
+        let &Stretch { file, start, base_offset, bytes, .. } = stretch;
+        let span = stretch.end - start;
+        let copies = span > ENTRY_SPAN && bytes < span / 2;
+        Self { file, start, end, base_offset, end_offset, copies, holes }
+    }
+
+    /// Takes in the span that follows in the same file.
+    pub(super) fn extend(&mut self, next: Span) {
+        self.end = next.end;
+        self.end_offset = next.end_offset;
+        self.copies |= next.copies;
+        self.holes.extend(next.holes);
+    }
+
+    /// What is read: from a record's start to a record's end each.
+    fn segments(&self) -> Vec<(u32, u32)> {
+        let mut segments = Vec::with_capacity(self.holes.len() + 1);
+        let mut start = self.start;
+        for (hole_start, hole_end) in &self.holes {
+            if *hole_end >= self.end {
+                break;
+            }
+            segments.push((start, *hole_start));
+            start = *hole_end;
+        }
+        segments.push((start, self.end));
+        segments
+    }
 }
 
 /// A batch of the log, with what its record says of it.
@@ -81,19 +116,6 @@ pub(super) struct StoredBatch {
 }
 
 impl Partition {
-    /// The part of a stretch up to a position and an offset.
-    pub(super) fn span(&self, stretch: &Stretch, end: u32, end_offset: i64) -> Span {
-        Span {
-            file: stretch.file,
-            start: stretch.start,
-            end,
-            base_offset: stretch.base_offset,
-            end_offset,
-            copies: stretch.end - stretch.start > ENTRY_SPAN
-                && stretch.bytes < (stretch.end - stretch.start) / 2,
-        }
-    }
-
     /// Reads this partition's batches in a span. The WAL checks the file's generation and every
     /// record's crc; here the partition and the offsets are checked, which must be without a gap.
     /// Blocks.
@@ -102,7 +124,7 @@ impl Partition {
         let mut batches = Vec::new();
         let mut next = span.base_offset;
         let mut failed = None;
-        let visit = |entry: Entry| {
+        let mut visit = |entry: Entry| {
             if entry.kind != record::DATA || !entry.payload.starts_with(&head) {
                 return ControlFlow::Continue(());
             }
@@ -118,13 +140,12 @@ impl Partition {
                 }
             }
         };
-        let (start, end) = (u64::from(span.start), u64::from(span.end));
-        self.shared().stream.read_span(span.file, start, end, visit)?;
-        if let Some(error) = failed {
-            return Err(error);
+        let pin = self.shared().stream.pin(span.file)?;
+        for (start, end) in span.segments() {
+            pin.read_span(u64::from(start), u64::from(end), &mut visit)?;
+            self.shared().metrics.disk_read_bytes.inc_by(u64::from(end - start));
         }
-        self.shared().metrics.disk_read_bytes.inc_by(end - start);
-        Ok(batches)
+        failed.map_or(Ok(batches), Err)
     }
 
     fn stored_batch(&self, entry: &Entry, span: &Span, next: i64) -> Result<StoredBatch, LogError> {
@@ -141,6 +162,7 @@ impl Partition {
             return Err(LogError::WrongOffset { of, lsn, offset: next, found: base_offset });
         }
         let bytes = if span.copies && bytes.len() < COPY_BELOW {
+            self.shared().metrics.fetch_copied_bytes.inc_by(bytes.len() as u64);
             Bytes::copy_from_slice(&bytes)
         } else {
             bytes

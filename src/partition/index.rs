@@ -4,8 +4,8 @@
 //! An entry covers neighbouring batches of the partition in one file and knows exactly how many
 //! bytes they have, so that a response's length can be written before its bytes are read. It takes
 //! further batches while it has less than [`ENTRY_BYTES`] of its own (which bounds memory: one
-//! entry of 32 bytes per 4 KiB) or while it spans at most [`ENTRY_SPAN`] of the file (which bounds
-//! what a read must pass over).
+//! entry of 32 bytes per 4 KiB) or while it spans at most [`ENTRY_SPAN`] of the file. Where much of
+//! others lies between two small batches of an entry, the hole is noted with 8 bytes and not read.
 
 use std::collections::VecDeque;
 
@@ -15,6 +15,12 @@ use crate::wal::{FileNumber, Location, Lsn};
 pub(super) const ENTRY_BYTES: u32 = 4 * 1024;
 /// An entry takes the next batch while it reaches over at most this much of the file.
 pub(super) const ENTRY_SPAN: u32 = 64 * 1024;
+
+/// A hole of at least this size is noted; a read passes over a smaller one.
+pub(super) const HOLE_BYTES: u32 = 256 * 1024;
+
+/// Bytes of a file between two batches of an entry, from the end of a record to the start of one.
+pub(super) type Hole = (u32, u32);
 
 /// Neighbouring batches of one partition in one file; 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(super) struct Run {
     /// The greatest timestamp of its entries.
     pub max_timestamp: i64,
     pub entries: Vec<Entry>,
+    /// The large holes inside of entries, by position.
+    pub holes: Vec<Hole>,
 }
 
 /// An entry with what it takes from its neighbours.
@@ -103,6 +111,10 @@ impl Index {
             run.append_time_ms = batch.append_time_ms;
             match run.entries.last_mut() {
                 Some(last) if last.bytes < ENTRY_BYTES || end - last.start <= ENTRY_SPAN => {
+                    let last_end = last.start + last.span;
+                    if start - last_end >= HOLE_BYTES {
+                        run.holes.push((last_end, start));
+                    }
                     last.span = end - last.start;
                     last.bytes += bytes;
                     last.max_timestamp = last.max_timestamp.max(max_timestamp);
@@ -113,6 +125,7 @@ impl Index {
         }
         if let Some(full) = self.runs.back_mut() {
             full.entries.shrink_to_fit();
+            full.holes.shrink_to_fit();
         }
         self.runs.push_back(Run {
             file: location.file,
@@ -120,6 +133,7 @@ impl Index {
             append_time_ms: batch.append_time_ms,
             max_timestamp,
             entries: vec![entry],
+            holes: Vec::new(),
         });
     }
 
@@ -178,6 +192,9 @@ impl Index {
             };
             let freed: u64 = run.entries.drain(..gone).map(|entry| u64::from(entry.bytes)).sum();
             self.bytes -= freed;
+            if let Some(first) = run.entries.first() {
+                run.holes.retain(|(start, _)| *start >= first.start);
+            }
             let greatest = run.entries.iter().map(|entry| entry.max_timestamp).max();
             match greatest {
                 Some(greatest) => run.max_timestamp = greatest,
@@ -190,6 +207,14 @@ impl Index {
     /// that is needed.
     pub(super) fn oldest(&self) -> Option<(FileNumber, Lsn)> {
         self.runs.front().map(|run| (run.file, run.first_lsn))
+    }
+
+    /// The holes of a stretch.
+    pub(super) fn holes(&self, stretch: &Stretch) -> Vec<Hole> {
+        let at = self.runs.partition_point(|run| run.file < stretch.file);
+        let holes = self.runs.get(at).map_or(&[][..], |run| &run.holes);
+        let inside = |(start, end): &&Hole| *start >= stretch.start && *end < stretch.end;
+        holes.iter().filter(inside).copied().collect()
     }
 
     /// Where the last record ends in its file; 0 without entries.

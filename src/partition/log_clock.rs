@@ -2,7 +2,7 @@
 //! a restart it goes on from the newest append time in the log. A jump of the wall clock never makes
 //! a state older, and neither does time in which the broker was down.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::clock::{Clock, Instant};
 
@@ -11,36 +11,44 @@ use crate::clock::{Clock, Instant};
 #[derive(Debug)]
 pub struct LogClock {
     clock: Clock,
-    /// What the clock showed at an instant; `None` until somebody sets it or asks.
-    known: Mutex<Option<(i64, Instant)>>,
+    made: Instant,
+    /// What the clock showed when it was made; [`UNSET`] until somebody sets it or asks.
+    shown: AtomicI64,
 }
+
+const UNSET: i64 = i64::MIN;
 
 impl LogClock {
     /// A clock that is not set; replay sets it.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, known: Mutex::new(None) }
+        let made = clock.now();
+        Self { clock, made, shown: AtomicI64::new(UNSET) }
     }
 
     /// Now.
     pub fn now_ms(&self) -> i64 {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now();
-        let (ms, at) = *known.get_or_insert_with(|| (self.clock.wall_ms(), now));
-        shown(ms, at, now)
+        let passed = self.passed_ms();
+        let mut shown = self.shown.load(Ordering::Relaxed);
+        if shown == UNSET {
+            let wall = self.clock.wall_ms().saturating_sub(passed);
+            let (set, seen) = (Ordering::Relaxed, Ordering::Relaxed);
+            shown = match self.shown.compare_exchange(UNSET, wall, set, seen) {
+                Ok(_) => wall,
+                Err(other) => other,
+            };
+        }
+        shown.saturating_add(passed)
     }
 
     /// Sets the clock on to `ms`, an append time or the clock of a checkpoint; never back.
     pub fn advance_to(&self, ms: i64) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now();
-        let shows = known.map_or(ms, |(ms, at)| shown(ms, at, now));
-        *known = Some((shows.max(ms), now));
+        self.shown.fetch_max(ms.saturating_sub(self.passed_ms()), Ordering::Relaxed);
     }
-}
 
-fn shown(ms: i64, at: Instant, now: Instant) -> i64 {
-    let passed = now.saturating_duration_since(at).as_millis();
-    ms.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    fn passed_ms(&self) -> i64 {
+        let passed = self.clock.now().saturating_duration_since(self.made);
+        i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Partition {
             }
             for stored in self.stored(&stretch)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
-                let greatest = batch.header().max_timestamp;
+                let greatest = greatest_of(&batch, bounds);
                 if greatest < 0 || best.is_some_and(|best| best.timestamp >= greatest) {
                     continue;
                 }
@@ -138,8 +138,7 @@ impl Partition {
                 .map(|c| (c.bytes.clone(), c.append_time_ms))
                 .collect();
             let on_disk = state.tail_start() > stretch.base_offset;
-            let (end, behind) = state.on_disk(stretch);
-            (on_disk.then(|| self.span(stretch, end, behind)), chunks)
+            (on_disk.then(|| state.on_disk(stretch)), chunks)
         };
         let mut batches = match cut {
             Some(span) => self.read_span(&span)?,
@@ -157,16 +156,36 @@ impl Partition {
 
 /// Of stretches in order, those that can hold the greatest timestamp in range: the first with the
 /// greatest, and the two ends, where a part of a stretch may be out of range.
-fn greatest(stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
-    let all: Vec<Stretch> = stretches.collect();
-    let inner = all.get(1..all.len().saturating_sub(1)).unwrap_or_default();
-    // `max_by_key` takes the last of equals, the reversed walk makes that the first.
-    let best = inner.iter().rev().max_by_key(|stretch| stretch.max_timestamp);
-    let mut chosen: Vec<Stretch> = all.first().into_iter().chain(best).copied().collect();
-    if all.len() > 1 {
-        chosen.extend(all.last());
+fn greatest(mut stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
+    let first = stretches.next();
+    let mut last = stretches.next();
+    let mut best: Option<Stretch> = None;
+    for next in stretches {
+        // What was last until now lies inside.
+        if let Some(inner) = last.replace(next)
+            && best.is_none_or(|best| inner.max_timestamp > best.max_timestamp)
+        {
+            best = Some(inner);
+        }
     }
-    chosen
+    [first, best, last].into_iter().flatten().collect()
+}
+
+/// The greatest timestamp of a batch: its header's, unless the log starts inside of it.
+fn greatest_of(batch: &Batch, bounds: Bounds) -> i64 {
+    let header = batch.header();
+    let by_header = header.max_timestamp;
+    if header.base_offset >= bounds.from || header.timestamp_type() == TimestampType::LogAppendTime
+    {
+        return by_header;
+    }
+    let Ok(payload) = batch.payload(MAX_DECOMPRESSED_BYTES) else { return by_header };
+    let in_range = batch.records(&payload).map_while(Result::ok);
+    in_range
+        .filter(|record| bounds.hold(header.offset_of(record)))
+        .map(|record| header.timestamp_of(&record))
+        .max()
+        .unwrap_or(-1)
 }
 
 /// The first record of a batch whose timestamp is at least `timestamp` and whose offset is in

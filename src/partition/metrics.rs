@@ -14,6 +14,9 @@ pub struct Metrics {
     /// Bytes copied in user space on the way from a request to the WAL: with
     /// `appended_bytes` the copies per produced byte.
     pub copied_bytes: IntCounter,
+    /// Bytes copied in user space on the way from the log to a response: small batches that a read
+    /// from disk found among much else.
+    pub fetch_copied_bytes: IntCounter,
     /// Batches answered as duplicates.
     pub duplicates: IntCounter,
     /// Bytes of batches served from memory.
@@ -44,6 +47,10 @@ impl Metrics {
             copied_bytes: counter(
                 "partition_copied_bytes_total",
                 "Bytes copied in user space between a request and the write-ahead log",
+            ),
+            fetch_copied_bytes: counter(
+                "partition_fetch_copied_bytes_total",
+                "Bytes copied in user space between the log and a response",
             ),
             duplicates: counter(
                 "partition_duplicate_batches_total",

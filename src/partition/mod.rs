@@ -48,7 +48,7 @@ mod wait;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use append::{AppendError, AppendRequest, Appended};
 pub use checkpoint::CheckpointError;
@@ -86,6 +86,8 @@ pub struct Shared {
 pub struct Partition {
     of: TopicPartition,
     shared: Arc<Shared>,
+    /// Stands for the partition in the WAL.
+    owner: Arc<dyn Owner>,
     /// Whether [`State::waiting`] has entries, so that a durable group costs other partitions no
     /// lock. Written under the lock.
     has_waiters: AtomicBool,
@@ -108,9 +110,10 @@ pub struct Offsets {
 impl Partition {
     /// An empty partition.
     fn new(of: TopicPartition, shared: &Arc<Shared>, leader_epoch: i32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|partition| Self {
             of,
             shared: Arc::clone(shared),
+            owner: Arc::new(InWal { partition: Weak::clone(partition) }),
             has_waiters: AtomicBool::new(false),
             state: Mutex::new(State::new(leader_epoch)),
         })
@@ -244,13 +247,24 @@ impl Partition {
     }
 }
 
-impl Owner for Partition {
+/// A partition as the owner of its records in the WAL. The WAL's blocks keep it for as long as they
+/// have its records in memory; the partition, which holds the WAL, may go before.
+#[derive(Debug)]
+struct InWal {
+    partition: Weak<Partition>,
+}
+
+impl Owner for InWal {
     fn durable(&self, durable: Lsn) {
-        self.wake_waiters(durable);
+        if let Some(partition) = self.partition.upgrade() {
+            partition.wake_waiters(durable);
+        }
     }
 
     fn evict(&self, upto: Lsn) {
-        self.lock().evict(upto);
+        if let Some(partition) = self.partition.upgrade() {
+            partition.lock().evict(upto);
+        }
     }
 }
 

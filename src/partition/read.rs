@@ -37,7 +37,7 @@ pub struct ReadRequest {
 /// The offset lies outside of what the partition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "offset {offset} is outside of {} to {}", offsets.log_start, offsets.high_watermark
+    "offset {offset} is outside of {} to {}", offsets.log_start, offsets.log_end
 )]
 pub struct OffsetOutOfRange {
     /// The offset that was asked for.
@@ -147,8 +147,6 @@ pub struct DiskRead {
     partition: Arc<Partition>,
     progress: Progress,
     cut: Span,
-    /// The first offset behind what is read now.
-    behind: i64,
     bytes: usize,
 }
 
@@ -187,8 +185,8 @@ impl Progress {
 /// What a look at the state says of a plan.
 enum Step {
     Done,
-    /// This stretch, up to a position and an offset, must be read now.
-    Read(Stretch, u32, i64),
+    /// This part of a stretch of so many bytes must be read now.
+    Read(Span, u32),
 }
 
 impl Partition {
@@ -207,7 +205,9 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
-        if request.offset < offsets.log_start || request.offset > offsets.high_watermark {
+        // Up to the log's end there is nothing yet, as in Kafka's `UnifiedLog.read`: a reader may
+        // know of an offset that was acknowledged while this partition is about to see it durable.
+        if request.offset < offsets.log_start || request.offset > offsets.log_end {
             return Err(OffsetOutOfRange { offset: request.offset, offsets });
         }
         let mark = state.readable_bytes();
@@ -221,20 +221,7 @@ impl Partition {
         };
         let step = self.step(&state, &mut progress);
         drop(state);
-        Ok(self.planned(progress, step))
-    }
-
-    fn planned(self: &Arc<Self>, progress: Progress, step: Step) -> Plan {
-        match step {
-            Step::Done => Plan::Done(progress.plan),
-            Step::Read(stretch, end, behind) => Plan::NeedsDisk(DiskRead {
-                partition: Arc::clone(self),
-                progress,
-                cut: self.span(&stretch, end, behind),
-                behind,
-                bytes: stretch.bytes as usize,
-            }),
-        }
+        Ok(planned(self, progress, step))
     }
 
     /// Adds what can be added without reading a file.
@@ -268,36 +255,32 @@ impl Partition {
             }
             let whole = stretch.base_offset >= progress.next && stretch.end_offset <= on_disk;
             if whole && progress.fits(stretch.bytes as usize) {
-                self.add_later(progress, &stretch);
+                self.add_later(state, progress, &stretch);
                 continue;
             }
             if progress.plan.bytes > 0 {
                 return Some(Step::Done);
             }
-            let (end, behind) = state.on_disk(&stretch);
-            return Some(Step::Read(stretch, end, behind));
+            return Some(Step::Read(state.on_disk(&stretch), stretch.bytes));
         }
         None
     }
 
-    fn add_later(self: &Arc<Self>, progress: &mut Progress, stretch: &Stretch) {
+    fn add_later(self: &Arc<Self>, state: &State, progress: &mut Progress, stretch: &Stretch) {
         let bytes = stretch.bytes as usize;
         progress.add(bytes, stretch.end_offset);
+        let span = state.on_disk(stretch);
         if let Some(ReadPiece::Later(last)) = progress.plan.pieces.last_mut()
             && last.span.file == stretch.file
             && last.len + bytes <= LATER_BYTES
             && stretch.start - last.span.end <= LATER_GAP
         {
-            last.span.end = stretch.end;
-            last.span.end_offset = stretch.end_offset;
+            last.span.extend(span);
             last.len += bytes;
             return;
         }
-        progress.plan.pieces.push(ReadPiece::Later(LaterRead {
-            partition: Arc::clone(self),
-            span: self.span(stretch, stretch.end, stretch.end_offset),
-            len: bytes,
-        }));
+        let partition = Arc::clone(self);
+        progress.plan.pieces.push(ReadPiece::Later(LaterRead { partition, span, len: bytes }));
     }
 
     fn add_chunks(&self, state: &State, progress: &mut Progress) {
@@ -315,6 +298,16 @@ impl Partition {
             progress.plan.pieces.push(ReadPiece::Ready(chunk.bytes.clone()));
         }
         self.shared().metrics.tail_bytes.inc_by((progress.plan.bytes - before) as u64);
+    }
+}
+
+fn planned(partition: &Arc<Partition>, progress: Progress, step: Step) -> Plan {
+    match step {
+        Step::Done => Plan::Done(progress.plan),
+        Step::Read(cut, bytes) => {
+            let (partition, bytes) = (Arc::clone(partition), bytes as usize);
+            Plan::NeedsDisk(DiskRead { partition, progress, cut, bytes })
+        }
     }
 }
 
@@ -341,11 +334,11 @@ impl DiskRead {
                 return Ok(self.progress.plan);
             }
             // Every round ends at a higher offset.
-            self.progress.next = self.progress.next.max(self.behind);
+            self.progress.next = self.progress.next.max(self.cut.end_offset);
             let state = self.partition.lock_advanced();
             let step = self.partition.step(&state, &mut self.progress);
             drop(state);
-            match self.partition.planned(self.progress, step) {
+            match planned(&self.partition, self.progress, step) {
                 Plan::Done(plan) => return Ok(plan),
                 Plan::NeedsDisk(next) => self = next,
             }

@@ -3,10 +3,10 @@
 //! | kind | name | payload |
 //! |---|---|---|
 //! | 1 | Data | topic id 16 · partition i32 · a record batch, base offset and leader epoch patched |
-//! | 2 | CommitTier | reserved for the tiered store |
-//! | 3 | LogStart | topic id 16 · partition i32 · log start offset i64 |
+//! | 2 | `CommitTier` | reserved for the tiered store |
+//! | 3 | `LogStart` | topic id 16 · partition i32 · log start offset i64 |
 //! | 4 | Drop | topic id 16 |
-//! | 5 | EpochStart | topic id 16 · partition i32 · leader epoch i32 · start offset i64 |
+//! | 5 | `EpochStart` | topic id 16 · partition i32 · leader epoch i32 · start offset i64 |
 //!
 //! The WAL's own records (kinds 254 and 255) are not this room's. A record names its partition by (topic id, partition): a name is reused by the next incarnation
 //! of a topic, an id never is. The kind is the version: a payload of another shape gets a new kind,
@@ -32,7 +32,7 @@ pub const EPOCH_START: Kind = Kind(5);
 /// The bytes before the batch in a Data record.
 pub const DATA_HEAD: usize = 20;
 
-/// The payload of a LogStart record.
+/// The payload of a `LogStart` record.
 pub const LOG_START_LEN: usize = 28;
 /// The payload of a Drop record.
 pub const DROP_LEN: usize = 16;
@@ -101,7 +101,7 @@ pub fn data_head(of: TopicPartition) -> [u8; DATA_HEAD] {
     head
 }
 
-/// The payload of a LogStart record.
+/// The payload of a `LogStart` record.
 pub fn log_start(of: TopicPartition, offset: i64) -> Vec<u8> {
     [&data_head(of)[..], &offset.to_be_bytes()].concat()
 }
@@ -111,7 +111,7 @@ pub fn drop_topic(topic: TopicId) -> Vec<u8> {
     topic.0.as_bytes().to_vec()
 }
 
-/// The payload of an EpochStart record.
+/// The payload of an `EpochStart` record.
 pub fn epoch_start(of: TopicPartition, epoch: i32, offset: i64) -> Vec<u8> {
     [&data_head(of)[..], &epoch.to_be_bytes(), &offset.to_be_bytes()].concat()
 }

@@ -1,10 +1,10 @@
-//! Moving the log start: retention and `DeleteRecords`. The data stays where it is; a LogStart
+//! Moving the log start: retention and `DeleteRecords`. The data stays where it is; a `LogStart`
 //! record says that nobody needs it, and the WAL is trimmed by the oldest byte that somebody does.
 
 use std::sync::Arc;
 
 use super::{Partition, record};
-use crate::wal::{Admission, Class, Lsn, Owner, ReserveError};
+use crate::wal::{Admission, Class, Lsn, ReserveError};
 
 /// How long and how much of a partition is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,6 @@ impl Partition {
         class: Class,
         offset: i64,
     ) -> Result<(i64, Lsn), LogStartError> {
-        let owner: Arc<dyn Owner> = Arc::<Self>::clone(self);
         let mut state = self.lock_advanced();
         if state.closed {
             return Err(LogStartError::Closed);
@@ -89,7 +88,7 @@ impl Partition {
         let mut reservation = self
             .shared()
             .stream
-            .reserve(admission, class, record::LOG_START, payload.len(), &owner)
+            .reserve(admission, class, record::LOG_START, payload.len(), &self.owner)
             .map_err(|error| match error {
                 ReserveError::NoRoom => LogStartError::NoRoom,
                 ReserveError::Poisoned(_) => LogStartError::Poisoned,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::disk::Span;
 use super::epochs::Epochs;
 use super::index::{Index, Indexed, Stretch};
 use super::producers::{ProducerBatch, Producers, Sequenced};
@@ -51,7 +52,7 @@ pub(super) struct Appended {
 /// The state of one partition.
 #[derive(Debug)]
 pub(super) struct State {
-    /// The first offset that may be read. Written when a LogStart record is durable.
+    /// The first offset that may be read. Written when a `LogStart` record is durable.
     log_start: i64,
     /// Log starts whose records are not known to be durable, oldest first.
     pending_starts: VecDeque<(Lsn, i64)>,
@@ -76,7 +77,7 @@ pub(super) struct State {
     /// The last record of this partition.
     pub lsn: Lsn,
     /// What the last published checkpoint holds of this partition.
-    pub checkpointed: Option<Lsn>,
+    pub checkpointed: Lsn,
     pub waiting: Vec<Waiting>,
     pub closed: bool,
 }
@@ -98,7 +99,7 @@ impl State {
             producers: Producers::default(),
             leader_epoch,
             lsn: Lsn::default(),
-            checkpointed: None,
+            checkpointed: Lsn::ZERO,
             waiting: Vec::new(),
             closed: false,
         }
@@ -135,14 +136,15 @@ impl State {
         self.tail.front().map_or(self.log_end, |chunk| chunk.base_offset)
     }
 
-    /// What of a stretch must be read from its file: up to which position, and the offset behind.
-    /// Where its last batches are in memory, the file may not have them yet.
-    pub(super) fn on_disk(&self, stretch: &Stretch) -> (u32, i64) {
+    /// What of a stretch is not in memory. Where its last batches are, the file may not have them
+    /// yet, so that the part in the file ends before them.
+    pub(super) fn on_disk(&self, stretch: &Stretch) -> Span {
+        let holes = self.index.holes(stretch);
         match self.tail.front() {
             Some(first) if first.base_offset < stretch.end_offset => {
-                (self.evicted_end, first.base_offset)
+                Span::new(stretch, self.evicted_end, first.base_offset, holes)
             }
-            _ => (stretch.end, stretch.end_offset),
+            _ => Span::new(stretch, stretch.end, stretch.end_offset, holes),
         }
     }
 
@@ -203,6 +205,12 @@ impl State {
         }
     }
 
+    /// Plays an appender that has not handed over its bytes.
+    #[cfg(test)]
+    pub(super) fn unfill(&mut self, lsn: Lsn) {
+        self.in_flight.iter_mut().filter(|entry| entry.lsn == lsn).for_each(|e| e.filled = false);
+    }
+
     /// Takes note of a batch that replay found: it is durable and not in memory.
     pub(super) fn replay(&mut self, batch: Appended, now_ms: i64) {
         self.note(batch, now_ms);
@@ -236,7 +244,7 @@ impl State {
         }
     }
 
-    /// A LogStart record was reserved: the start moves when it is durable.
+    /// A `LogStart` record was reserved: the start moves when it is durable.
     pub(super) fn start_pending(&mut self, lsn: Lsn, offset: i64) {
         self.lsn = lsn;
         self.pending_starts.push_back((lsn, offset));

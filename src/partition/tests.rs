@@ -16,11 +16,11 @@ use super::*;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
-use crate::protocol::batch::{Batch, BatchBuilder, ProducerRef, TimestampType};
+use crate::protocol::batch::{Batch, BatchBuilder, BatchIter, ProducerRef, TimestampType};
 use crate::protocol::compression::Compression;
 use crate::protocol::types::TopicId;
 use crate::wal::disk::Disk;
-use crate::wal::local::{self, Env, Options};
+use crate::wal::local::{self, Env, OpenError, Opened, Options};
 use crate::wal::memory::MemoryDisk;
 use crate::wal::{Class, FileNumber};
 
@@ -37,22 +37,37 @@ struct Broker {
 impl Broker {
     /// Files of 256 KiB, so that tests fill several.
     fn new() -> Self {
+        Self::with_files_of(256 << 10)
+    }
+
+    fn with_files_of(file_bytes: u64) -> Self {
         let clock = Clock::manual(1_000_000);
         let disk = MemoryDisk::new();
-        let dyn_disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(&disk);
-        let env = Env {
-            clock: clock.clone(),
-            random: Random::seeded(7),
-            budget: Budget::new(64 << 20),
-            metrics: crate::wal::Metrics::new(&Registry::new()),
-        };
-        let mut options = Options::new([7; 16]);
-        options.file_bytes = 256 << 10;
-        options.first_file_bytes = 256 << 10;
-        options.step_bytes = 128 << 10;
-        let stream = local::open(&dyn_disk, &options, &env).unwrap().stream;
+        let stream = open(&disk, file_bytes, &clock).unwrap().stream;
         let partitions = Partitions::new(shared(&stream, &clock));
         Self { stream, disk, clock, partitions }
+    }
+
+    /// Stops and starts again over what the disk holds.
+    async fn restart(self) -> Self {
+        let Self { stream, disk, clock, partitions } = self;
+        stream.close().await.unwrap();
+        drop((stream, partitions));
+        let opened = loop {
+            // The log's threads hold the directory for a moment after they have ended.
+            match open(&disk, 256 << 10, &clock) {
+                Err(OpenError::Locked) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
+        let partitions = Partitions::new(shared(&opened.stream, &clock));
+        let mut replay = Replay::new(&partitions, |id| id == topic());
+        for checkpoint in &opened.recovered.checkpoints {
+            checkpoint.parts().for_each(|part| replay.load_part(&part.unwrap()).unwrap());
+        }
+        opened.recovered.replay.for_each(|entry| replay.apply(entry.unwrap().into()).unwrap());
+        drop(replay);
+        Self { stream: opened.stream, disk, clock, partitions }
     }
 
     fn partition(&self, partition: i32) -> Arc<Partition> {
@@ -117,6 +132,21 @@ impl Broker {
         records.retain(|record| !record.kind.is_reserved());
         records
     }
+}
+
+fn open(disk: &Arc<MemoryDisk>, file_bytes: u64, clock: &Clock) -> Result<Opened, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(disk);
+    let env = Env {
+        clock: clock.clone(),
+        random: Random::seeded(7),
+        budget: Budget::new(64 << 20),
+        metrics: crate::wal::Metrics::new(&Registry::new()),
+    };
+    let mut options = Options::new([7; 16]);
+    options.file_bytes = file_bytes;
+    options.first_file_bytes = file_bytes;
+    options.step_bytes = 128 << 10;
+    local::open(&disk, &options, &env)
 }
 
 fn shared(stream: &Stream, clock: &Clock) -> Arc<Shared> {
@@ -187,6 +217,20 @@ fn read(partition: &Arc<Partition>, request: &ReadRequest) -> Result<Vec<Bytes>,
     }
     assert_eq!(plan.bytes, all.iter().map(Bytes::len).sum::<usize>());
     Ok(all)
+}
+
+/// Every batch, read on and on as a consumer does.
+fn read_all(partition: &Arc<Partition>) -> Vec<Bytes> {
+    let Offsets { log_start: mut next, high_watermark, .. } = partition.offsets();
+    let mut all = Vec::new();
+    while next < high_watermark {
+        let got = read(partition, &from(next, 50_000)).unwrap().concat();
+        for batch in BatchIter::new(got.into()).map(Result::unwrap) {
+            next = batch.header().next_offset();
+            all.push(batch.bytes().clone());
+        }
+    }
+    all
 }
 
 fn from(offset: i64, max_bytes: usize) -> ReadRequest {

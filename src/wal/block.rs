@@ -4,14 +4,14 @@
 //! ```text
 //!   free ──▶ current ──▶ sealed, in flight ──▶ durable (tail) ──▶ evicted ──▶ free
 //!             (Wal pool, per record)            (Tail pool)          │
-//!                                                                    └─ a response still holds a
-//!                                                                       slice: lingering (Send pool)
+//!                                                                    └─ while a response holds
+//!                                                                       it: lingering (Send)
 //! ```
 //!
 //! **Invariant:** a block is used again only when no slice of it is left anywhere.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::BytesMut;
 
@@ -41,6 +41,9 @@ pub(super) struct Blocks {
     send: BytePool,
     /// Bytes of durable blocks kept for readers.
     tail_bytes: usize,
+    /// Bytes at the end of blocks that were sealed after all their groups were durable, charged
+    /// with whatever group comes next.
+    slack: usize,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,8 @@ struct Block {
     /// Groups with records in the block that are not durable yet.
     in_flight: usize,
     last: Lsn,
-    owners: HashMap<usize, Arc<dyn Owner>>,
+    /// By address. Weak: an owner that holds a handle to the log would keep it open for ever.
+    owners: HashMap<usize, Weak<dyn Owner>>,
     charge: Charge,
     charged: usize,
 }
@@ -62,8 +66,8 @@ struct Block {
 struct Lingering {
     handle: BytesMut,
     bytes: usize,
-    _charge: Charge,
-    charged: bool,
+    /// Of the send pool; nothing if that was full.
+    charge: Charge,
 }
 
 /// The part of a group that is in one block.
@@ -97,6 +101,7 @@ impl Blocks {
             tail,
             send: budget.pool(Pool::Send).clone(),
             tail_bytes: 0,
+            slack: 0,
         }
     }
 
@@ -134,7 +139,7 @@ impl Blocks {
     pub(super) fn note_owner(&mut self, block: u64, owner: &Arc<dyn Owner>) {
         if let Some(block) = self.live.get_mut(&block) {
             let key = Arc::as_ptr(owner).cast::<()>() as usize;
-            block.owners.entry(key).or_insert_with(|| Arc::clone(owner));
+            block.owners.entry(key).or_insert_with(|| Arc::downgrade(owner));
         }
     }
 
@@ -146,7 +151,8 @@ impl Blocks {
             let Some(block) = self.live.get_mut(&share.block) else { continue };
             block.in_flight -= 1;
             block.last = block.last.max(share.last);
-            let bytes = share.bytes + std::mem::take(&mut block.slack);
+            let slack = std::mem::take(&mut block.slack) + std::mem::take(&mut self.slack);
+            let bytes = share.bytes + slack;
             let charge = loop {
                 if let Some(charge) = self.tail.try_take(bytes) {
                     break Some(charge);
@@ -171,16 +177,15 @@ impl Blocks {
 
     /// The owners of `evicted` dropped their slices: wins its memory back, now or later.
     pub(super) fn evicted(&mut self, evicted: Evicted) {
+        debug_assert!(evicted.owners.is_empty(), "owners are dropped without the lock");
         let Some((mut handle, capacity)) = evicted.block else { return };
-        drop(evicted.owners);
         if handle.try_reclaim(capacity) {
             self.put_free(handle);
             return;
         }
         let charge = self.send.try_take(capacity);
-        let charged = charge.is_some();
-        let _charge = charge.unwrap_or_default();
-        self.lingering.push(Lingering { handle, bytes: capacity, _charge, charged });
+        let entry = Lingering { handle, bytes: capacity, charge: charge.unwrap_or_default() };
+        self.lingering.push(entry);
     }
 
     /// Wins back evicted blocks whose last slice is gone. Bytes still held, and those of them that
@@ -195,9 +200,7 @@ impl Blocks {
                 continue;
             }
             held += entry.bytes;
-            if !entry.charged {
-                uncharged += entry.bytes;
-            }
+            uncharged += entry.bytes - entry.charge.bytes();
             index += 1;
         }
         (held, uncharged)
@@ -206,11 +209,6 @@ impl Blocks {
     /// Bytes of durable records kept for readers at the tail.
     pub(super) fn tail_bytes(&self) -> usize {
         self.tail_bytes
-    }
-
-    /// Bytes of blocks that nobody uses now.
-    pub(super) fn free_bytes(&self) -> usize {
-        self.free_bytes
     }
 
     fn insert(&mut self, capacity: usize) -> u64 {
@@ -240,7 +238,11 @@ impl Blocks {
     fn seal(&mut self, id: u64, handle: BytesMut, slack: usize) {
         if let Some(block) = self.live.get_mut(&id) {
             block.handle = Some(handle);
-            block.slack += slack;
+            if block.in_flight > 0 {
+                block.slack += slack;
+            } else {
+                self.slack += slack;
+            }
         }
     }
 
@@ -266,7 +268,7 @@ impl Blocks {
         self.tail_bytes -= block.charged;
         Some(Evicted {
             upto: block.last,
-            owners: block.owners.into_values().collect(),
+            owners: block.owners.into_values().filter_map(|owner| owner.upgrade()).collect(),
             block: block.handle.map(|handle| (handle, block.capacity)),
         })
     }
@@ -274,14 +276,20 @@ impl Blocks {
     /// A block of at least `least` bytes, a free one if it has at most `most`.
     fn free_block(&mut self, least: usize, most: usize) -> BytesMut {
         let fits = |block: &BytesMut| (least..=most).contains(&block.capacity());
-        match self.free.iter().rposition(fits) {
-            Some(found) => {
-                let block = self.free.swap_remove(found);
-                self.free_bytes -= block.capacity();
-                block
-            }
-            None => BytesMut::with_capacity(least),
+        if let Some(found) = self.free.iter().rposition(fits) {
+            let block = self.free.swap_remove(found);
+            self.free_bytes -= block.capacity();
+            return block;
         }
+        // What is allocated in all stays within what was once in use.
+        let mut dropped = 0;
+        while dropped < least
+            && let Some(block) = self.free.pop()
+        {
+            dropped += block.capacity();
+            self.free_bytes -= block.capacity();
+        }
+        BytesMut::with_capacity(least)
     }
 
     fn put_free(&mut self, mut block: BytesMut) {

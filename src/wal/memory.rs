@@ -35,7 +35,7 @@ pub fn env() -> Env {
     }
 }
 
-/// Opens the log on `disk` again; the stream before must be closed, and it and its pins dropped.
+/// Opens the log on `disk` (again, if the stream before was closed).
 pub fn open(disk: &Arc<MemoryDisk>) -> Result<Opened, OpenError> {
     let disk: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(disk);
     local::open(&disk, &options(), &env())
@@ -73,6 +73,8 @@ struct Faults {
 #[derive(Debug)]
 struct FaultState {
     held: bool,
+    /// Syncs that may go on although they are held.
+    permits: u64,
     fail_sync: bool,
     capacity: u64,
     used: u64,
@@ -87,7 +89,13 @@ impl Faults {
 impl MemoryDisk {
     /// An empty disk without a limit.
     pub fn new() -> Arc<Self> {
-        let state = FaultState { held: false, fail_sync: false, capacity: u64::MAX / 4, used: 0 };
+        let state = FaultState {
+            held: false,
+            permits: 0,
+            fail_sync: false,
+            capacity: u64::MAX / 4,
+            used: 0,
+        };
         Arc::new(Self {
             files: Mutex::default(),
             locked: Arc::default(),
@@ -106,7 +114,15 @@ impl MemoryDisk {
 
     /// Lets syncs go on.
     pub fn release(&self) {
-        self.faults.state().held = false;
+        let mut state = self.faults.state();
+        (state.held, state.permits) = (false, 0);
+        drop(state);
+        self.faults.changed.notify_all();
+    }
+
+    /// Lets one sync go on while they are held.
+    pub fn release_one(&self) {
+        self.faults.state().permits += 1;
         self.faults.changed.notify_all();
     }
 
@@ -263,11 +279,14 @@ impl DiskFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.faults.state();
-        while state.held && !state.fail_sync {
+        while state.held && state.permits == 0 && !state.fail_sync {
             state = self.faults.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.fail_sync {
             return Err(io::Error::other("injected sync error"));
+        }
+        if state.held {
+            state.permits -= 1;
         }
         self.faults.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())

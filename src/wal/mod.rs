@@ -32,6 +32,7 @@
 //!   says that nobody needs them, and no [`Pin`] holds it.
 
 mod block;
+pub mod check;
 pub mod disk;
 mod durable;
 mod format;

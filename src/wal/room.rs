@@ -102,7 +102,8 @@ pub(super) struct Growth {
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub(super) reason: Arc<str>,
-    pub(super) at: Instant,
+    /// When a waiter saw it first: from then on the time to a retry runs.
+    pub(super) seen: Option<Instant>,
 }
 
 /// Where a record goes.
@@ -156,8 +157,10 @@ impl State {
         if self.ready.len() <= class.leaves() {
             return None;
         }
-        let fits = |file: &ReadyFile| FIRST_GROUP + with_group <= file.allocated;
-        self.ready.iter().position(fits).map(Place::NextFile)
+        // The largest: what is kept for others is small anyway, and this one need not be grown.
+        let largest = self.ready.iter().enumerate().max_by_key(|(_, file)| file.allocated);
+        let (index, file) = largest?;
+        (FIRST_GROUP + with_group <= file.allocated).then_some(Place::NextFile(index))
     }
 
     /// Whether the cursor's file will be grown up to `end`, so that leaving it would waste it.
@@ -188,7 +191,9 @@ impl State {
         if cursor.allocated < sizes.file && cursor.allocated < cursor.position + ahead {
             return Some(Work::GrowCurrent((cursor.allocated + sizes.step).min(sizes.file)));
         }
-        let at_the_end = cursor.allocated < cursor.position + ahead;
+        // The next file is begun early: it takes longer than a step.
+        let at_the_end =
+            cursor.allocated >= sizes.file && cursor.allocated < cursor.position + 4 * ahead;
         if at_the_end && self.ready.len() <= RESERVE_FILES {
             return Some(Work::Create(ahead.max(reserve).min(sizes.file)));
         }
@@ -211,9 +216,9 @@ impl State {
         if self.ready.len() <= class.leaves() {
             return Some(Work::Create(size));
         }
-        let last = self.ready.len().checked_sub(1)?;
-        let allocated = self.ready.get(last)?.allocated;
-        (allocated < size).then_some(Work::GrowReady(last, size))
+        let largest = self.ready.iter().enumerate().max_by_key(|(_, file)| file.allocated);
+        let (index, file) = largest?;
+        (file.allocated < size).then_some(Work::GrowReady(index, size))
     }
 }
 

@@ -69,8 +69,8 @@ pub(super) struct Shared {
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// How many of the log's threads still run.
     pub(super) threads: tokio::sync::watch::Sender<usize>,
-    /// Held as long as anything of the log is.
-    pub(super) _lock: Box<dyn LockGuard>,
+    /// The directory's lock: given up when the threads have ended, held by a checkpoint meanwhile.
+    pub(super) lock: Mutex<Option<Arc<dyn LockGuard>>>,
 }
 
 impl Shared {
@@ -121,7 +121,7 @@ impl Shared {
         self.recycle();
     }
 
-    fn closed() -> Poisoned {
+    pub(super) fn closed() -> Poisoned {
         Poisoned { reason: "it was closed".into() }
     }
 
@@ -482,7 +482,8 @@ impl Stream {
     }
 
     /// Refuses new records, writes and syncs what was reserved, and waits until the log's threads
-    /// have ended. The directory is unlocked once every handle and every [`Pin`] is gone.
+    /// have ended. Reads still work; the directory is unlocked (after a checkpoint that is being
+    /// written) and may be opened again.
     pub async fn close(&self) -> Result<(), Poisoned> {
         let shared = self.shared();
         shared.start_closing();
@@ -518,11 +519,13 @@ impl Shared {
                 if state.find(class, needed, &self.sizes).is_some() {
                     return Ok(());
                 }
-                if let Some(failed) = state.growth.failed.clone() {
-                    let due = self.clock.now() >= failed.at + GROWTH_RETRY;
+                if let Some(failed) = &mut state.growth.failed {
+                    let now = self.clock.now();
+                    let due = now >= *failed.seen.get_or_insert(now) + GROWTH_RETRY;
+                    let reason = Arc::clone(&failed.reason);
                     if !due || retried.is_some_and(|before| state.growth.attempts > before) {
                         self.metrics.refused(class);
-                        return Err(RoomError::Full { reason: failed.reason });
+                        return Err(RoomError::Full { reason });
                     }
                     state.growth.failed = None;
                     retried = Some(state.growth.attempts);

@@ -1,9 +1,17 @@
 //! The contract of the log, for every implementation.
 
+mod bytes;
+mod contract;
+mod corrupt;
+mod crash;
+mod faults;
+mod sim;
+
 use std::sync::{Arc, Mutex};
 
-use super::memory;
 use super::*;
+
+const DATA: Kind = Kind(1);
 
 #[derive(Debug, Default)]
 struct Watcher {
@@ -21,17 +29,35 @@ impl Owner for Watcher {
     }
 }
 
+/// Appends as a partition does: admission, reservation, room where there is none, bytes.
+async fn append(
+    stream: &Stream,
+    class: Class,
+    owner: &Arc<dyn Owner>,
+    payload: &[u8],
+) -> (Lsn, Location) {
+    let mut admission = stream.admit(payload.len()).await.unwrap();
+    loop {
+        match stream.reserve(&mut admission, class, DATA, payload.len(), owner) {
+            Ok(mut reservation) => {
+                reservation.put(payload);
+                let placed = (reservation.lsn(), reservation.location());
+                assert_eq!(&reservation.fill()[..], payload);
+                return placed;
+            }
+            Err(ReserveError::NoRoom) => stream.wait_for_room(class, payload.len()).await.unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_record_is_durable_and_read_back_where_it_was_placed() {
     let (stream, disk) = memory::stream();
     let watcher = Arc::new(Watcher::default());
     let owner: Arc<dyn Owner> = watcher.clone();
     disk.hold();
-    let mut admission = stream.admit(5).await.unwrap();
-    let mut reservation = stream.reserve(&mut admission, Class::Data, Kind(1), 5, &owner).unwrap();
-    reservation.put(b"hello");
-    let (lsn, location) = (reservation.lsn(), reservation.location());
-    assert_eq!(&reservation.fill()[..], b"hello");
+    let (lsn, location) = append(&stream, Class::Data, &owner, b"hello").await;
     assert_eq!(stream.durable(), Lsn::ZERO);
     disk.release();
     stream.wait_durable(lsn).await.unwrap();

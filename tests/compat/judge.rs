@@ -1,12 +1,15 @@
 //! Judges a log: reads partitions by assignment and compares with what producers were told.
+#![allow(unreachable_pub, reason = "a test binary has no users")]
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{
-    BrokerId, FetchRequest, ListOffsetsRequest, MetadataRequest, TopicName,
+    BrokerId, FetchRequest, GroupId, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::RecordBatchDecoder;
@@ -15,6 +18,7 @@ use crate::harness::Wire;
 
 const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
+const OFFSET_FETCH_VERSION: i16 = 5;
 const LATEST: i64 = -1;
 
 fn topic_name(topic: &str) -> TopicName {
@@ -47,6 +51,19 @@ pub fn end_offset(wire: &mut Wire, topic: &str, partition: i32) -> i64 {
     let answer = &response.topics[0].partitions[0];
     assert_eq!(answer.error_code, 0);
     answer.offset
+}
+
+/// What the group has committed, by partition.
+pub fn committed_offsets(wire: &mut Wire, group: &str, topic: &str, count: i32) -> Vec<i64> {
+    let asked = OffsetFetchRequestTopic::default()
+        .with_name(topic_name(topic))
+        .with_partition_indexes((0..count).collect());
+    let group = GroupId(StrBytes::from_string(group.to_owned()));
+    let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![asked]));
+    let response = wire.call(OFFSET_FETCH_VERSION, &request);
+    let mut partitions = response.topics[0].partitions.clone();
+    partitions.sort_by_key(|partition| partition.partition_index);
+    partitions.iter().map(|partition| partition.committed_offset).collect()
 }
 
 /// Reads a whole partition: the values by offset, which must be gapless from 0.

@@ -6,16 +6,19 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::clients::{Client, Running};
 use crate::harness::{Broker, Options};
-use crate::judge::{Position, end_offset, judge, partition_count};
+use crate::judge::{Position, committed_offsets, end_offset, judge, partition_count};
 
 const TOPIC: &str = "main-job";
 const GROUP: &str = "main-job-readers";
 const PARTITIONS: i32 = 4;
+/// A group that commits nothing for this long has lost something.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn java_clients_survive_kills() {
@@ -69,9 +72,12 @@ fn main_job(client: Client) {
     let ends: Vec<i64> = (0..PARTITIONS).map(|at| end_offset(&mut wire, TOPIC, at)).collect();
     let mut at = vec![0; ends.len()];
     while at != ends {
-        let (partition, offset): (i32, i64) = commits.recv().expect("the group ends without lag");
-        at[partition as usize] = offset;
+        let (partition, offset): (i32, i64) =
+            commits.recv_timeout(PATIENCE).expect("the group ends without lag");
+        let known = &mut at[partition as usize];
+        *known = offset.max(*known);
     }
+    assert_eq!(committed_offsets(&mut wire, GROUP, TOPIC, PARTITIONS), ends);
 }
 
 /// Value and position of a `producer_send_success` line.

@@ -6,6 +6,29 @@ use crate::metrics::Registry;
 use crate::object::Key;
 use crate::object::testing::{Fault, FaultStore, Faults};
 
+/// What the formats' tables say, made by hand: what one release wrote the next must read.
+const FROZEN_IDENTITY: &str = "
+    54474944010000004673b0961d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+";
+const FROZEN_INCARNATIONS: &str = "
+    5447494e01000000b146bc17000000011f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f
+";
+const FROZEN_FIRST_ENTRY: &str = "
+    5447504e010000004639e3ef4d455441c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11f1f1f1f1f1f1f1f1f1f1f1f
+    1f1f1f1f0000000000000007000000000000000100010000018bcfe56800000000040001000100000010c1c1
+    c1c1c1c1c1c1c1c1c1c1c1c1c1c1000200010000000200010003000100000014000000011d1d1d1d1d1d1d1d
+    1d1d1d1d1d1d1d1d0004000100000014000000011f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f
+";
+const FROZEN_SNAPSHOT_HINT: &str = "
+    5447534c01000000026434d50000000000000001
+";
+const FROZEN_SNAPSHOT: &str = "
+    5447494d010000004263b81200000000000000015447504e010000004639e3ef4d455441c1c1c1c1c1c1c1c1
+    c1c1c1c1c1c1c1c11f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f00000000000000070000000000000001c1c1c1c1
+    c1c1c1c1c1c1c1c1c1c1c1c1000100000000000100000000000500000001000000011d1d1d1d1d1d1d1d1d1d
+    1d1d1d1d1d1d1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f000000000000000100000000
+";
+
 /// What every store must do for a cluster.
 async fn contract(open_store: impl Fn() -> Store) {
     let mut machine = Machine::new(1);
@@ -115,6 +138,9 @@ async fn killed_at_any_step_of_its_life_a_broker_starts_again() {
         let mut told = Told::default();
         live(&mut machine, &killed.store(), &faults, &mut told).await;
         let bucket = FaultStore::new(backend, Faults::none());
+        check(&mut machine, &bucket, &told, step).await;
+        // Once more from what the bucket holds: the last snapshot and the entries after it.
+        machine.remove_file("metadata").await;
         check(&mut machine, &bucket, &told, step).await;
         if !faults.crashed() {
             assert!(step > 60, "a life has only {step} steps");
@@ -301,6 +327,31 @@ async fn without_a_copy_a_start_reads_the_snapshot_and_what_follows() {
     let cluster = machine.open(&bucket).await.unwrap();
     assert_eq!(names(&cluster.image()), ["a", "b", "c", "d"]);
     assert_eq!(cluster.image().number(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_frozen_samples_of_a_new_cluster_are_read() {
+    let sample = |text: &str| -> Vec<u8> {
+        let digit = |c: char| c.to_digit(16).unwrap() as u8;
+        let digits: Vec<u8> = text.chars().filter(|c| !c.is_whitespace()).map(digit).collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    };
+    let mut machine = Machine::new(1);
+    machine.wal.identity = Some([0x1d; 16]);
+    let dir = machine.dir().await;
+    dir.write("identity", sample(FROZEN_IDENTITY)).await.unwrap();
+    dir.write("incarnations", sample(FROZEN_INCARNATIONS)).await.unwrap();
+    let bucket = FaultStore::memory();
+    let put = async |key: Key, text| bucket.store().put(&key, sample(text).into()).await.unwrap();
+    put(Key::numbered("meta", 1), FROZEN_FIRST_ENTRY).await;
+    put(Key::new("meta-snapshot/latest"), FROZEN_SNAPSHOT_HINT).await;
+    put(Key::numbered("meta-snapshot", 1), FROZEN_SNAPSHOT).await;
+    let cluster = machine.open(&bucket).await.unwrap();
+    assert_eq!(cluster.image().number(), 2);
+    assert_eq!(cluster.image().cluster_id().0, [0xc1; 16]);
+    assert_eq!(cluster.image().broker(1).unwrap().identity.0, [0x1d; 16]);
+    // Only the snapshot says so, which shows that it was found and read.
+    assert_eq!(cluster.image().next_producer_id(), (1 << 48) + 5);
 }
 
 #[tokio::test(start_paused = true)]

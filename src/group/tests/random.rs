@@ -251,7 +251,7 @@ impl Player {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn any_interleaving_keeps_the_promises(ops in prop::collection::vec(op(), 1..120)) {

@@ -75,3 +75,37 @@ async fn sessions_run_on_while_the_log_has_no_room() {
     assert_eq!(heartbeat.await, Ok(()));
     assert_eq!(bench.state().await, State::Stable);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_log_is_read_again_only_when_its_former_tasks_have_ended() {
+    let bench = Bench::new().await;
+    let simple = Client::simple();
+    bench.log.hold();
+    let mut first = bench.commit(&simple, 1);
+    assert_eq!(now(&mut first).await, None);
+    // Another group of the same partition hangs in an append.
+    let twin = (0..1_000).map(|i| format!("g{i}")).find(|it| same_partition(it)).unwrap();
+    let mut request = simple.commit_request("orders", 0, 9);
+    request.group = twin.as_str().into();
+    bench.log.stall(true);
+    let mut hanging = bench.coordinator.commit(request.clone());
+    let queued = bench.coordinator.commit(request);
+    assert_eq!(now(&mut hanging).await, None);
+    bench.log.lose();
+    assert_eq!(first.await, Err(Error::CoordinatorNotAvailable));
+    bench.pass(10).await;
+    assert_eq!(bench.list(), Err(Error::CoordinatorLoadInProgress));
+    assert_eq!(bench.metric("tidegate_group_groups{state=\"Empty\"}"), 0);
+    bench.log.stall(false);
+    assert!(hanging.await.is_ok());
+    assert_eq!(queued.await, Err(Error::CoordinatorNotAvailable));
+    bench.load().await;
+    let listed = bench.list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(*listed[0].group, *twin, "what the former task appended is read");
+    assert_eq!(bench.metric("tidegate_group_groups{state=\"Empty\"}"), 1);
+}
+
+fn same_partition(group: &str) -> bool {
+    crate::group::partition_for(group, PARTITIONS) == crate::group::partition_for("g", PARTITIONS)
+}

@@ -152,3 +152,16 @@ async fn a_missing_entry_and_a_misplaced_one_are_refused() {
     let error = log.read(3).await.unwrap_err();
     assert!(matches!(error, ReadLogError::Format { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn the_frozen_sample_of_a_floor_is_read() {
+    let store = FaultStore::memory().store();
+    let mut floor = b"TGPN\x01\0\0\0\xec\x97\xc4\xd0FLOR".to_vec();
+    floor.extend_from_slice(&[1; 16]);
+    floor.extend_from_slice(&[2; 16]);
+    for value in [3_u64, 1, 9, 4] {
+        floor.extend_from_slice(&value.to_be_bytes());
+    }
+    store.put(&Key::numbered("log/floor", 1), floor.into()).await.unwrap();
+    assert_eq!(floored(store).floor().await.unwrap(), 9);
+}

@@ -42,3 +42,13 @@ async fn a_result_is_kept_per_url_and_renewed() {
     renew(&broken, &dir, &clock, &random).await.unwrap_err();
     assert_eq!(passed_at(store.url(), &dir).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn the_frozen_sample_of_a_note_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).await.unwrap();
+    let note = b"TGPB\x01\0\0\0\xc3\x0b\xa4\xb7\x00\x00\x01\x8b\xcf\xe5\x68\x00\
+        memory://";
+    dir.write(NOTE_FILE, &note[..]).await.unwrap();
+    assert_eq!(passed_at("memory://", &dir).await.unwrap(), Some(1_700_000_000_000));
+}

@@ -48,7 +48,7 @@ fn indexed(placed: &[Placed]) -> (Index, i64) {
 
 fn batches() -> impl Strategy<Value = Vec<(u32, u32, i64)>> {
     let bytes = prop_oneof![61..300u32, 1_000..20_000u32, 60_000..90_000u32];
-    let gap = prop_oneof![Just(0u32), 0..500u32, 0..200_000u32];
+    let gap = prop_oneof![Just(0u32), 0..500u32, 0..200_000u32, 250_000..400_000u32];
     prop::collection::vec((bytes, gap, -1..50i64), 1..80)
 }
 
@@ -75,6 +75,10 @@ proptest! {
             prop_assert_eq!(u64::from(stretch.start), first.location.position);
             prop_assert_eq!(u64::from(stretch.end), last.location.end());
             prop_assert_eq!(stretch.bytes, held.iter().map(|batch| batch.bytes).sum::<u32>());
+            let ends = held.windows(2).map(|pair| (pair[0].location.end(), pair[1].location.position));
+            let holes = ends.map(|(end, start)| (end as u32, start as u32));
+            let holes: Vec<_> = holes.filter(|(end, start)| start - end >= HOLE_BYTES).collect();
+            prop_assert_eq!(index.holes(stretch), holes);
             let greatest = held.iter().map(|batch| batch.max_timestamp).max();
             prop_assert_eq!(Some(stretch.max_timestamp), greatest);
         }

@@ -1,7 +1,8 @@
+use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::batch::{BatchHeader, BatchIter};
+use crate::protocol::batch::BatchHeader;
 
 #[tokio::test]
 async fn offsets_follow_and_epoch_and_bytes_are_patched() {
@@ -180,6 +181,30 @@ async fn a_produced_byte_is_copied_once_and_a_fetched_one_never() {
     assert_eq!(metrics.copied_bytes.get(), metrics.appended_bytes.get());
     assert_eq!(metrics.tail_bytes.get(), 2 * metrics.appended_bytes.get());
     assert_eq!(metrics.disk_read_bytes.get(), 0);
+}
+
+/// The WAL may sync a group whose earlier batch its appender has not yet handed to the partition.
+#[tokio::test]
+async fn the_high_watermark_waits_for_a_batch_that_is_being_copied() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    let first = broker.append(&partition, &batch(1, 100)).await;
+    let second = broker.append(&partition, &batch(1, 100)).await;
+    let bytes = {
+        let mut state = partition.lock();
+        let bytes = std::mem::take(&mut state.tail[0].bytes);
+        state.unfill(first.lsn);
+        bytes
+    };
+    broker.flush().await;
+    assert_eq!(partition.offsets().high_watermark, 0);
+    let mut visible = Box::pin(partition.visible(&second));
+    assert!((&mut visible).now_or_never().is_none());
+    partition.lock().filled(first.lsn, bytes);
+    partition.wake_waiters(broker.stream.durable());
+    visible.await;
+    assert_eq!(partition.offsets().high_watermark, 2);
+    assert_eq!(read(&partition, &from(0, 1 << 20)).unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

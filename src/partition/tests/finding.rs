@@ -41,7 +41,7 @@ proptest! {
             let log = append_all(&broker, &batches).await;
             let partition = broker.partition(0);
             let lsns: Vec<_> = broker.wal_records().iter().map(|record| record.lsn).collect();
-            partition.evict(lsns[(lsns.len() - 1) * evict / 100]);
+            partition.owner.evict(lsns[(lsns.len() - 1) * evict / 100]);
             let start = log.len() * delete / 100;
             broker.delete_records(&partition, start as i64).await;
             let kept = &log[start..];
@@ -65,7 +65,7 @@ proptest! {
             let log = append_all(&broker, &batches).await;
             let partition = broker.partition(0);
             let lsns: Vec<_> = broker.wal_records().iter().map(|record| record.lsn).collect();
-            partition.evict(lsns[(lsns.len() - 1) * evict / 100]);
+            partition.owner.evict(lsns[(lsns.len() - 1) * evict / 100]);
             let mut visited = Vec::new();
             let visit = |batch: &Batch, append_ms: i64| {
                 assert!((1_000_000..2_000_000).contains(&append_ms), "{append_ms}");
@@ -92,7 +92,7 @@ async fn a_stamped_batch_is_found_by_its_append_time() {
         let sent = timed(&[1, 2, 3], 10, Compression::Lz4);
         let timestamp_type = TimestampType::LogAppendTime;
         let stamped =
-            AppendRequest { timestamp_type, append_time_ms, ..request(&sent, &broker.clock) };
+            AppendRequest { append_time_ms, timestamp_type, ..request(&sent, &broker.clock) };
         broker.try_append(&partition, &stamped).await.unwrap();
     }
     broker.flush().await;
@@ -105,6 +105,16 @@ async fn a_stamped_batch_is_found_by_its_append_time() {
     assert_eq!(found(701), None);
     broker.delete_records(&partition, 2).await;
     assert_eq!(found(3), Some((2, 500)));
+}
+
+#[tokio::test]
+async fn the_greatest_timestamp_of_deleted_records_does_not_count() {
+    let broker = Broker::new();
+    append_all(&broker, &[(vec![14, 0, 3], Compression::Zstd), (vec![2], Compression::None)]).await;
+    let partition = broker.partition(0);
+    broker.delete_records(&partition, 1).await;
+    let found = partition.offset_of_max_timestamp().unwrap();
+    assert_eq!(found.map(|found| (found.offset, found.timestamp)), Some((2, 3)));
 }
 
 #[tokio::test]

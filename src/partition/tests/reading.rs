@@ -79,7 +79,7 @@ async fn play(broker: &Broker, steps: &[Step]) -> (Arc<Partition>, Vec<Kept>) {
             Step::Evict(share) => {
                 broker.flush().await;
                 if let Some(lsn) = lsns.get(lsns.len() * share / 100) {
-                    partition.evict(*lsn);
+                    partition.owner.evict(*lsn);
                 }
             }
             Step::Delete(share) => {
@@ -140,7 +140,7 @@ async fn the_tail_answers_up_to_the_last_batch_that_fits() {
     assert_eq!(count(19, 1 << 20), 1);
     let strict = ReadRequest { at_least_one: false, ..from(0, 1) };
     assert!(read(&partition, &strict).unwrap().is_empty());
-    partition.evict(broker.stream.durable());
+    partition.owner.evict(broker.stream.durable());
     assert!(read(&partition, &strict).unwrap().is_empty());
     assert_eq!(count(1, 1), 1);
 }
@@ -157,8 +157,9 @@ async fn nothing_above_the_high_watermark_is_shown() {
     assert_eq!((offsets.high_watermark, offsets.log_end), (2, 5));
     assert_eq!(read(&partition, &from(0, 1 << 20)).unwrap().len(), 1);
     assert!(read(&partition, &from(2, 1 << 20)).unwrap().is_empty());
-    let beyond = partition.read(&from(3, 1 << 20)).unwrap_err();
-    assert_eq!((beyond.offset, beyond.offsets), (3, offsets));
+    assert!(read(&partition, &from(5, 1 << 20)).unwrap().is_empty());
+    let beyond = partition.read(&from(6, 1 << 20)).unwrap_err();
+    assert_eq!((beyond.offset, beyond.offsets), (6, offsets));
     broker.disk.release();
     broker.flush().await;
     assert_eq!(read(&partition, &from(3, 1 << 20)).unwrap().len(), 1);
@@ -191,13 +192,16 @@ async fn below_the_log_start_is_out_of_range() {
 #[tokio::test]
 async fn a_partition_alone_reads_at_most_a_fifth_more_than_it_serves() {
     for size in [300, 3_000, 30_000] {
-        let broker = Broker::new();
+        let broker = Broker::with_files_of(4 << 20);
         let partition = broker.partition(0);
+        // As under load, a group has more than one record.
+        broker.disk.hold();
         for _ in 0..(900_000 / size) {
             broker.append(&partition, &batch(1, size)).await;
         }
+        broker.disk.release();
         broker.flush().await;
-        partition.evict(broker.stream.durable());
+        partition.owner.evict(broker.stream.durable());
         let end = partition.offsets().high_watermark;
         let mut next = 0;
         while next < end {
@@ -211,6 +215,34 @@ async fn a_partition_alone_reads_at_most_a_fifth_more_than_it_serves() {
     }
 }
 
+/// A quiet partition beside a busy one: what lies between its batches is not read.
+#[tokio::test]
+async fn large_holes_are_not_read() {
+    let broker = Broker::with_files_of(4 << 20);
+    let (quiet, busy) = (broker.partition(0), broker.partition(1));
+    for _ in 0..10 {
+        broker.append(&quiet, &batch(1, 100)).await;
+        broker.append(&busy, &batch(1, 320_000)).await;
+    }
+    broker.flush().await;
+    quiet.owner.evict(broker.stream.durable());
+    assert_eq!(quiet.lock().index.from(0, 10).count(), 1);
+    let got = read(&quiet, &from(0, 1 << 20)).unwrap();
+    assert_eq!(got.len(), 10);
+    let (served, passed) =
+        (broker.metrics().disk_bytes.get(), broker.metrics().disk_read_bytes.get());
+    assert!(passed < 2 * served, "{passed} read for {served}");
+    // They are small and were found among much else.
+    assert_eq!(broker.metrics().fetch_copied_bytes.get(), served);
+    let mut loaded = 0;
+    let count = |_: &Batch, _| {
+        loaded += 1;
+        Ok::<_, LogError>(())
+    };
+    quiet.load(count).unwrap();
+    assert_eq!(loaded, 10);
+}
+
 /// A catch-up reader's answer is a few file reads whose lengths are known before.
 #[tokio::test]
 async fn whole_stretches_are_left_for_later() {
@@ -220,7 +252,7 @@ async fn whole_stretches_are_left_for_later() {
         broker.append(&partition, &batch(1, 16_000)).await;
     }
     broker.flush().await;
-    partition.evict(broker.stream.durable());
+    partition.owner.evict(broker.stream.durable());
     let Plan::Done(plan) = partition.read(&from(0, 1 << 20)).unwrap() else {
         panic!("nothing has to be cut");
     };
@@ -235,7 +267,7 @@ async fn damaged_bytes_are_not_served() {
     let partition = broker.partition(0);
     broker.append(&partition, &batch(1, 1_000)).await;
     broker.flush().await;
-    partition.evict(broker.stream.durable());
+    partition.owner.evict(broker.stream.durable());
     let location = broker.wal_records().remove(0).location;
     for name in broker.disk.list().unwrap() {
         broker.disk.flip_bit(&name, location.position + 500, 3);

@@ -398,6 +398,9 @@ impl Shared {
         covers: Lsn,
         parts: impl Iterator<Item = Bytes>,
     ) -> Result<(), CheckpointError> {
+        // Nobody else may use the directory before this has ended.
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _lock = lock.ok_or_else(Self::closed)?;
         // Held throughout: one checkpoint at a time.
         let mut checkpoints = self.checkpoints();
         let sequence = checkpoints.next_sequence.max(1);

@@ -1,5 +1,6 @@
 //! The grower: a thread that prepares file space ahead of the writer, the reserve first.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
@@ -35,7 +36,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
             Ok(()) => {
                 let mut state = shared.state();
                 finish(&mut state);
-                let (files, bytes) = (shared.files.with(|files| files.len()), state.disk_bytes);
+                let (files, bytes) = (shared.files.with(BTreeMap::len), state.disk_bytes);
                 shared.metrics.disk(files, bytes);
             }
             Err(Refusal::Full(reason)) => {
@@ -43,8 +44,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
                 tracing::warn!(reason, "no more space for the write-ahead log");
                 let mut state = shared.state();
                 finish(&mut state);
-                let at = shared.clock.now();
-                state.growth.failed = Some(Failed { reason: reason.into(), at });
+                state.growth.failed = Some(Failed { reason: reason.into(), seen: None });
             }
             Err(Refusal::Fatal(error)) => {
                 shared.poison(&format!("sync of new log space failed: {error}"));
@@ -106,7 +106,7 @@ fn do_work(shared: &Shared, work: Work, target: Target) -> Result<(), Refusal> {
         (Work::Create(size), _) => create(shared, size),
         (Work::GrowCurrent(size) | Work::GrowReady(_, size), Some((name, file, allocated))) => {
             check_limits(shared, size.saturating_sub(allocated), false)?;
-            write_zeros(&*file, allocated, size).map_err(full)?;
+            write_zeros(&*file, allocated, size).map_err(|error| full(&error))?;
             file.sync().map_err(Refusal::Fatal)?;
             let mut state = shared.state();
             state.disk_bytes += size - allocated;
@@ -118,7 +118,7 @@ fn do_work(shared: &Shared, work: Work, target: Target) -> Result<(), Refusal> {
             Ok(())
         }
         (Work::Remove(_), Some((name, _, allocated))) => {
-            shared.disk.remove(&name).map_err(full)?;
+            shared.disk.remove(&name).map_err(|error| full(&error))?;
             shared.state().disk_bytes -= allocated;
             Ok(())
         }
@@ -133,14 +133,14 @@ fn create(shared: &Shared, size: u64) -> Result<(), Refusal> {
         (state.ready.len() < 2, file_name(state.last_name))
     };
     check_limits(shared, size, for_reserve)?;
-    let file = make_file(&*shared.disk, &name, size).map_err(full)?;
+    let file = make_file(&*shared.disk, &name, size).map_err(|error| full(&error))?;
     let mut state = shared.state();
     state.disk_bytes += size;
     state.ready.push_back(ReadyFile { name, file, allocated: size });
     Ok(())
 }
 
-fn full(error: io::Error) -> Refusal {
+fn full(error: &io::Error) -> Refusal {
     Refusal::Full(error.to_string())
 }
 
@@ -151,7 +151,7 @@ fn check_limits(shared: &Shared, more: u64, for_reserve: bool) -> Result<(), Ref
     if used.saturating_add(more) > limit {
         return Err(Refusal::Full(format!("its files hold {used} of wal.max.bytes={limit}")));
     }
-    let space = shared.disk.space().map_err(full)?;
+    let space = shared.disk.space().map_err(|error| full(&error))?;
     let margin = (space.total / MARGIN_PART).min(MARGIN_BYTES);
     if !for_reserve && space.free < more.saturating_add(margin) {
         let free = space.free;

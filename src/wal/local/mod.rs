@@ -19,11 +19,12 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointKind, Parts};
 pub use open::{OpenError, Opened, Recovered, Replay, WalState, inspect, open};
+pub(in crate::wal) use recover::{analyse, layout, proven_behind, scan};
 
 use self::checkpoint::Checkpoints;
 use super::block::Blocks;
@@ -169,9 +170,12 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         append_ms: at.append_ms.unwrap_or(i64::MIN).into(),
         checkpoints: Mutex::new(at.checkpoints),
         threads,
-        _lock: at.lock,
+        lock: Mutex::new(Some(at.lock.into())),
     });
     let stream = Stream::new(Arc::clone(&shared));
+    shared.metrics.durable(at.durable);
+    shared.metrics.reserved(at.durable);
+    shared.metrics.disk(shared.files.with(std::collections::BTreeMap::len), at.disk_bytes);
     spawn("wal-writer", &shared, writer::run)?;
     spawn("wal-grower", &shared, grow::run)?;
     if let SyncMode::Interval(interval) = options.sync {
@@ -193,7 +197,12 @@ fn spawn(
         if std::panic::catch_unwind(run).is_err() {
             shared.poison(&format!("thread {name} panicked"));
         }
-        shared.threads.send_modify(|running| *running -= 1);
+        shared.threads.send_modify(|running| {
+            *running -= 1;
+            if *running == 0 {
+                shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        });
         shared.room.notify_waiters();
     })?;
     Ok(())

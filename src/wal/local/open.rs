@@ -98,7 +98,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
+    pub(in crate::wal) fn io(what: impl Into<String>, source: io::Error) -> Self {
         OpenError::Io { what: what.into(), source }
     }
 
@@ -221,7 +221,7 @@ impl Found {
         Arc::new(LogFile { header: self.header, name: self.name, file: self.file, pins: 0.into() })
     }
 
-    fn into_free(self) -> Free {
+    pub(in crate::wal) fn into_free(self) -> Free {
         Free { name: self.name, file: self.file, len: self.len }
     }
 }
@@ -244,28 +244,42 @@ impl Recovery<'_> {
     /// Removes leftovers, and makes durable what a killed process may have left in the cache.
     fn clean(&self) -> Result<(), OpenError> {
         let layout = &self.analysis.layout;
+        let sync = || self.disk.sync_dir();
+        sync().map_err(|source| OpenError::io("sync the directory", source))?;
+        // The newest header may be there only in the cache. Were it lost once files that it makes
+        // free are overwritten, their older headers would count again.
+        if let Some(newest) = layout.chain.last() {
+            let about = |source| OpenError::io(format!("sync \"{}\"", newest.name), source);
+            newest.file.sync().map_err(about)?;
+        }
         for name in layout.leftovers.iter().chain(&layout.checkpoints.stale) {
             self.disk
                 .remove(name)
                 .map_err(|source| OpenError::io(format!("remove \"{name}\""), source))?;
         }
-        self.disk.sync_dir().map_err(|source| OpenError::io("sync the directory", source))
+        sync().map_err(|source| OpenError::io("sync the directory", source))
     }
 
-    /// The records from the returned LSN on go into the fresh file.
-    fn copy_from(&self) -> Lsn {
+    /// The records from the returned LSN on go into the fresh file, which must be this large.
+    fn plan(&self) -> Result<(Lsn, u64), OpenError> {
         let above = self.analysis.proven.next();
-        let Some(last) = self.analysis.layout.chain.last() else { return above };
+        let needed = self.needed_bytes(above)?;
+        let Some(last) = self.analysis.layout.chain.last() else { return Ok((above, needed)) };
         let first = last.header.first_lsn;
         let small = self.analysis.last.end <= SMALL_FILE_BYTES;
         // What a checkpoint covers stays where the checkpoint says it is.
-        if small && first > self.analysis.layout.checkpoints.covered() { first } else { above }
+        if !small || first <= self.analysis.layout.checkpoints.covered() {
+            return Ok((above, needed));
+        }
+        let whole = self.needed_bytes(first)?;
+        let fits = |needed| self.analysis.layout.free.iter().any(|free| free.len >= needed);
+        // On a full disk the free files are all there is: take one that is there.
+        if fits(whole) || !fits(needed) { Ok((first, whole)) } else { Ok((above, needed)) }
     }
 
     fn continue_in_fresh_file(&mut self) -> Result<(Arc<LogFile>, Cursor), OpenError> {
-        let from = self.copy_from();
+        let (from, needed) = self.plan()?;
         let end = self.analysis.end;
-        let needed = self.needed_bytes(from)?;
         let (free, from_reserve) = self.target(needed)?;
         let about = |source| OpenError::io(format!("write \"{}\"", free.name), source);
         let layout = &mut self.analysis.layout;

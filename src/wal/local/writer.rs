@@ -172,6 +172,7 @@ fn sync_upto(shared: &Shared, file: &LogFile, written: Lsn) -> io::Result<()> {
 fn publish(shared: &Shared, durable: Lsn, bytes: u64, filled: Filled) {
     let Filled { records, parts } = filled;
     drop(records);
+    shared.state().since_checkpoint += bytes;
     if !shared.durable.advance(durable) {
         return;
     }
@@ -180,10 +181,10 @@ fn publish(shared: &Shared, durable: Lsn, bytes: u64, filled: Filled) {
         owner.durable(durable);
     }
     shared.durable.wake();
-    shared.state().since_checkpoint += bytes;
     let gone = shared.blocks().durable(&parts.shares);
-    for evicted in gone {
-        for owner in &evicted.owners {
+    for mut evicted in gone {
+        // Taken out and dropped here: the last handle of an owner may do anything.
+        for owner in std::mem::take(&mut evicted.owners) {
             owner.evict(evicted.upto);
         }
         shared.blocks().evicted(evicted);

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -124,16 +125,20 @@ func consume(bootstrap, topic, group string) {
 		fail(err)
 	}
 	defer client.CloseAllowingRebalance()
+	uncommitted := false
 	for ctx.Err() == nil {
-		fetches := client.PollRecords(ctx, 10_000)
-		if fetches.NumRecords() > 0 {
-			report(ctx, client)
+		poll, done := context.WithTimeout(ctx, 200*time.Millisecond)
+		fetches := client.PollRecords(poll, 10_000)
+		done()
+		if uncommitted || fetches.NumRecords() > 0 {
+			uncommitted = !report(ctx, client)
 		}
 		client.AllowRebalance()
 	}
 }
 
-func report(ctx context.Context, client *kgo.Client) {
+// report commits and says so; false when the commit failed and has to be made again.
+func report(ctx context.Context, client *kgo.Client) bool {
 	uncommitted := client.UncommittedOffsets()
 	line := committed{Name: "offsets_committed"}
 	for topic, partitions := range uncommitted {
@@ -143,4 +148,5 @@ func report(ctx context.Context, client *kgo.Client) {
 	}
 	line.Success = client.CommitUncommittedOffsets(ctx) == nil
 	emit(line)
+	return line.Success
 }

@@ -70,12 +70,15 @@ def consume(bootstrap, topic, group):
         }
     )
     consumer.subscribe([topic])
+    uncommitted = False
     while not stopped:
         messages = consumer.consume(num_messages=10000, timeout=0.2)
-        if not any(message.error() is None for message in messages):
+        uncommitted = uncommitted or any(message.error() is None for message in messages)
+        if not uncommitted:
             continue
         try:
             offsets = consumer.commit(asynchronous=False) or []
+            uncommitted = any(at.error is not None for at in offsets)
         except KafkaException:
             emit({"name": "offsets_committed", "success": False, "offsets": []})
             continue
