@@ -1,4 +1,4 @@
-//! CreatePartitions (key 37), versions 0-3: the count must grow.
+//! `CreatePartitions` (key 37), versions 0-3: the count must grow.
 
 use std::collections::HashSet;
 

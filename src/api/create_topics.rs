@@ -1,4 +1,4 @@
-//! CreateTopics (key 19), versions 2-7.
+//! `CreateTopics` (key 19), versions 2-7.
 //!
 //! KIPs: 464 (defaults by -1, v4), 525 (configs in the answer, v5), 516 (topic id, v7). Any
 //! replication factor is accepted and stored (DESIGN D13); manual assignments may name any broker,
@@ -73,9 +73,10 @@ async fn outcomes(
 ) -> Vec<CreatableTopicResult> {
     let wanted: Vec<NewTopic> =
         checked.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().cloned()).collect();
-    let made = match validate_only {
-        true => cx.broker.check_new_topics(&wanted),
-        false => cx.broker.create_topics(wanted).await,
+    let made = if validate_only {
+        cx.broker.check_new_topics(&wanted)
+    } else {
+        cx.broker.create_topics(wanted).await
     };
     let mut made = made.into_iter();
     let answer = |(asked, outcome): (&CreatableTopic, Result<NewTopic, Refusal>)| {

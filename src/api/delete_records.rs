@@ -1,4 +1,4 @@
-//! DeleteRecords (key 21), versions 0-2 (KIP-107): moves a partition's log start.
+//! `DeleteRecords` (key 21), versions 0-2 (KIP-107): moves a partition's log start.
 
 use std::sync::Arc;
 

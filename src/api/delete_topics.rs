@@ -1,4 +1,4 @@
-//! DeleteTopics (key 20), versions 1-6: by name, from v6 on also by id (KIP-516).
+//! `DeleteTopics` (key 20), versions 1-6: by name, from v6 on also by id (KIP-516).
 //!
 //! The metadata entry is committed first, then the partitions are closed and the reply leaves; the
 //! WAL record that drops their data follows (DESIGN §5).

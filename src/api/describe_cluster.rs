@@ -1,4 +1,4 @@
-//! DescribeCluster (key 60), versions 0-2 (KIP-700; endpoint type KIP-919, v1; fenced brokers, v2).
+//! `DescribeCluster` (key 60), versions 0-2 (KIP-700; endpoint type KIP-919, v1; fenced brokers, v2).
 
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
@@ -43,9 +43,10 @@ impl Api for DescribeCluster {
             .with_host(text(&address.host))
             .with_port(i32::from(address.port))
             .with_rack(cx.broker.rack().map(text));
-        let operations = match request.include_cluster_authorized_operations {
-            true => operations::CLUSTER,
-            false => operations::NOT_ASKED,
+        let operations = if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_ASKED
         };
         Answer::Now(
             DescribeClusterResponse::default()

@@ -106,9 +106,10 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
 
 /// Why the whole request is refused, if it is.
 fn refusal(cx: &Context, request: &FetchRequest) -> Option<ErrorCode> {
-    let replica = match cx.version >= REPLICA_STATE_FROM {
-        true => request.replica_state.replica_id,
-        false => request.replica_id,
+    let replica = if cx.version >= REPLICA_STATE_FROM {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
     };
     if replica.0 >= 0 {
         return Some(ErrorCode::ClusterAuthorizationFailed);
@@ -162,9 +163,10 @@ fn resolve_partition(
     topic: &FetchTopic,
     asked: &FetchPartition,
 ) -> Result<Arc<Partition>, Refused> {
-    let found = match cx.version >= TOPIC_IDS_FROM {
-        true => partition_by_id(cx, TopicId(topic.topic_id), asked.partition),
-        false => partition_by_name(cx, topic.topic.as_str(), asked.partition),
+    let found = if cx.version >= TOPIC_IDS_FROM {
+        partition_by_id(cx, TopicId(topic.topic_id), asked.partition)
+    } else {
+        partition_by_name(cx, topic.topic.as_str(), asked.partition)
     };
     let (topic, partition) = found.map_err(Refused::Error)?;
     check_leader_epoch(cx, &topic, asked.partition, asked.current_leader_epoch)

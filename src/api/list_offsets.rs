@@ -1,4 +1,4 @@
-//! ListOffsets (key 2), versions 1-10.
+//! `ListOffsets` (key 2), versions 1-10.
 //!
 //! Timestamps below zero are questions: -1 latest, -2 earliest, -3 greatest timestamp (KIP-734,
 //! v7), -4 earliest local (KIP-405, v8), -5 latest tiered (v9). Any other is answered with the

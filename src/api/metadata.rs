@@ -3,7 +3,7 @@
 //! KIPs: 430 (authorized operations, v8-10), 516 (topic ids, v10; look-up by id, v12). Brokers are
 //! the real ones, whatever replication factor a topic was created with (DESIGN D13). A topic that
 //! is missing is created when the request and `auto.create.topics.enable` allow it, and is then in
-//! the same answer; Apache Kafka answers UNKNOWN_TOPIC_OR_PARTITION or LEADER_NOT_AVAILABLE first
+//! the same answer; Apache Kafka answers `UNKNOWN_TOPIC_OR_PARTITION` or `LEADER_NOT_AVAILABLE` first
 //! and lets the client ask again.
 
 use std::collections::HashSet;
@@ -52,9 +52,10 @@ impl Api for Metadata {
             .with_host(text(&address.host))
             .with_port(i32::from(address.port))
             .with_rack(cx.broker.rack().map(text));
-        let operations = match request.include_cluster_authorized_operations {
-            true => operations::CLUSTER,
-            false => operations::NOT_ASKED,
+        let operations = if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_ASKED
         };
         let response = MetadataResponse::default()
             .with_brokers(vec![broker])
@@ -178,9 +179,10 @@ fn described(cx: &Context, request: &MetadataRequest, topic: &Topic) -> Metadata
 
 /// What the client may do with a topic, if it asked.
 fn operations(request: &MetadataRequest) -> i32 {
-    match request.include_topic_authorized_operations {
-        true => operations::TOPIC,
-        false => operations::NOT_ASKED,
+    if request.include_topic_authorized_operations {
+        operations::TOPIC
+    } else {
+        operations::NOT_ASKED
     }
 }
 

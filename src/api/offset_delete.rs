@@ -1,4 +1,4 @@
-//! OffsetDelete (key 47), version 0 (KIP-496).
+//! `OffsetDelete` (key 47), version 0 (KIP-496).
 
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,

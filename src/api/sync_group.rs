@@ -1,4 +1,4 @@
-//! SyncGroup (key 14), versions 0-5 (static members, v3; protocol type and name, KIP-559, v5).
+//! `SyncGroup` (key 14), versions 0-5 (static members, v3; protocol type and name, KIP-559, v5).
 
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 

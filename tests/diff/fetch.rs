@@ -108,8 +108,8 @@ pub fn limits(peer: &mut Peer) {
     let topic = filled(peer, "limited");
     for version in [4, 12, 18] {
         for bytes in [0, 1, 100, 400, 500, 1000, 1500] {
-            let parts = vec![part(0, 0).with_partition_max_bytes(bytes), part(1, 0), part(0, 6)];
-            let asked = request(version, "limited", topic.id, parts[..2].to_vec());
+            let parts = vec![part(0, 0).with_partition_max_bytes(bytes), part(1, 0)];
+            let asked = request(version, "limited", topic.id, parts);
             peer.ask(format!("partition limit {bytes}"), version, &asked);
             let parts = vec![part(2, 0), part(0, 0), part(1, 0)];
             let asked = request(version, "limited", topic.id, parts).with_max_bytes(bytes);

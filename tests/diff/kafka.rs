@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::harness::{Wire, free_port};
 
 /// How long a start may take.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// The process. Killed when dropped.
 pub struct Kafka {

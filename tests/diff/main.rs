@@ -7,6 +7,8 @@
 //! means to differ, [`announced`] says so with the reason, and an entry there that no longer
 //! differs fails the test like a difference that is not announced.
 #![allow(unreachable_pub, reason = "modules of one test binary")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test ends where it fails")]
+#![allow(clippy::disallowed_methods, reason = "tests own their processes, files and clocks")]
 
 #[path = "../harness/mod.rs"]
 mod harness;

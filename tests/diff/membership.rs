@@ -13,9 +13,9 @@ use kafka_protocol::protocol::StrBytes;
 use crate::groups::{commit, describe};
 use crate::peer::{Peer, text};
 
-/// MEMBER_ID_REQUIRED.
+/// `MEMBER_ID_REQUIRED`.
 const ID_REQUIRED: i16 = 79;
-/// REBALANCE_IN_PROGRESS.
+/// `REBALANCE_IN_PROGRESS`.
 const REBALANCE: i16 = 27;
 
 /// A group's id for a message.

@@ -20,7 +20,7 @@ use crate::topics::UNKNOWN_ID;
 use crate::tree::Tree;
 
 /// How long a change may take until it is seen.
-const VISIBLE: Duration = Duration::from_secs(60);
+const VISIBLE: Duration = Duration::from_mins(1);
 
 /// An answer, ready to be compared.
 pub struct Answer {

@@ -181,7 +181,7 @@ pub fn topic_settings(peer: &mut Peer) {
     for (label, batch) in [
         ("keys", key.clone()),
         ("a record without key", keyless.clone()),
-        ("keys, gzip", key.clone().codec(Codec::Gzip)),
+        ("keys, gzip", key.codec(Codec::Gzip)),
         ("a record without key, gzip", keyless.codec(Codec::Gzip)),
     ] {
         for version in [7, 8, 13] {
@@ -243,38 +243,38 @@ pub fn sequences(peer: &mut Peer) {
         let batch = Batch::values(count, 4).producer(id, epoch, first);
         peer.ask(label, 9, &request(9, "sequences", topic.id, &[(0, batch.build())]));
     };
-    let a = fresh(peer);
-    send(peer, "first", a, 0, 0, 3);
-    send(peer, "first again", a, 0, 0, 3);
-    send(peer, "next", a, 0, 3, 2);
-    send(peer, "gap", a, 0, 6, 1);
-    send(peer, "overlap", a, 0, 4, 2);
-    send(peer, "part of a batch", a, 0, 0, 2);
+    let first = fresh(peer);
+    send(peer, "first", first, 0, 0, 3);
+    send(peer, "first again", first, 0, 0, 3);
+    send(peer, "next", first, 0, 3, 2);
+    send(peer, "gap", first, 0, 6, 1);
+    send(peer, "overlap", first, 0, 4, 2);
+    send(peer, "part of a batch", first, 0, 0, 2);
     for at in 5..11 {
-        send(peer, &format!("one at {at}"), a, 0, at, 1);
+        send(peer, &format!("one at {at}"), first, 0, at, 1);
     }
-    send(peer, "the sixth last again", a, 0, 5, 1);
-    send(peer, "the fifth last again", a, 0, 6, 1);
-    send(peer, "the last again", a, 0, 10, 1);
-    send(peer, "the first again, long gone", a, 0, 0, 3);
-    send(peer, "new epoch, sequence 4", a, 1, 4, 1);
-    send(peer, "new epoch, sequence 0", a, 1, 0, 1);
-    send(peer, "new epoch, sequence 0 again", a, 1, 0, 1);
-    send(peer, "old epoch, next sequence", a, 0, 11, 1);
-    send(peer, "old epoch, duplicate", a, 0, 10, 1);
-    let b = fresh(peer);
-    send(peer, "unknown producer, sequence 5", b, 0, 5, 1);
-    send(peer, "then sequence 6", b, 0, 6, 1);
-    let c = fresh(peer);
-    send(peer, "up to the last sequence", c, 0, i32::MAX - 1, 2);
-    send(peer, "after the last sequence", c, 0, 0, 1);
-    let d = fresh(peer);
-    send(peer, "over the end", d, 0, i32::MAX - 1, 4);
-    send(peer, "over the end again", d, 0, i32::MAX - 1, 4);
-    send(peer, "goes on at 2", d, 0, 2, 1);
-    let e = fresh(peer);
-    send(peer, "unknown producer, epoch 3", e, 3, 0, 1);
-    send(peer, "then epoch 2", e, 2, 1, 1);
+    send(peer, "the sixth last again", first, 0, 5, 1);
+    send(peer, "the fifth last again", first, 0, 6, 1);
+    send(peer, "the last again", first, 0, 10, 1);
+    send(peer, "the first again, long gone", first, 0, 0, 3);
+    send(peer, "new epoch, sequence 4", first, 1, 4, 1);
+    send(peer, "new epoch, sequence 0", first, 1, 0, 1);
+    send(peer, "new epoch, sequence 0 again", first, 1, 0, 1);
+    send(peer, "old epoch, next sequence", first, 0, 11, 1);
+    send(peer, "old epoch, duplicate", first, 0, 10, 1);
+    let late = fresh(peer);
+    send(peer, "unknown producer, sequence 5", late, 0, 5, 1);
+    send(peer, "then sequence 6", late, 0, 6, 1);
+    let wrapping = fresh(peer);
+    send(peer, "up to the last sequence", wrapping, 0, i32::MAX - 1, 2);
+    send(peer, "after the last sequence", wrapping, 0, 0, 1);
+    let crossing = fresh(peer);
+    send(peer, "over the end", crossing, 0, i32::MAX - 1, 4);
+    send(peer, "over the end again", crossing, 0, i32::MAX - 1, 4);
+    send(peer, "goes on at 2", crossing, 0, 2, 1);
+    let elder = fresh(peer);
+    send(peer, "unknown producer, epoch 3", elder, 3, 0, 1);
+    send(peer, "then epoch 2", elder, 2, 1, 1);
     read(peer, "the log", "sequences");
     appended_sequences(peer, &plain);
 }

@@ -121,7 +121,7 @@ fn configured(topic: CreatableTopic, configs: &[(&str, Option<&str>)]) -> Creata
     topic.with_configs(configs.iter().map(one).collect())
 }
 
-/// What CreateTopics takes and refuses, on the newest version, without creating anything.
+/// What `CreateTopics` takes and refuses, on the newest version, without creating anything.
 pub fn create_topics(peer: &mut Peer) {
     let existing = peer.create("made.one", 1, &[]);
     peer.mask(&existing.id.to_string(), "id-of-made.one");

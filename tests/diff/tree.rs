@@ -1,7 +1,7 @@
 //! An answer as a tree, read from its `Debug` text: fields by name, lists in an order of their own,
 //! and nothing that may differ between two brokers that behave alike.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A value of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,11 @@ impl Tree {
     fn identity(&self) -> String {
         let Tree::Struct(fields) = self else { return String::new() };
         let named = fields.iter().filter(|(name, _)| IDENTITY.contains(&name.as_str()));
-        named.map(|(_, value)| format!("{value:>12} ")).collect()
+        let mut text = String::new();
+        for (_, value) in named {
+            let _ = write!(text, "{value:>12} ");
+        }
+        text
     }
 }
 

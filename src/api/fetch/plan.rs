@@ -35,7 +35,7 @@ pub(super) enum Answer {
     Records { offsets: Offsets, mark: u64, bytes: usize, pieces: Vec<Piece> },
 }
 
-/// Like Apache Kafka, without the offsets that would be in range: clients ask ListOffsets.
+/// Like Apache Kafka, without the offsets that would be in range: clients ask `ListOffsets`.
 const OUT_OF_RANGE: Answer = Answer::Refused(Refused::Error(ErrorCode::OffsetOutOfRange));
 
 impl Answers {
@@ -48,7 +48,7 @@ impl Answers {
     pub(super) fn marks(&self) -> impl Iterator<Item = Option<u64>> {
         self.partitions.iter().map(|answer| match answer {
             Answer::Records { mark, .. } => Some(*mark),
-            _ => None,
+            Answer::Refused(_) => None,
         })
     }
 }
@@ -111,7 +111,7 @@ impl Fetch {
                 Ok(Plan::NeedsDisk(disk)) => {
                     let charge = charge(self.send_pool(), disk.bytes()).await;
                     match task::blocking(move || disk.run()).await {
-                        Ok(Ok(plan)) => self.records(plan, Some(Arc::new(charge))),
+                        Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
                         Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
                         Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
                         Err(panicked) => unreadable(&panicked),
@@ -128,8 +128,8 @@ impl Fetch {
         self.cx.broker.budget().pool(Pool::Send)
     }
 
-    fn records(&self, plan: ReadPlan, charge: Option<Arc<Charge>>) -> Answer {
-        let piece = |piece: ReadPiece| match (piece, &charge) {
+    fn records(&self, plan: ReadPlan, charge: Option<&Arc<Charge>>) -> Answer {
+        let piece = |piece: ReadPiece| match (piece, charge) {
             (ReadPiece::Ready(bytes), None) => Piece::Ready(bytes),
             (ReadPiece::Ready(bytes), Some(charge)) => {
                 Piece::Ready(charged(bytes, Arc::clone(charge)))

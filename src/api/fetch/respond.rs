@@ -100,7 +100,7 @@ impl Head {
             .flat_map(|answers| answers.partitions)
             .map(|answer| match answer {
                 Answer::Records { pieces, .. } => pieces,
-                _ => Vec::new(),
+                Answer::Refused(_) => Vec::new(),
             })
             .collect();
         let mut pieces = Vec::with_capacity(self.encoded.pieces.len());
@@ -139,9 +139,10 @@ pub(super) fn refused(
         .zip(&partitions)
         .filter(|_| !whole)
         .map(|(topic, partitions)| FetchTopicResponse {
-            topic: match version >= TOPIC_IDS_FROM {
-                true => TopicRef::Id(TopicId(topic.topic_id)),
-                false => TopicRef::Name(topic.topic.as_str()),
+            topic: if version >= TOPIC_IDS_FROM {
+                TopicRef::Id(TopicId(topic.topic_id))
+            } else {
+                TopicRef::Name(topic.topic.as_str())
             },
             partitions,
         })
