@@ -1,8 +1,8 @@
-//! InitProducerId (key 22), versions 0-5, for idempotent producers.
+//! `InitProducerId` (key 22), versions 0-5, for idempotent producers.
 //!
 //! Without a transactional id every call gets a fresh producer id with epoch 0, as in Apache Kafka:
 //! a bump of (producer id, epoch) is a matter of transactional producers (KIP-360). Transactions
-//! are not served yet: a transactional id answers INVALID_REQUEST, and the reason is logged, since
+//! are not served yet: a transactional id answers `INVALID_REQUEST`, and the reason is logged, since
 //! this response has no field for words.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
@@ -14,6 +14,9 @@ use crate::protocol::error::ErrorCode;
 
 /// `InitProducerId`.
 pub(super) struct InitProducerId;
+
+/// No producer id, no epoch: a request has both or neither.
+const NONE: i64 = -1;
 
 impl Api for InitProducerId {
     type Request = InitProducerIdRequest;
@@ -32,6 +35,10 @@ impl Api for InitProducerId {
                 peer = %cx.session.peer,
                 "transactions are not served yet; unset transactional.id"
             );
+            return Answer::Now(refuse(ErrorCode::InvalidRequest));
+        }
+        let (id, epoch) = (request.producer_id.0, request.producer_epoch);
+        if (id == NONE) != (i64::from(epoch) == NONE) {
             return Answer::Now(refuse(ErrorCode::InvalidRequest));
         }
         match cx.broker.next_producer_id().await {
