@@ -179,17 +179,14 @@ async fn drain_on_signal(shutdown: Shutdown) {
 
 /// The data directory, absolute; a temporary one where the bucket is in memory.
 fn data_dir(config: &Config, random: &Random) -> Result<(PathBuf, Option<Temporary>), RunError> {
-    match &config.storage.data_dir {
-        Some(configured) => {
-            let absolute = std::path::absolute(configured)
-                .map_err(|source| RunError::Directory { directory: configured.clone(), source })?;
-            Ok((absolute, None))
-        }
-        None => {
-            let name = format!("tidegate-{:016x}", random.u64());
-            let directory = std::env::temp_dir().join(name);
-            Ok((directory.clone(), Some(Temporary(directory))))
-        }
+    if let Some(configured) = &config.storage.data_dir {
+        let absolute = std::path::absolute(configured)
+            .map_err(|source| RunError::Directory { directory: configured.clone(), source })?;
+        Ok((absolute, None))
+    } else {
+        let name = format!("tidegate-{:016x}", random.u64());
+        let directory = std::env::temp_dir().join(name);
+        Ok((directory.clone(), Some(Temporary(directory))))
     }
 }
 

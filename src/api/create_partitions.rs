@@ -1,4 +1,4 @@
-//! CreatePartitions (key 37), versions 0-3: the count must grow.
+//! `CreatePartitions` (key 37), versions 0-3: the count must grow.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,11 @@ impl Api for CreatePartitions {
             .map(|topic| topic.name.clone())
             .collect();
         let mut results = Vec::with_capacity(request.topics.len());
+        let mut answered = HashSet::new();
         for topic in request.topics {
+            if !answered.insert(topic.name.clone()) {
+                continue;
+            }
             let outcome = if twice.contains(&topic.name) {
                 let message = "the topic stands more than once in the request".to_owned();
                 Err((ErrorCode::InvalidRequest, message))
@@ -38,7 +42,7 @@ impl Api for CreatePartitions {
             };
             let result = CreatePartitionsTopicResult::default().with_name(topic.name);
             results.push(match outcome {
-                Ok(()) => result,
+                Ok(()) => result.with_error_message(None),
                 Err((code, message)) => {
                     result.with_error_code(code.code()).with_error_message(Some(text(&message)))
                 }

@@ -1,4 +1,4 @@
-//! CreateTopics (key 19), versions 2-7.
+//! `CreateTopics` (key 19), versions 2-7.
 //!
 //! KIPs: 464 (defaults by -1, v4), 525 (configs in the answer, v5), 516 (topic id, v7). Any
 //! replication factor is accepted and stored (DESIGN D13); manual assignments may name any broker,
@@ -25,6 +25,7 @@ pub(super) struct CreateTopics;
 
 /// Where a config's value comes from, as the wire says it (`DescribeConfigsResponse.ConfigSource`).
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
 /// A topic that is refused: the code and the words for the client.
@@ -72,9 +73,10 @@ async fn outcomes(
 ) -> Vec<CreatableTopicResult> {
     let wanted: Vec<NewTopic> =
         checked.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().cloned()).collect();
-    let made = match validate_only {
-        true => cx.broker.check_new_topics(&wanted),
-        false => cx.broker.create_topics(wanted).await,
+    let made = if validate_only {
+        cx.broker.check_new_topics(&wanted)
+    } else {
+        cx.broker.create_topics(wanted).await
     };
     let mut made = made.into_iter();
     let answer = |(asked, outcome): (&CreatableTopic, Result<NewTopic, Refusal>)| {
@@ -98,6 +100,7 @@ fn described(
             .with_topic_id(topic.id.0)
             .with_num_partitions(topic.partition_count())
             .with_replication_factor(topic.replication_factor)
+            .with_error_message(None)
             .with_configs(Some(configs(cx, &topic))),
         Err((code, message)) => answer
             .with_error_code(code.code())
@@ -112,10 +115,15 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
     let describe = |key: &crate::config::topic::TopicKey| {
         let own = topic.configs.get(key.name);
         let value = own.cloned().unwrap_or_else(|| cx.broker.topic_default(key));
+        let source = match own {
+            Some(_) => SOURCE_TOPIC,
+            None if value != key.default => SOURCE_BROKER,
+            None => SOURCE_DEFAULT,
+        };
         CreatableTopicConfigs::default()
             .with_name(text(key.name))
             .with_value(Some(text(&value)))
-            .with_config_source(if own.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT })
+            .with_config_source(source)
     };
     TOPIC_KEYS.iter().map(describe).collect()
 }
@@ -123,7 +131,7 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
 fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
     let mut topic = cx.broker.default_topic(asked.name.as_str());
     if asked.assignments.is_empty() {
-        sizes(cx, asked, &mut topic)?;
+        sizes(asked, &mut topic)?;
     } else {
         assigned_sizes(asked, &mut topic)?;
     }
@@ -141,11 +149,11 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
     Ok(topic)
 }
 
-/// Partition count and replication factor as numbers, -1 (from v4 on) for the broker's default.
-fn sizes(cx: &Context, asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
-    let defaults_allowed = cx.version >= 4;
+/// Partition count and replication factor as numbers, -1 for the broker's default: in every version,
+/// although clients offer it from v4 on (KIP-464).
+fn sizes(asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
     match asked.num_partitions {
-        -1 if defaults_allowed => {}
+        -1 => {}
         count if count > 0 => topic.partitions = count,
         count => {
             let message = format!("number of partitions is {count}; it must be larger than 0");
@@ -153,7 +161,7 @@ fn sizes(cx: &Context, asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(
         }
     }
     match asked.replication_factor {
-        -1 if defaults_allowed => {}
+        -1 => {}
         factor if factor > 0 => topic.replication_factor = factor,
         factor => {
             let message = format!("replication factor is {factor}; it must be larger than 0");

@@ -1,4 +1,4 @@
-//! DeleteGroups (key 42), versions 0-2 (KIP-229).
+//! `DeleteGroups` (key 42), versions 0-2 (KIP-229).
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};

@@ -1,4 +1,4 @@
-//! DeleteRecords (key 21), versions 0-2 (KIP-107): moves a partition's log start.
+//! `DeleteRecords` (key 21), versions 0-2 (KIP-107): moves a partition's log start.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ async fn delete(
         return Err(ErrorCode::InvalidTopicException);
     }
     let settings = cx.broker.topic_settings(&topic);
-    if !settings.delete {
+    if settings.compact && !settings.delete {
         return Err(ErrorCode::PolicyViolation);
     }
     delete_records(cx, &partition, before).await.map_err(|error| log_start_error(&error))

@@ -1,4 +1,4 @@
-//! DeleteTopics (key 20), versions 1-6: by name, from v6 on also by id (KIP-516).
+//! `DeleteTopics` (key 20), versions 1-6: by name, from v6 on also by id (KIP-516).
 //!
 //! The metadata entry is committed first, then the partitions are closed and the reply leaves; the
 //! WAL record that drops their data follows (DESIGN §5).
@@ -30,12 +30,13 @@ impl Api for DeleteTopics {
         };
         let mut times: HashMap<Named, u32> = HashMap::new();
         for topic in &asked {
-            *times.entry(Named::of(topic)).or_default() += 1;
+            *times.entry(Named::of(&cx, topic)).or_default() += 1;
         }
         let mut responses = Vec::with_capacity(asked.len());
         for topic in asked {
-            let repeated = times.get(&Named::of(&topic)).is_some_and(|n| *n > 1);
-            responses.push(delete(&cx, topic, repeated).await);
+            // A topic that is named twice is answered once, with an error.
+            let Some(times) = times.remove(&Named::of(&cx, &topic)) else { continue };
+            responses.push(delete(&cx, topic, times > 1).await);
         }
         Answer::Now(DeleteTopicsResponse::default().with_responses(responses))
     }
@@ -45,13 +46,21 @@ impl Api for DeleteTopics {
     }
 }
 
-/// A topic as the request names it, for finding one that is named twice.
+/// A topic of the request, for finding one that is named twice, be it by its name and by its id.
 #[derive(PartialEq, Eq, Hash)]
-struct Named(Option<String>, uuid::Uuid);
+enum Named {
+    Known(TopicId),
+    Unknown(Option<String>, uuid::Uuid),
+}
 
 impl Named {
-    fn of(topic: &DeleteTopicState) -> Self {
-        Self(topic.name.as_ref().map(|name| name.as_str().to_owned()), topic.topic_id)
+    fn of(cx: &Context, topic: &DeleteTopicState) -> Self {
+        let name = topic.name.as_ref().map(|name| name.as_str().to_owned());
+        let known = match &name {
+            Some(name) => cx.image.topic(name),
+            None => cx.image.topic_by_id(TopicId(topic.topic_id)),
+        };
+        known.map_or(Self::Unknown(name, topic.topic_id), |topic| Self::Known(topic.id))
     }
 }
 
@@ -62,14 +71,14 @@ async fn delete(cx: &Context, asked: DeleteTopicState, repeated: bool) -> Deleta
         answer.with_error_code(code.code()).with_error_message(Some(text(message)))
     };
     let by_id = !asked.topic_id.is_nil();
-    if repeated || by_id == asked.name.is_some() {
-        let message = "name each topic once, by its name or by its id";
-        return refuse(answer, ErrorCode::InvalidRequest, message);
-    }
     let found = match &asked.name {
         Some(name) => cx.image.topic(name.as_str()),
         None => cx.image.topic_by_id(TopicId(asked.topic_id)),
     };
+    if repeated || by_id == asked.name.is_some() {
+        let message = "name each topic once, by its name or by its id";
+        return refuse(answer, ErrorCode::InvalidRequest, message);
+    }
     let Some(topic) = found else {
         let code =
             if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };

@@ -1,4 +1,4 @@
-//! DescribeCluster (key 60), versions 0-2 (KIP-700; endpoint type KIP-919, v1; fenced brokers, v2).
+//! `DescribeCluster` (key 60), versions 0-2 (KIP-700; endpoint type KIP-919, v1; fenced brokers, v2).
 
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
@@ -10,8 +10,10 @@ use crate::protocol::error::ErrorCode;
 /// `DescribeCluster`.
 pub(super) struct DescribeCluster;
 
-/// The endpoint type that asks for brokers; the other one asks for controllers.
+/// The endpoint type that asks for brokers.
 const BROKERS: i8 = 1;
+/// The endpoint type that asks for controllers.
+const CONTROLLERS: i8 = 2;
 
 impl Api for DescribeCluster {
     type Request = DescribeClusterRequest;
@@ -21,10 +23,16 @@ impl Api for DescribeCluster {
         request: DescribeClusterRequest,
     ) -> Answer<DescribeClusterResponse> {
         if cx.version >= 1 && request.endpoint_type != BROKERS {
-            let message = "this listener serves brokers; there are no controllers to describe";
+            let (code, message) = match request.endpoint_type {
+                CONTROLLERS => (
+                    ErrorCode::MismatchedEndpointType,
+                    "this listener serves brokers; there are no controllers to describe",
+                ),
+                _ => (ErrorCode::UnsupportedEndpointType, "the endpoint type is 1 for brokers"),
+            };
             return Answer::Now(
                 DescribeClusterResponse::default()
-                    .with_error_code(ErrorCode::MismatchedEndpointType.code())
+                    .with_error_code(code.code())
                     .with_error_message(Some(text(message))),
             );
         }
@@ -35,9 +43,10 @@ impl Api for DescribeCluster {
             .with_host(text(&address.host))
             .with_port(i32::from(address.port))
             .with_rack(cx.broker.rack().map(text));
-        let operations = match request.include_cluster_authorized_operations {
-            true => operations::CLUSTER,
-            false => operations::NOT_ASKED,
+        let operations = if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_ASKED
         };
         Answer::Now(
             DescribeClusterResponse::default()

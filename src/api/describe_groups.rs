@@ -1,4 +1,4 @@
-//! DescribeGroups (key 15), versions 0-6 (authorized operations, v3; static members, v4; an unknown
+//! `DescribeGroups` (key 15), versions 0-6 (authorized operations, v3; static members, v4; an unknown
 //! group is an error with words, KIP-1043, v6). Up to v5 an unknown group is shown as "Dead".
 
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -17,9 +17,10 @@ impl Api for DescribeGroups {
 
     async fn handle(cx: Context, request: DescribeGroupsRequest) -> Answer<DescribeGroupsResponse> {
         let version = cx.version;
-        let operations = match request.include_authorized_operations {
-            true => operations::GROUP,
-            false => operations::NOT_ASKED,
+        let operations = if request.include_authorized_operations {
+            operations::GROUP
+        } else {
+            operations::NOT_ASKED
         };
         let mut replies = Vec::with_capacity(request.groups.len());
         for group in request.groups {
@@ -30,7 +31,11 @@ impl Api for DescribeGroups {
             let mut groups = Vec::with_capacity(replies.len());
             for (group, reply) in replies {
                 let described = described(version, group, reply.await);
-                groups.push(described.with_authorized_operations(operations));
+                // About a group that cannot be described there is nothing to be allowed.
+                groups.push(match described.error_code {
+                    0 => described.with_authorized_operations(operations),
+                    _ => described,
+                });
             }
             DescribeGroupsResponse::default().with_groups(groups)
         }))

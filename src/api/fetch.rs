@@ -19,7 +19,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
-use crate::partition::{FetchWait, Isolation, Partition};
+use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
 use crate::protocol::types::TopicId;
@@ -67,7 +67,7 @@ struct Target {
 enum Refused {
     Error(ErrorCode),
     /// The fetcher's log parts from this one here (KIP-595).
-    Diverging(EpochEndOffset),
+    Diverging(EpochEndOffset, Offsets),
 }
 
 /// Handles one request.
@@ -106,15 +106,17 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
 
 /// Why the whole request is refused, if it is.
 fn refusal(cx: &Context, request: &FetchRequest) -> Option<ErrorCode> {
-    let replica = match cx.version >= REPLICA_STATE_FROM {
-        true => request.replica_state.replica_id,
-        false => request.replica_id,
+    let replica = if cx.version >= REPLICA_STATE_FROM {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
     };
     if replica.0 >= 0 {
         return Some(ErrorCode::ClusterAuthorizationFailed);
     }
-    // No session is ever given out, so nobody has one to go on with.
-    let goes_on = cx.version >= TOP_LEVEL_ERROR_FROM && request.session_epoch > 0;
+    // No session is ever given out, so nobody has one to go on with. Epoch 0 asks for one and -1
+    // for none.
+    let goes_on = cx.version >= TOP_LEVEL_ERROR_FROM && !matches!(request.session_epoch, 0 | -1);
     goes_on.then_some(ErrorCode::FetchSessionIdNotFound)
 }
 
@@ -161,9 +163,10 @@ fn resolve_partition(
     topic: &FetchTopic,
     asked: &FetchPartition,
 ) -> Result<Arc<Partition>, Refused> {
-    let found = match cx.version >= TOPIC_IDS_FROM {
-        true => partition_by_id(cx, TopicId(topic.topic_id), asked.partition),
-        false => partition_by_name(cx, topic.topic.as_str(), asked.partition),
+    let found = if cx.version >= TOPIC_IDS_FROM {
+        partition_by_id(cx, TopicId(topic.topic_id), asked.partition)
+    } else {
+        partition_by_name(cx, topic.topic.as_str(), asked.partition)
     };
     let (topic, partition) = found.map_err(Refused::Error)?;
     check_leader_epoch(cx, &topic, asked.partition, asked.current_leader_epoch)
@@ -176,7 +179,8 @@ fn resolve_partition(
         Some((epoch, end_offset))
             if epoch < asked.last_fetched_epoch || end_offset < asked.fetch_offset =>
         {
-            Err(Refused::Diverging(EpochEndOffset { epoch, end_offset }))
+            let end = EpochEndOffset { epoch, end_offset };
+            Err(Refused::Diverging(end, partition.offsets()))
         }
         Some(_) => Ok(partition),
     }

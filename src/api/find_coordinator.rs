@@ -1,8 +1,8 @@
-//! FindCoordinator (key 10), versions 0-6.
+//! `FindCoordinator` (key 10), versions 0-6.
 //!
 //! KIPs: 699 (a batch of keys, v4), 890 (v5), 932 (share groups' keys, v6). This broker coordinates
 //! every group. The first look-up creates `__consumer_offsets`. Transactions and share groups are
-//! not served yet: their keys answer INVALID_REQUEST, which no client retries.
+//! not served yet: their keys answer `INVALID_REQUEST`, which no client retries.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};

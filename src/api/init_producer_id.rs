@@ -1,8 +1,8 @@
-//! InitProducerId (key 22), versions 0-5, for idempotent producers.
+//! `InitProducerId` (key 22), versions 0-5, for idempotent producers.
 //!
 //! Without a transactional id every call gets a fresh producer id with epoch 0, as in Apache Kafka:
 //! a bump of (producer id, epoch) is a matter of transactional producers (KIP-360). Transactions
-//! are not served yet: a transactional id answers INVALID_REQUEST, and the reason is logged, since
+//! are not served yet: a transactional id answers `INVALID_REQUEST`, and the reason is logged, since
 //! this response has no field for words.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
@@ -18,6 +18,9 @@ static REFUSED: LogLimit = LogLimit::new();
 
 /// `InitProducerId`.
 pub(super) struct InitProducerId;
+
+/// No producer id, no epoch: a request has both or neither.
+const NONE: i64 = -1;
 
 impl Api for InitProducerId {
     type Request = InitProducerIdRequest;
@@ -39,6 +42,10 @@ impl Api for InitProducerId {
                     "transactions are not served yet; unset transactional.id"
                 );
             }
+            return Answer::Now(refuse(ErrorCode::InvalidRequest));
+        }
+        let (id, epoch) = (request.producer_id.0, request.producer_epoch);
+        if (id == NONE) != (i64::from(epoch) == NONE) {
             return Answer::Now(refuse(ErrorCode::InvalidRequest));
         }
         match cx.broker.next_producer_id().await {

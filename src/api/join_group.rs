@@ -1,4 +1,4 @@
-//! JoinGroup (key 11), versions 0-9.
+//! `JoinGroup` (key 11), versions 0-9.
 //!
 //! KIPs: 62 (rebalance timeout, v1), 394 (member id required, v4), 345 (static members, v5), 559
 //! (protocol type and name in the answer, v7), 800 (reason, v8), 814 (skip assignment, v9).

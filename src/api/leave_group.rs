@@ -1,4 +1,4 @@
-//! LeaveGroup (key 13), versions 0-5 (a list of members with instance ids, KIP-345, v3; reason,
+//! `LeaveGroup` (key 13), versions 0-5 (a list of members with instance ids, KIP-345, v3; reason,
 //! KIP-800, v5). Up to v2 the one member's error is the response's own.
 
 use kafka_protocol::messages::leave_group_request::MemberIdentity;

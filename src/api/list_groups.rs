@@ -1,4 +1,4 @@
-//! ListGroups (key 16), versions 0-5 (state filter, KIP-518, v4; type filter, KIP-848, v5).
+//! `ListGroups` (key 16), versions 0-5 (state filter, KIP-518, v4; type filter, KIP-848, v5).
 
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
@@ -17,8 +17,8 @@ impl Api for ListGroups {
     async fn handle(cx: Context, request: ListGroupsRequest) -> Answer<ListGroupsResponse> {
         let version = cx.version;
         let list = ListRequest {
-            states: request.states_filter.iter().map(|state| shared(state)).collect(),
-            types: request.types_filter.iter().map(|kind| shared(kind)).collect(),
+            states: request.states_filter.iter().map(shared).collect(),
+            types: request.types_filter.iter().map(shared).collect(),
         };
         let response = ListGroupsResponse::default();
         let groups = match cx.broker.groups().list(&list) {

@@ -1,17 +1,17 @@
-//! ListOffsets (key 2), versions 1-10.
+//! `ListOffsets` (key 2), versions 1-10.
 //!
 //! Timestamps below zero are questions: -1 latest, -2 earliest, -3 greatest timestamp (KIP-734,
 //! v7), -4 earliest local (KIP-405, v8), -5 latest tiered (v9). Any other is answered with the
 //! first record, exactly, whose timestamp is at least that, found inside its batch. Nothing is
 //! tiered yet: the earliest local offset is the earliest, and the latest tiered one is none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use tracing::error;
 
 use super::topics::{check_leader_epoch, partition_by_name};
@@ -43,8 +43,9 @@ impl Api for ListOffsets {
     async fn handle(cx: Context, request: ListOffsetsRequest) -> Answer<ListOffsetsResponse> {
         let committed = request.isolation_level == READ_COMMITTED;
         Answer::Later(Box::pin(async move {
-            let mut topics = Vec::with_capacity(request.topics.len());
-            for topic in &request.topics {
+            let asked = each_once(&request.topics);
+            let mut topics = Vec::with_capacity(asked.len());
+            for topic in &asked {
                 topics.push(answer_topic(&cx, topic, committed).await);
             }
             ListOffsetsResponse::default().with_topics(topics)
@@ -57,27 +58,46 @@ impl Api for ListOffsets {
     }
 }
 
+/// A topic of the request: its partitions, each with the question, or none if it is asked twice.
+struct AskedTopic<'a> {
+    name: &'a TopicName,
+    partitions: BTreeMap<i32, Option<&'a ListOffsetsPartition>>,
+}
+
+/// Every topic once, with all its partitions, however often the request names it.
+fn each_once(topics: &[ListOffsetsTopic]) -> Vec<AskedTopic<'_>> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut found: Vec<AskedTopic<'_>> = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let place = *places.entry(topic.name.as_str()).or_insert(found.len());
+        if place == found.len() {
+            found.push(AskedTopic { name: &topic.name, partitions: BTreeMap::new() });
+        }
+        let Some(asked) = found.get_mut(place) else { continue };
+        for partition in &topic.partitions {
+            asked
+                .partitions
+                .entry(partition.partition_index)
+                .and_modify(|question| *question = None)
+                .or_insert(Some(partition));
+        }
+    }
+    found
+}
+
 async fn answer_topic(
     cx: &Context,
-    topic: &ListOffsetsTopic,
+    topic: &AskedTopic<'_>,
     committed: bool,
 ) -> ListOffsetsTopicResponse {
-    let mut seen = HashSet::new();
-    let twice: HashSet<i32> = topic
-        .partitions
-        .iter()
-        .map(|asked| asked.partition_index)
-        .filter(|index| !seen.insert(*index))
-        .collect();
     let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for asked in &topic.partitions {
-        let outcome = if twice.contains(&asked.partition_index) {
-            Err(ErrorCode::InvalidRequest)
-        } else {
-            answer(cx, topic.name.as_str(), asked, committed).await
+    for (index, asked) in &topic.partitions {
+        let outcome = match asked {
+            Some(asked) => answer(cx, topic.name.as_str(), asked, committed).await,
+            None => Err(ErrorCode::InvalidRequest),
         };
         let response = ListOffsetsPartitionResponse::default()
-            .with_partition_index(asked.partition_index)
+            .with_partition_index(*index)
             .with_timestamp(-1)
             .with_offset(-1);
         partitions.push(match outcome {

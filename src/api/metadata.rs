@@ -3,9 +3,10 @@
 //! KIPs: 430 (authorized operations, v8-10), 516 (topic ids, v10; look-up by id, v12). Brokers are
 //! the real ones, whatever replication factor a topic was created with (DESIGN D13). A topic that
 //! is missing is created when the request and `auto.create.topics.enable` allow it, and is then in
-//! the same answer; Apache Kafka answers UNKNOWN_TOPIC_OR_PARTITION or LEADER_NOT_AVAILABLE first
+//! the same answer; Apache Kafka answers `UNKNOWN_TOPIC_OR_PARTITION` or `LEADER_NOT_AVAILABLE` first
 //! and lets the client ask again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -36,9 +37,10 @@ impl Api for Metadata {
             None => all_topics(&cx, &request),
             Some(none) if none.is_empty() && cx.version == 0 => all_topics(&cx, &request),
             Some(topics) if has_unsupported_form(&cx, topics) => {
-                topics.iter().map(|topic| refused(topic, ErrorCode::InvalidRequest)).collect()
+                return Answer::Now(unsupported(topics));
             }
             Some(topics) => {
+                let topics = &each_once(topics);
                 create_missing(&mut cx, &request, topics).await;
                 named_topics(&cx, &request, topics)
             }
@@ -50,9 +52,10 @@ impl Api for Metadata {
             .with_host(text(&address.host))
             .with_port(i32::from(address.port))
             .with_rack(cx.broker.rack().map(text));
-        let operations = match request.include_cluster_authorized_operations {
-            true => operations::CLUSTER,
-            false => operations::NOT_ASKED,
+        let operations = if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_ASKED
         };
         let response = MetadataResponse::default()
             .with_brokers(vec![broker])
@@ -76,6 +79,25 @@ fn has_unsupported_form(cx: &Context, topics: &[MetadataRequestTopic]) -> bool {
     cx.version < TOPIC_IDS_FROM && topics.iter().any(unsupported)
 }
 
+/// The answer to a request that its version cannot mean: no brokers, and an error for each topic.
+fn unsupported(topics: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refuse = |topic: &MetadataRequestTopic| {
+        let name = topic.name.clone().unwrap_or_else(|| topic_name(""));
+        MetadataResponseTopic::default()
+            .with_name(Some(name))
+            .with_topic_id(topic.topic_id)
+            .with_error_code(ErrorCode::InvalidRequest.code())
+    };
+    MetadataResponse::default().with_topics(topics.iter().map(refuse).collect())
+}
+
+/// The topics without those that are named a second time.
+fn each_once(topics: &[MetadataRequestTopic]) -> Vec<MetadataRequestTopic> {
+    let mut seen = HashSet::new();
+    let first = |topic: &&MetadataRequestTopic| seen.insert((topic.name.clone(), topic.topic_id));
+    topics.iter().filter(first).cloned().collect()
+}
+
 fn all_topics(cx: &Context, request: &MetadataRequest) -> Vec<MetadataResponseTopic> {
     cx.image.topics().map(|topic| described(cx, request, topic)).collect()
 }
@@ -87,7 +109,7 @@ fn named_topics(
 ) -> Vec<MetadataResponseTopic> {
     let answer = |asked: &MetadataRequestTopic| match look_up(&cx.image, asked) {
         Ok(topic) => described(cx, request, &topic),
-        Err(error) => refused(asked, error),
+        Err(error) => refused(asked, error).with_topic_authorized_operations(operations(request)),
     };
     topics.iter().map(answer).collect()
 }
@@ -147,16 +169,21 @@ fn described(cx: &Context, request: &MetadataRequest, topic: &Topic) -> Metadata
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node])
     };
-    let operations = match request.include_topic_authorized_operations {
-        true => operations::TOPIC,
-        false => operations::NOT_ASKED,
-    };
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(&topic.name)))
         .with_topic_id(topic.id.0)
         .with_is_internal(super::topics::is_internal(&topic.name))
         .with_partitions((0..topic.partition_count()).map(partition).collect())
-        .with_topic_authorized_operations(operations)
+        .with_topic_authorized_operations(operations(request))
+}
+
+/// What the client may do with a topic, if it asked.
+fn operations(request: &MetadataRequest) -> i32 {
+    if request.include_topic_authorized_operations {
+        operations::TOPIC
+    } else {
+        operations::NOT_ASKED
+    }
 }
 
 fn refused(asked: &MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
@@ -166,5 +193,4 @@ fn refused(asked: &MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTo
         .with_name(name)
         .with_topic_id(asked.topic_id)
         .with_error_code(error.code())
-        .with_topic_authorized_operations(operations::NOT_ASKED)
 }

@@ -1,4 +1,4 @@
-//! OffsetCommit (key 8), versions 2-9 (leader epoch, v6; static members, v7; member epochs, v9).
+//! `OffsetCommit` (key 8), versions 2-9 (leader epoch, v6; static members, v7; member epochs, v9).
 
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_protocol::messages::offset_commit_response::{
@@ -50,7 +50,7 @@ fn commit_topic(topic: &OffsetCommitRequestTopic) -> CommitTopic {
         partition: asked.partition_index,
         offset: asked.committed_offset,
         leader_epoch: asked.committed_leader_epoch,
-        metadata: asked.committed_metadata.as_ref().map_or_else(|| "".into(), |text| shared(text)),
+        metadata: asked.committed_metadata.as_ref().map_or_else(|| "".into(), shared),
     });
     CommitTopic { name: shared(&topic.name), partitions: partitions.collect() }
 }

@@ -1,4 +1,4 @@
-//! OffsetDelete (key 47), version 0 (KIP-496).
+//! `OffsetDelete` (key 47), version 0 (KIP-496).
 
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
@@ -9,6 +9,7 @@ use super::error::group_error;
 use super::names::{shared, topic_name};
 use super::{Answer, Api, Context, Tally};
 use crate::group::types::{OffsetDeleteRequest as GroupRequest, TopicResults};
+use crate::protocol::error::ErrorCode;
 
 /// `OffsetDelete`.
 pub(super) struct OffsetDelete;
@@ -17,16 +18,27 @@ impl Api for OffsetDelete {
     type Request = OffsetDeleteRequest;
 
     async fn handle(cx: Context, request: OffsetDeleteRequest) -> Answer<OffsetDeleteResponse> {
-        let topics = request.topics.iter().map(|topic| {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut unknown = Vec::new();
+        for topic in &request.topics {
+            let count =
+                cx.image.topic(topic.name.as_str()).map_or(0, |topic| topic.partition_count());
             let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
-            (shared(&topic.name), indexes.collect())
-        });
-        let delete = GroupRequest { group: shared(&request.group_id), topics: topics.collect() };
+            let (known, missing): (Vec<i32>, Vec<i32>) =
+                indexes.partition(|index| (0..count).contains(index));
+            topics.push((shared(&topic.name), known));
+            unknown.push(missing);
+        }
+        let delete = GroupRequest { group: shared(&request.group_id), topics };
         let reply = cx.broker.groups().delete_offsets(delete);
         Answer::Later(Box::pin(async move {
             let response = OffsetDeleteResponse::default();
             match reply.await {
-                Ok(results) => response.with_topics(results.iter().map(topic_results).collect()),
+                Ok(results) => {
+                    let topics = results.iter().zip(&unknown);
+                    response
+                        .with_topics(topics.map(|(one, rest)| topic_results(one, rest)).collect())
+                }
                 Err(error) => response.with_error_code(group_error(&error)),
             }
         }))
@@ -39,7 +51,12 @@ impl Api for OffsetDelete {
     }
 }
 
-fn topic_results(results: &TopicResults) -> OffsetDeleteResponseTopic {
+fn topic_results(results: &TopicResults, unknown: &[i32]) -> OffsetDeleteResponseTopic {
+    let unknown = unknown.iter().map(|index| {
+        OffsetDeleteResponsePartition::default()
+            .with_partition_index(*index)
+            .with_error_code(ErrorCode::UnknownTopicOrPartition.code())
+    });
     let partitions = results.partitions.iter().map(|(index, result)| {
         OffsetDeleteResponsePartition::default()
             .with_partition_index(*index)
@@ -47,5 +64,5 @@ fn topic_results(results: &TopicResults) -> OffsetDeleteResponseTopic {
     });
     OffsetDeleteResponseTopic::default()
         .with_name(topic_name(&results.name))
-        .with_partitions(partitions.collect())
+        .with_partitions(partitions.chain(unknown).collect())
 }

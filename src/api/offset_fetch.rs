@@ -1,4 +1,4 @@
-//! OffsetFetch (key 9), versions 1-9 (all topics by null, v2; leader epoch, v5; require stable,
+//! `OffsetFetch` (key 9), versions 1-9 (all topics by null, v2; leader epoch, v5; require stable,
 //! KIP-447, v7; several groups, KIP-709, v8; member epochs, v9).
 //!
 //! Commits inside transactions are not served yet, so every committed offset is stable.

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch (key 23), versions 2-4 (KIP-320): where a leader epoch ends.
+//! `OffsetForLeaderEpoch` (key 23), versions 2-4 (KIP-320): where a leader epoch ends.
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{

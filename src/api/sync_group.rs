@@ -1,4 +1,4 @@
-//! SyncGroup (key 14), versions 0-5 (static members, v3; protocol type and name, KIP-559, v5).
+//! `SyncGroup` (key 14), versions 0-5 (static members, v3; protocol type and name, KIP-559, v5).
 
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
@@ -6,6 +6,10 @@ use super::error::group_error;
 use super::names::{optional, shared, text};
 use super::{Answer, Api, Context, Tally};
 use crate::group::types::SyncRequest;
+use crate::protocol::error::ErrorCode;
+
+/// From this version on a member says which protocol type and name it syncs for.
+const PROTOCOL_FROM: i16 = 5;
 
 /// `SyncGroup`.
 pub(super) struct SyncGroup;
@@ -15,6 +19,11 @@ impl Api for SyncGroup {
 
     async fn handle(cx: Context, request: SyncGroupRequest) -> Answer<SyncGroupResponse> {
         let version = cx.version;
+        let named = request.protocol_type.is_some() && request.protocol_name.is_some();
+        if version >= PROTOCOL_FROM && !named {
+            let code = ErrorCode::InconsistentGroupProtocol.code();
+            return Answer::Now(SyncGroupResponse::default().with_error_code(code));
+        }
         let assignments = request
             .assignments
             .into_iter()
@@ -34,7 +43,7 @@ impl Api for SyncGroup {
             let response = SyncGroupResponse::default();
             match reply.await {
                 Err(error) => response.with_error_code(group_error(&error)),
-                Ok(synced) if version >= 5 => response
+                Ok(synced) if version >= PROTOCOL_FROM => response
                     .with_protocol_type(synced.protocol_type.as_deref().map(text))
                     .with_protocol_name(synced.protocol_name.as_deref().map(text))
                     .with_assignment(synced.assignment),

@@ -52,7 +52,7 @@ fn open(
 }
 
 /// Checks the leader epoch that a client believes in (KIP-320): older is fenced, newer is unknown,
-/// -1 does not ask.
+/// below zero does not ask.
 pub(super) fn check_leader_epoch(
     cx: &Context,
     topic: &Topic,
@@ -62,7 +62,7 @@ pub(super) fn check_leader_epoch(
     let current =
         cx.image.leader_epoch(topic, partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     match claimed {
-        -1 => Ok(current),
+        ..0 => Ok(current),
         older if older < current => Err(ErrorCode::FencedLeaderEpoch),
         newer if newer > current => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(current),

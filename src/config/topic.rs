@@ -14,6 +14,13 @@ use super::{CleanupPolicy, TimestampType, TopicDefaults};
 pub enum TopicKeyType {
     /// `true` or `false`.
     Boolean,
+    /// A whole number between the bounds, or -1 for the codec's own choice.
+    Level {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
     /// A whole number between the bounds.
     Number {
         /// The least value.
@@ -25,10 +32,10 @@ pub enum TopicKeyType {
     Ratio,
     /// One of the listed words.
     Choice(&'static [&'static str]),
-    /// Any of the listed words, separated by commas; not empty.
+    /// Any of the listed words, separated by commas; none of them is a value too.
     Choices(&'static [&'static str]),
-    /// Text that is not interpreted.
-    Text,
+    /// Replicas as `partition:broker`, separated by commas, or `*` for all.
+    Replicas,
 }
 
 /// A topic key.
@@ -53,8 +60,8 @@ const fn boolean(name: &'static str, default: &'static str) -> TopicKey {
     TopicKey { name, kind: TopicKeyType::Boolean, default }
 }
 
-const fn text(name: &'static str, default: &'static str) -> TopicKey {
-    TopicKey { name, kind: TopicKeyType::Text, default }
+const fn replicas(name: &'static str) -> TopicKey {
+    TopicKey { name, kind: TopicKeyType::Replicas, default: "" }
 }
 
 /// Every topic key of Apache Kafka 4.3, sorted by name.
@@ -64,7 +71,11 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
         kind: TopicKeyType::Choices(&["compact", "delete"]),
         default: "delete",
     },
-    number("compression.gzip.level", -1, 9, "-1"),
+    TopicKey {
+        name: "compression.gzip.level",
+        kind: TopicKeyType::Level { min: 1, max: 9 },
+        default: "-1",
+    },
     number("compression.lz4.level", 1, 17, "9"),
     TopicKey {
         name: "compression.type",
@@ -76,9 +87,9 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
     number("file.delete.delay.ms", 0, I64, "60000"),
     number("flush.messages", 1, I64, "9223372036854775807"),
     number("flush.ms", 0, I64, "9223372036854775807"),
-    text("follower.replication.throttled.replicas", ""),
+    replicas("follower.replication.throttled.replicas"),
     number("index.interval.bytes", 0, I32, "4096"),
-    text("leader.replication.throttled.replicas", ""),
+    replicas("leader.replication.throttled.replicas"),
     number("local.retention.bytes", -2, I64, "-2"),
     number("local.retention.ms", -2, I64, "-2"),
     number("max.compaction.lag.ms", 1, I64, "9223372036854775807"),
@@ -159,8 +170,15 @@ pub fn check_topic_config(name: &str, value: &str) -> Result<(), TopicConfigErro
     let key = topic_key(name).ok_or_else(|| TopicConfigError::UnknownKey(name.to_owned()))?;
     let trimmed = value.trim();
     let expected = match key.kind {
-        TopicKeyType::Boolean if ["true", "false"].contains(&trimmed) => return Ok(()),
+        TopicKeyType::Boolean if trimmed.eq_ignore_ascii_case("true") => return Ok(()),
+        TopicKeyType::Boolean if trimmed.eq_ignore_ascii_case("false") => return Ok(()),
         TopicKeyType::Boolean => "true or false".to_owned(),
+        TopicKeyType::Level { min, max } => {
+            if trimmed.parse().is_ok_and(|n: i64| n == -1 || (min..=max).contains(&n)) {
+                return Ok(());
+            }
+            format!("-1 or a whole number from {min} to {max}")
+        }
         TopicKeyType::Number { min, max } => {
             if trimmed.parse().is_ok_and(|number: i64| (min..=max).contains(&number)) {
                 return Ok(());
@@ -176,14 +194,22 @@ pub fn check_topic_config(name: &str, value: &str) -> Result<(), TopicConfigErro
         TopicKeyType::Choice(words) if words.contains(&trimmed) => return Ok(()),
         TopicKeyType::Choice(words) => format!("one of {}", words.join(", ")),
         TopicKeyType::Choices(words) => {
-            if trimmed.split(',').all(|word| words.contains(&word.trim())) {
+            let mut set = trimmed.split(',').map(str::trim);
+            if trimmed.is_empty() || set.all(|word| words.contains(&word)) {
                 return Ok(());
             }
             format!("a list of {}", words.join(", "))
         }
-        TopicKeyType::Text => return Ok(()),
+        TopicKeyType::Replicas if trimmed.is_empty() || trimmed == "*" => return Ok(()),
+        TopicKeyType::Replicas if trimmed.split(',').all(is_replica) => return Ok(()),
+        TopicKeyType::Replicas => "* or a list of partition:broker".to_owned(),
     };
     Err(TopicConfigError::InvalidValue { key: key.name, value: value.to_owned(), expected })
+}
+
+fn is_replica(text: &str) -> bool {
+    let is_number = |text: &str| text.trim().parse::<u32>().is_ok();
+    text.split_once(':').is_some_and(|(partition, id)| is_number(partition) && is_number(id))
 }
 
 /// What the broker's configuration gives a topic that sets nothing itself.
@@ -285,7 +311,11 @@ mod tests {
             Err(TopicConfigError::UnknownKey(_))
         ));
         assert!(check_topic_config("cleanup.policy", "compact,delete").is_ok());
-        assert!(check_topic_config("cleanup.policy", "").is_err());
+        assert!(check_topic_config("cleanup.policy", "").is_ok());
+        assert!(check_topic_config("cleanup.policy", "none").is_err());
+        assert!(check_topic_config("compression.gzip.level", "0").is_err());
+        assert!(check_topic_config("leader.replication.throttled.replicas", "0:1,1:1").is_ok());
+        assert!(check_topic_config("leader.replication.throttled.replicas", "none").is_err());
     }
 
     #[test]

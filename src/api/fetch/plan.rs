@@ -9,8 +9,7 @@ use tracing::error;
 use super::{Fetch, Refused, Target};
 use crate::budget::{BytePool, Charge, Pool};
 use crate::partition::{
-    Isolation, LaterRead, OffsetOutOfRange, Offsets, Plan, ReadError, ReadPiece, ReadPlan,
-    ReadRequest,
+    Isolation, LaterRead, Offsets, Plan, ReadError, ReadPiece, ReadPlan, ReadRequest,
 };
 use crate::protocol::error::ErrorCode;
 use crate::server::service::{BoxFuture, Deferred, Piece};
@@ -33,9 +32,11 @@ pub(super) struct Answers {
 /// The answer for one partition.
 pub(super) enum Answer {
     Refused(Refused),
-    OutOfRange(Offsets),
     Records { offsets: Offsets, mark: u64, bytes: usize, pieces: Vec<Piece> },
 }
+
+/// Like Apache Kafka, without the offsets that would be in range: clients ask `ListOffsets`.
+const OUT_OF_RANGE: Answer = Answer::Refused(Refused::Error(ErrorCode::OffsetOutOfRange));
 
 impl Answers {
     /// Whether some partition has news that is not records.
@@ -47,7 +48,7 @@ impl Answers {
     pub(super) fn marks(&self) -> impl Iterator<Item = Option<u64>> {
         self.partitions.iter().map(|answer| match answer {
             Answer::Records { mark, .. } => Some(*mark),
-            _ => None,
+            Answer::Refused(_) => None,
         })
     }
 }
@@ -110,8 +111,8 @@ impl Fetch {
                 Ok(Plan::NeedsDisk(disk)) => {
                     let charge = charge(self.send_pool(), disk.bytes()).await;
                     match task::blocking(move || disk.run()).await {
-                        Ok(Ok(plan)) => self.records(plan, Some(Arc::new(charge))),
-                        Ok(Err(ReadError::OutOfRange(out))) => out_of_range(&out),
+                        Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
+                        Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
                         Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
                         Err(panicked) => unreadable(&panicked),
                     }
@@ -127,8 +128,8 @@ impl Fetch {
         self.cx.broker.budget().pool(Pool::Send)
     }
 
-    fn records(&self, plan: ReadPlan, charge: Option<Arc<Charge>>) -> Answer {
-        let piece = |piece: ReadPiece| match (piece, &charge) {
+    fn records(&self, plan: ReadPlan, charge: Option<&Arc<Charge>>) -> Answer {
+        let piece = |piece: ReadPiece| match (piece, charge) {
             (ReadPiece::Ready(bytes), None) => Piece::Ready(bytes),
             (ReadPiece::Ready(bytes), Some(charge)) => {
                 Piece::Ready(charged(bytes, Arc::clone(charge)))
@@ -149,11 +150,7 @@ impl Fetch {
 
 fn begin(target: &Target, request: &ReadRequest) -> Result<Plan, Answer> {
     let partition = target.found.as_ref().map_err(|refused| Answer::Refused(*refused))?;
-    partition.read(request).map_err(|out| out_of_range(&out))
-}
-
-fn out_of_range(out: &OffsetOutOfRange) -> Answer {
-    Answer::OutOfRange(out.offsets)
+    partition.read(request).map_err(|_| OUT_OF_RANGE)
 }
 
 fn unreadable(cause: &dyn std::error::Error) -> Answer {

@@ -79,12 +79,11 @@ fn partition(fetch: &Fetch, index: i32, answer: &Answer) -> FetchPartitionRespon
     };
     match answer {
         Answer::Refused(Refused::Error(code)) => FetchPartitionResponse::error(index, code.code()),
-        Answer::Refused(Refused::Diverging(end)) => {
-            FetchPartitionResponse { diverging_epoch: Some(*end), ..plain }
-        }
-        Answer::OutOfRange(offsets) => {
-            FetchPartitionResponse { error_code: ErrorCode::OffsetOutOfRange.code(), ..at(offsets) }
-        }
+        Answer::Refused(Refused::Diverging(end, offsets)) => FetchPartitionResponse {
+            diverging_epoch: Some(*end),
+            aborted_transactions: aborted,
+            ..at(offsets)
+        },
         Answer::Records { offsets, bytes, .. } => FetchPartitionResponse {
             aborted_transactions: aborted,
             records_len: *bytes,
@@ -101,7 +100,7 @@ impl Head {
             .flat_map(|answers| answers.partitions)
             .map(|answer| match answer {
                 Answer::Records { pieces, .. } => pieces,
-                _ => Vec::new(),
+                Answer::Refused(_) => Vec::new(),
             })
             .collect();
         let mut pieces = Vec::with_capacity(self.encoded.pieces.len());
@@ -140,9 +139,10 @@ pub(super) fn refused(
         .zip(&partitions)
         .filter(|_| !whole)
         .map(|(topic, partitions)| FetchTopicResponse {
-            topic: match version >= TOPIC_IDS_FROM {
-                true => TopicRef::Id(TopicId(topic.topic_id)),
-                false => TopicRef::Name(topic.topic.as_str()),
+            topic: if version >= TOPIC_IDS_FROM {
+                TopicRef::Id(TopicId(topic.topic_id))
+            } else {
+                TopicRef::Name(topic.topic.as_str())
             },
             partitions,
         })

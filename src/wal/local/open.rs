@@ -267,8 +267,8 @@ impl Recovery<'_> {
         let Some(last) = self.analysis.layout.chain.last() else { return Ok((above, needed)) };
         let first = last.header.first_lsn;
         let small = self.analysis.last.end <= SMALL_FILE_BYTES;
-        // What a checkpoint covers stays where the checkpoint says it is.
-        if !small || first <= self.analysis.layout.checkpoints.covered() {
+        // What a checkpoint knows stays where the checkpoint says it is.
+        if !small || first <= self.analysis.layout.checkpoints.reaches() {
             return Ok((above, needed));
         }
         let whole = self.needed_bytes(first)?;

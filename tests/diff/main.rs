@@ -1,0 +1,127 @@
+//! Tidegate beside Apache Kafka: the same requests go to both, and the answers are compared field
+//! by field. Run by `tests/run`, which installs Kafka's jars under `target/clients`; `cargo test`
+//! alone leaves this suite out (`test = false` in Cargo.toml).
+//!
+//! A scenario sends requests through a [`Peer`], which keeps every answer as a tree without what
+//! may differ between two brokers: ids, epochs, ports, wording, order of lists. Where Tidegate
+//! means to differ, [`announced`] says so with the reason, and an entry there that no longer
+//! differs fails the test like a difference that is not announced.
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test ends where it fails")]
+#![allow(clippy::disallowed_methods, reason = "tests own their processes, files and clocks")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod announced;
+mod batch;
+mod cluster;
+mod fetch;
+mod groups;
+mod kafka;
+mod membership;
+mod offsets;
+mod peer;
+mod produce;
+mod topics;
+mod tree;
+
+use std::fmt::Write as _;
+
+use crate::harness::{Broker, Options};
+use crate::kafka::Kafka;
+use crate::peer::{Answer, Peer};
+use crate::tree::Difference;
+
+/// A function that sends requests; each answer is compared.
+type Scenario = fn(&mut Peer);
+
+/// All scenarios, in the order in which both brokers run them.
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("api versions", cluster::api_versions),
+    ("closed connections", cluster::closed_connections),
+    ("describe cluster", cluster::describe_cluster),
+    ("metadata", topics::metadata),
+    ("find coordinator", cluster::find_coordinator),
+    ("create topics", topics::create_topics),
+    ("create topics by version", topics::create_topics_by_version),
+    ("delete topics", topics::delete_topics),
+    ("create partitions", topics::create_partitions),
+    ("metadata creates topics", topics::auto_create),
+    ("produce by version", produce::by_version),
+    ("produce refusals", produce::refusals),
+    ("produce topic settings", produce::topic_settings),
+    ("produce sequences", produce::sequences),
+    ("fetch", fetch::fetch),
+    ("fetch by version", fetch::by_version),
+    ("fetch limits", fetch::limits),
+    ("fetch sessions", fetch::sessions),
+    ("list offsets", offsets::list_offsets),
+    ("offset for leader epoch", offsets::offset_for_leader_epoch),
+    ("delete records", offsets::delete_records),
+    ("init producer id", cluster::init_producer_id),
+    ("group membership", membership::two_members),
+    ("join by version", membership::join_by_version),
+    ("join refusals", membership::refusals),
+    ("static members", membership::static_members),
+    ("offset commit and fetch", groups::commit_and_fetch),
+    ("offset delete", groups::offset_delete),
+    ("describe and list groups", groups::describe_and_list),
+    ("delete groups", groups::delete_groups),
+];
+
+/// Settings that both brokers get, by Kafka's names.
+const SETTINGS: &[(&str, &str)] = &[
+    ("num.partitions", "2"),
+    ("auto.create.topics.enable", "true"),
+    ("offsets.topic.num.partitions", "4"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("log.retention.ms", "-1"),
+];
+
+#[test]
+fn tidegate_answers_as_apache_kafka_does() {
+    let starting = std::thread::spawn(|| Kafka::start(SETTINGS));
+    let options = SETTINGS.iter().fold(Options::new(), |all, (key, value)| all.set(key, value));
+    let broker = Broker::start_with(options);
+    let ours = run(&broker.address());
+    let kafka = starting.join().expect("Kafka starts");
+    let theirs = run(&kafka.address());
+    assert_eq!(labels(&theirs), labels(&ours), "a scenario asked one broker something else");
+
+    let mut differences = Vec::new();
+    for (theirs, ours) in theirs.iter().zip(&ours) {
+        theirs.tree.compare(&ours.tree, &theirs.place(), &mut differences);
+    }
+    let faults = judge(&differences);
+    assert!(faults.is_empty(), "of {} answers:\n{faults}", ours.len());
+}
+
+fn run(address: &str) -> Vec<Answer> {
+    let mut peer = Peer::connect(address);
+    for (name, scenario) in SCENARIOS {
+        peer.begin(name);
+        scenario(&mut peer);
+    }
+    peer.into_answers()
+}
+
+fn labels(answers: &[Answer]) -> Vec<String> {
+    answers.iter().map(Answer::place).collect()
+}
+
+/// Differences that nothing announces, and announcements that nothing shows.
+fn judge(differences: &[Difference]) -> String {
+    let mut faults = String::new();
+    for difference in differences {
+        if !announced::ANNOUNCED.iter().any(|entry| entry.covers(difference)) {
+            let _ = writeln!(faults, "{difference}");
+        }
+    }
+    for entry in announced::ANNOUNCED {
+        if !differences.iter().any(|difference| entry.covers(difference)) {
+            let _ = writeln!(faults, "announced, but alike: {entry:?}");
+        }
+    }
+    faults
+}
