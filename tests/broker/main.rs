@@ -9,6 +9,7 @@
 //! `enospc` mounts a small tmpfs and therefore needs root; without it that test fails.
 #![allow(unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+#![allow(clippy::print_stdout, reason = "figures belong to the output of a test")]
 #![allow(clippy::float_cmp, reason = "metrics are counts, which are exact")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
