@@ -37,6 +37,8 @@ struct ClockWatch {
 impl Broker {
     /// Starts the loops; they end with the drain.
     pub(super) fn start_loops(self: &Arc<Self>) {
+        self.note_capacity();
+        self.note_use();
         let broker = Arc::clone(self);
         task::spawn("checkpoints", async move { broker.watch_growth().await });
         let broker = Arc::clone(self);
@@ -59,7 +61,6 @@ impl Broker {
 
     /// Takes a checkpoint for every 64 MiB of log, and trims after it.
     async fn watch_growth(&self) {
-        self.note_capacity();
         while self.tick(GROWTH_CHECK).await {
             self.note_use();
             if self.stream.bytes_since_checkpoint() < CHECKPOINT_BYTES {
