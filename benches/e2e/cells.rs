@@ -13,7 +13,7 @@ const HOT_BYTES: usize = 64 << 20;
 /// The batches that it is made of, so that responses of both sizes are whole batches.
 const HOT_BATCH_BYTES: usize = 64 << 10;
 /// The greatest number of passes that warm a cell.
-const WARM_PASSES: usize = 6;
+const WARM_PASSES: usize = 5;
 /// A cell is warm when two passes in a row differ by less than this in CPU time.
 const FLAT: f64 = 1.10;
 
@@ -170,8 +170,10 @@ impl Ready {
         };
         peer.create_topic(&mut connection, cell.id, partitions)?;
         let script = match cell.load {
-            Load::Produce { batch, .. } => append(cell, &wire::batch_of(batch)?, partitions),
-            Load::Record { value } => append(cell, &wire::single_record(value), 1),
+            Load::Produce { batch, .. } => {
+                append(cell, peer.kind, &wire::batch_of(batch)?, partitions)
+            }
+            Load::Record { value } => append(cell, peer.kind, &wire::single_record(value), 1),
             Load::Fetch { bytes } => read(cell, bytes, peer, &mut connection)?,
         };
         let requests = cell.requests[usize::from(smoke)];
@@ -223,12 +225,16 @@ pub(crate) fn warm_up(peer: &mut Peer, bytes: usize) -> io::Result<()> {
     ready.finish(peer)
 }
 
-fn append(cell: &Cell, records: &wire::Records, partitions: i32) -> Script {
+fn append(cell: &Cell, kind: Kind, records: &wire::Records, partitions: i32) -> Script {
+    let expect = match kind {
+        Kind::Kafka | Kind::Tidegate => Expect::Appended { records: records.count },
+        Kind::Floor => Expect::Acknowledged,
+    };
     let frame = |partition| wire::produce(cell.id, partition, records);
     Script {
         frames: (0..partitions).map(frame).collect(),
         depth: cell.depth,
-        expect: Expect::Appended { records: records.count },
+        expect,
         payload: records.bytes.len(),
     }
 }
@@ -243,7 +249,8 @@ fn read(cell: &Cell, bytes: usize, peer: &Peer, connection: &mut Connection) -> 
     let expect = if peer.kind == Kind::Floor {
         Expect::Sent { bytes }
     } else {
-        connection.replay(&mut append(cell, &records, 1), HOT_BYTES / HOT_BATCH_BYTES)?;
+        connection
+            .replay(&mut append(cell, peer.kind, &records, 1), HOT_BYTES / HOT_BATCH_BYTES)?;
         for frame in &mut frames {
             replay::verify_content(connection, frame)?;
         }

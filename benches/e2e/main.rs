@@ -22,6 +22,7 @@ mod wire;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use cells::{CELLS, Cell, Ready};
@@ -33,9 +34,9 @@ use wire::fault;
 const USAGE: &str = "\
 usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SERVER,..]
                                   [--cells PART] [--json FILE]
-  --smoke   a short run: one pass to warm up, two pairs, one start
+  --smoke   a short run: little to warm up, two pairs, no starts of their own
   --pairs   measurements of each server in each cell (6)
-  --starts  starts of each server on an empty directory (3)
+  --starts  starts of each server on an empty directory (3); 0 takes those of the lanes
   --only    of kafka, tidegate, floor
   --cells   only cells whose name contains this
 environment: TIDEGATE_BIN the broker, TIDEGATE_CLIENTS the folder whose folder java has Kafka's jars";
@@ -64,7 +65,17 @@ struct Plan {
     command: String,
 }
 
-fn main() -> io::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, port, directory, lane] = arguments.as_slice()
         && flag == "--floor"
@@ -78,6 +89,7 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     let plan = Plan::parse(&arguments)?;
+    peer::stop_on_signal()?;
     let before = machine::load();
     let mut processes = measure_starts(&plan)?;
     let mut cells = Vec::new();
@@ -112,7 +124,7 @@ impl Plan {
         let mut plan = Plan {
             smoke,
             pairs: if smoke { 2 } else { 6 },
-            starts: if smoke { 1 } else { 3 },
+            starts: if smoke { 0 } else { 3 },
             kinds: Kind::ALL.to_vec(),
             cells: CELLS.to_vec(),
             json: scratch.join("e2e.json"),
@@ -161,17 +173,26 @@ fn measure_starts(plan: &Plan) -> io::Result<Vec<ProcessResult>> {
         idle: Vec::new(),
         loaded: None,
     };
-    let mut results: Vec<_> = plan.kinds.iter().map(empty).collect();
+    // The floor probe's memory and start say nothing: it begins by writing its file.
+    let brokers = plan.kinds.iter().filter(|kind| **kind != Kind::Floor);
+    let mut results: Vec<_> = brokers.map(empty).collect();
     for round in 0..plan.starts {
         for result in &mut results {
             eprintln!("start {} of {}", round + 1, result.kind.name());
-            let (peer, start) = started(result.kind, Lane::Default, plan)?;
-            result.starts.push(start);
-            std::thread::sleep(SETTLE);
-            result.idle.push(peer.resident()?);
+            let (peer, start) = started(result.kind, result.kind.default_lane(), plan)?;
+            result.note_start(start, &peer)?;
         }
     }
     Ok(results)
+}
+
+impl ProcessResult {
+    fn note_start(&mut self, start: peer::Start, peer: &Peer) -> io::Result<()> {
+        self.starts.push(start);
+        std::thread::sleep(SETTLE);
+        self.idle.push(peer.resident()?);
+        Ok(())
+    }
 }
 
 /// Starts a server and waits until it has acknowledged a produce.
@@ -195,7 +216,13 @@ fn measure_lane(
     let mut peers = Vec::new();
     for kind in &plan.kinds {
         eprintln!("{lane:?}: warm up {}", kind.name());
-        let (mut peer, _) = started(*kind, lane, plan)?;
+        let (mut peer, start) = started(*kind, lane, plan)?;
+        if let Some(process) = processes.iter_mut().find(|process| process.kind == *kind)
+            && plan.starts == 0
+            && lane == kind.default_lane()
+        {
+            process.note_start(start, &peer)?;
+        }
         cells::warm_up(&mut peer, if short { WARM_BYTES_SHORT } else { WARM_BYTES })?;
         peers.push(peer);
     }
@@ -204,8 +231,9 @@ fn measure_lane(
         results.push(measure_cell(plan, *cell, &mut peers)?);
     }
     if lane == Lane::PageCache {
-        for (peer, process) in peers.iter().zip(processes) {
-            process.loaded = Some(peer.resident()?);
+        for process in processes {
+            let peer = peers.iter().find(|peer| peer.kind == process.kind);
+            process.loaded = peer.map(Peer::resident).transpose()?;
         }
     }
     Ok(results)

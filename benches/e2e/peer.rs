@@ -6,10 +6,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::machine::{Cpu, Resident};
 use super::replay::Connection;
@@ -58,6 +60,14 @@ impl Kind {
     /// All of them, in the order of the tables' columns.
     pub(crate) const ALL: [Kind; 3] = [Kind::Kafka, Kind::Tidegate, Kind::Floor];
 
+    /// The lane of a user who sets nothing.
+    pub(crate) fn default_lane(self) -> Lane {
+        match self {
+            Kind::Kafka | Kind::Floor => Lane::PageCache,
+            Kind::Tidegate => Lane::Durable,
+        }
+    }
+
     /// As arguments, tables and JSON name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -71,8 +81,6 @@ impl Kind {
 /// What an acknowledgement means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// As a user gets it who sets nothing: tidegate syncs, Kafka does not.
-    Default,
     /// The page cache has it.
     PageCache,
     /// The disk has it.
@@ -127,6 +135,7 @@ impl Peer {
         let child = command.spawn().map_err(|error| {
             fault(format!("start {}: {}: {error}", kind.name(), command.get_program().display()))
         })?;
+        running().push((child.id(), directory.path().to_owned()));
         Ok(Peer { kind, address, child, begun, directory })
     }
 
@@ -135,7 +144,7 @@ impl Peer {
         let records = wire::single_record(100);
         let mut produce = wire::produce(FIRST_TOPIC, 0, &records);
         let mut connection = self.connect()?;
-        self.create_topic(&mut connection, FIRST_TOPIC, 1)?;
+        self.ask_for_topic(&mut connection, FIRST_TOPIC, 1)?;
         let since = Instant::now();
         loop {
             let error = wire::produced(connection.call(&mut produce)?)?.error;
@@ -158,8 +167,33 @@ impl Peer {
         }
     }
 
-    /// Creates a topic; the floor probe needs none. A starting broker is asked again.
+    /// Creates a topic and waits until its partitions have leaders.
     pub(crate) fn create_topic(
+        &mut self,
+        connection: &mut Connection,
+        topic: &str,
+        partitions: i32,
+    ) -> io::Result<()> {
+        if self.kind == Kind::Floor {
+            return Ok(());
+        }
+        self.ask_for_topic(connection, topic, partitions)?;
+        let since = Instant::now();
+        for partition in 0..partitions {
+            let mut probe = wire::fetch_nothing(topic, partition);
+            loop {
+                let (error, _) = wire::fetched(connection.call(&mut probe)?)?;
+                if error == 0 {
+                    break;
+                }
+                self.step(since, &format!("fetch of {topic}-{partition} answers error {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates a topic; a starting broker is asked again. The floor probe needs none.
+    fn ask_for_topic(
         &mut self,
         connection: &mut Connection,
         topic: &str,
@@ -222,6 +256,13 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        self.stop();
+        running().retain(|(id, _)| *id != self.child.id());
+    }
+}
+
+impl Peer {
+    fn stop(&mut self) {
         let asked = Pid::from_raw(self.child.id() as i32)
             .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
         let begun = Instant::now();
@@ -231,9 +272,40 @@ impl Drop for Peer {
             }
             std::thread::sleep(POLL);
         }
-        let killed = self.child.kill().and_then(|()| self.child.wait());
-        drop(killed);
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
+}
+
+/// The servers of this run and their directories, for [`stop_on_signal`].
+static RUNNING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
+
+fn running() -> MutexGuard<'static, Vec<(u32, PathBuf)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees to it that a run that is interrupted leaves no server and no directory behind.
+pub(crate) fn stop_on_signal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        for (id, directory) in running().iter() {
+            if let Some(pid) = Pid::from_raw(*id as i32) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            let _ = fs::remove_dir_all(directory);
+        }
+        std::process::exit(130);
+    });
+    Ok(())
 }
 
 /// Two ports on which nobody listens now.
@@ -257,7 +329,7 @@ fn kafka(
 ) -> io::Result<Command> {
     let flush = match lane {
         Lane::Durable => "log.flush.interval.messages=1\n",
-        Lane::Default | Lane::PageCache => "",
+        Lane::PageCache => "",
     };
     let data = directory.join("data");
     let properties = directory.join("server.properties");
@@ -318,17 +390,17 @@ fn tidegate(lane: Lane, [port, admin]: [u16; 2], directory: &Path, places: &Plac
     }
     command.arg("serve");
     let sync = match lane {
-        Lane::Default => None,
-        Lane::PageCache => Some("wal.sync=interval".to_owned()),
-        Lane::Durable => Some("wal.sync=always".to_owned()),
+        Lane::PageCache => "wal.sync=interval",
+        Lane::Durable => "wal.sync=always",
     };
     let settings = [
         format!("listeners=PLAINTEXT://127.0.0.1:{port}"),
         format!("admin.listener=127.0.0.1:{admin}"),
         format!("data.dir={}", directory.join("data").display()),
         "log.level=warn".to_owned(),
+        sync.to_owned(),
     ];
-    for setting in settings.into_iter().chain(sync) {
+    for setting in settings {
         command.arg("--set").arg(setting);
     }
     command

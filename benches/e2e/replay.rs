@@ -17,16 +17,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The receive buffer: room for a response of 1 MiB and part of the next.
 const RECEIVE_BYTES: usize = 3 << 20;
 
-/// What a response must say.
+/// What a response must say, beside that there was no error.
 #[derive(Clone, Debug)]
 pub(crate) enum Expect {
-    /// No error, and base offsets that follow each other in each partition, each batch having
-    /// this many records. Request n went to partition n modulo the number of frames.
+    /// Base offsets that follow each other in each partition, each batch having this many records.
+    /// Request n went to partition n modulo the number of frames.
     Appended { records: i64 },
-    /// No error and `bytes` of whole batches, the first of which begins at the offset given for
-    /// the frame.
+    /// `bytes` of whole batches, the first of which begins at the offset given for the frame.
     Read { bytes: usize, offsets: Vec<i64> },
-    /// No error and so many bytes of anything: the floor probe has no log.
+    /// Any base offset: the floor probe has no log.
+    Acknowledged,
+    /// So many bytes of anything, for the same reason.
     Sent { bytes: usize },
 }
 
@@ -122,6 +123,12 @@ fn check(expect: &Expect, slot: usize, next: &mut Option<i64>, body: &[u8]) -> i
                     "error {error}, {length} bytes from offset {offset:?}, wanted {bytes} from {}",
                     offsets[slot],
                 )));
+            }
+        }
+        Expect::Acknowledged => {
+            let error = wire::produced(body)?.error;
+            if error != 0 {
+                return Err(fault(format!("error {error}")));
             }
         }
         Expect::Sent { bytes } => {

@@ -145,13 +145,23 @@ pub(crate) fn produce(topic: &str, partition: i32, records: &Records) -> Frame {
     frame.finish()
 }
 
-/// Fetch without a session, of at most `max_bytes` of partition 0 from `offset`.
+/// Fetch of at most `max_bytes` of partition 0 from `offset`.
 pub(crate) fn fetch(topic: &str, offset: i64, max_bytes: i32) -> Frame {
+    fetch_from(topic, 0, offset, max_bytes, 500)
+}
+
+/// Fetch that returns at once, also from an empty partition: asks whether it has a leader.
+pub(crate) fn fetch_nothing(topic: &str, partition: i32) -> Frame {
+    fetch_from(topic, partition, 0, 1, 0)
+}
+
+/// Fetch without a session.
+fn fetch_from(topic: &str, partition: i32, offset: i64, max_bytes: i32, wait_ms: i32) -> Frame {
     let mut frame = Frame::new(FETCH, FETCH_VERSION);
     let out = &mut frame.bytes;
     out.put_i32(-1); // a consumer
-    out.put_i32(500);
-    out.put_i32(1);
+    out.put_i32(wait_ms);
+    out.put_i32(1); // min bytes
     out.put_i32(max_bytes);
     out.put_i8(0); // read_uncommitted
     out.put_i32(0); // no session
@@ -159,7 +169,7 @@ pub(crate) fn fetch(topic: &str, offset: i64, max_bytes: i32) -> Frame {
     out.put_i32(1);
     put_string(out, topic);
     out.put_i32(1);
-    out.put_i32(0);
+    out.put_i32(partition);
     out.put_i32(-1); // leader epoch unknown
     out.put_i64(offset);
     out.put_i64(-1);
