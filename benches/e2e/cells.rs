@@ -13,7 +13,7 @@ const HOT_BYTES: usize = 64 << 20;
 /// The batches that it is made of, so that responses of both sizes are whole batches.
 const HOT_BATCH_BYTES: usize = 64 << 10;
 /// The greatest number of passes that warm a cell.
-const WARM_PASSES: usize = 5;
+const WARM_PASSES: usize = 8;
 /// A cell is warm when two passes in a row differ by less than this in CPU time.
 const FLAT: f64 = 1.10;
 
@@ -191,6 +191,14 @@ impl Ready {
             last = next;
         }
         Ok(if smoke { 1 } else { WARM_PASSES })
+    }
+
+    /// How much one measurement may grow the server's files.
+    pub(crate) fn file_bytes(&self) -> usize {
+        match self.script.expect {
+            Expect::Appended { .. } => self.requests * self.script.payload,
+            Expect::Acknowledged | Expect::Read { .. } | Expect::Sent { .. } => 0,
+        }
     }
 
     /// Plays the cell's requests once.

@@ -81,12 +81,13 @@ fn kib(text: &str, name: &str) -> u64 {
     figure.and_then(|figure| figure.parse::<u64>().ok()).map_or(0, |figure| figure << 10)
 }
 
-/// Writes to as much free memory as `limit` allows and gives it back: a guest's memory is dear the
-/// first time it is touched, and that would be charged to whoever comes first.
-pub(crate) fn touch_memory(limit: usize) {
+/// Writes to `wanted` bytes of free memory, half of what is available at most, and gives them back:
+/// a guest's memory is dear the first time it is touched, and that would be charged to whoever
+/// comes first.
+pub(crate) fn touch_memory(wanted: usize) {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = usize::try_from(kib(&meminfo, "MemAvailable:") / 4).unwrap_or(0);
-    let touched = vec![1_u8; limit.min(free)];
+    let available = usize::try_from(kib(&meminfo, "MemAvailable:") / 2).unwrap_or(0);
+    let touched = vec![1_u8; wanted.min(available)];
     std::hint::black_box(&touched);
 }
 

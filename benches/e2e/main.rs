@@ -41,10 +41,6 @@ usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SER
   --cells   only cells whose name contains this
 environment: TIDEGATE_BIN the broker, TIDEGATE_CLIENTS the folder whose folder java has Kafka's jars";
 
-/// Free memory that is touched before each lane.
-const TOUCH_BYTES: usize = 4 << 30;
-/// The same in a short run.
-const TOUCH_BYTES_SMOKE: usize = 1 << 30;
 /// What each server takes in before the cells of the page-cache lane.
 const WARM_BYTES: usize = 2 << 30;
 /// The same in a short run, and before the durable lane, where Kafka syncs every request.
@@ -211,7 +207,6 @@ fn measure_lane(
     cells: &[Cell],
     processes: &mut [ProcessResult],
 ) -> io::Result<Vec<CellResult>> {
-    machine::touch_memory(if plan.smoke { TOUCH_BYTES_SMOKE } else { TOUCH_BYTES });
     let short = plan.smoke || lane == Lane::Durable;
     let mut peers = Vec::new();
     for kind in &plan.kinds {
@@ -248,6 +243,7 @@ fn measure_cell(plan: &Plan, cell: Cell, peers: &mut [Peer]) -> io::Result<CellR
         eprintln!("{}: {} is warm after {passes} passes", cell.id, peer.kind.name());
         ready.push(prepared);
     }
+    machine::touch_memory(ready.iter().map(Ready::file_bytes).sum::<usize>() * plan.pairs);
     let mut measures: Vec<_> = peers.iter().map(|peer| (peer.kind, Vec::new())).collect();
     for pair in 0..plan.pairs {
         let mut order: Vec<usize> = (0..peers.len()).collect();
