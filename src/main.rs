@@ -1,2 +1,53 @@
-//! The `tidegate` binary.
-fn main() {}
+//! The `tidegate` binary: flags, configuration, runtime, run; exit codes.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the terminal is the user here")]
+
+use std::process::ExitCode;
+
+use tidegate::cli::{self, Command, Settings};
+use tidegate::config::Config;
+use tidegate::run;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Command::Serve(settings) => serve(&settings),
+        Command::ConfigReference { markdown } => cli::reference(markdown),
+        Command::ConfigCheck(settings) => cli::check(&settings),
+        Command::WalCheck(settings) => cli::wal_check(&settings),
+    }
+}
+
+fn serve(settings: &Settings) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(cli::EXIT_USAGE);
+        }
+    };
+    start_logging(&config);
+    run::warn_about(&config);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("start runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome =
+        runtime.block_on(run::serve(config, settings.take_over, |config, bound, admin, dir| {
+            println!("{}", cli::banner(config, bound, admin, dir));
+        }));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to standard error, as `log.level` says.
+fn start_logging(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::new(&config.process.log_level);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,1 +1,269 @@
-//! Room `api`.
+//! The broker's back end: one file per Kafka API, one row per API in [`routes`].
+//!
+//! The front door hands over a request with its header parsed; the row decodes the body behind the
+//! guard (DESIGN D9), the handler answers, and the row encodes. Handlers speak Kafka's message
+//! types and map inner errors to Kafka's codes through [`error`]; nothing below this room knows
+//! either.
+//!
+//! **Invariant:** a handler's first stage runs in the order of the connection's requests, and
+//! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
+//! answers `Now`, so the connection's next request sees its effect.
+
+mod context;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_groups;
+pub mod error;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod names;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+mod topics;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use kafka_protocol::protocol::{Encodable, Request as Message};
+use tracing::error;
+
+use crate::broker::Broker;
+use crate::budget::{Charge, Pool, SMALL_REQUEST_BYTES};
+use crate::protocol::guard::{self, Limits};
+use crate::protocol::versions;
+use crate::server::service::{
+    ApiVersions, BoxFuture, Disconnect, Reply, Request, Response, Service, Session,
+};
+
+pub(crate) use context::Context;
+
+/// The response message of an API.
+pub(crate) type ResponseOf<A> = <<A as Api>::Request as Message>::Response;
+
+/// One Kafka API whose bodies are the crate's messages.
+pub(crate) trait Api {
+    /// The request message; it names the key and the response.
+    type Request: Message + Send + 'static;
+
+    /// Answers one request.
+    fn handle(
+        cx: Context,
+        request: Self::Request,
+    ) -> impl Future<Output = Answer<ResponseOf<Self>>> + Send;
+
+    /// Notes every error code in the response, for the metrics.
+    fn errors(response: &ResponseOf<Self>, tally: &mut Tally);
+}
+
+/// What a handler answers.
+pub(crate) enum Answer<R> {
+    /// At once.
+    Now(R),
+    /// When the future is ready; the connection's later requests go on meanwhile.
+    Later(BoxFuture<R>),
+}
+
+/// Error codes of a response and how often each occurs.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Vec<(i16, u32)>);
+
+impl Tally {
+    /// Notes a code; 0 (no error) is not listed.
+    pub(crate) fn note(&mut self, code: i16) {
+        if code == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(seen, _)| *seen == code) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((code, 1)),
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<(i16, u32)> {
+        self.0
+    }
+}
+
+/// The broker behind the front door.
+#[derive(Debug)]
+pub struct BrokerService {
+    broker: Arc<Broker>,
+}
+
+impl BrokerService {
+    /// The service of `broker`.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+}
+
+impl Service for BrokerService {
+    fn api_versions(&self) -> ApiVersions {
+        ApiVersions {
+            apis: versions::APIS.iter().map(advertised).collect(),
+            supported_features: Vec::new(),
+            finalized_features: Vec::new(),
+            finalized_features_epoch: -1,
+        }
+    }
+
+    async fn call(&self, session: &Arc<Session>, request: Request) -> Result<Reply, Disconnect> {
+        let cx = Context::new(Arc::clone(&self.broker), Arc::clone(session), &request);
+        Box::pin(dispatch(cx, request)).await
+    }
+}
+
+macro_rules! routes {
+    ($($api:ty),* $(,)?) => {
+        /// The route table: sends a request to its API's row.
+        async fn dispatch(cx: Context, request: Request) -> Result<Reply, Disconnect> {
+            match request.api_key {
+                produce::KEY => produce::call(cx, request).await,
+                fetch::KEY => fetch::call(cx, request).await,
+                $(<<$api as Api>::Request as Message>::KEY => serve::<$api>(cx, request).await,)*
+                key => Err(Disconnect::UnsupportedVersion {
+                    api: name(key),
+                    version: request.api_version,
+                }),
+            }
+        }
+
+        /// The keys in the table.
+        #[cfg(test)]
+        fn routed_keys() -> Vec<i16> {
+            vec![
+                produce::KEY,
+                fetch::KEY,
+                $(<<$api as Api>::Request as Message>::KEY,)*
+            ]
+        }
+    };
+}
+
+routes! {
+    list_offsets::ListOffsets,
+    metadata::Metadata,
+    offset_commit::OffsetCommit,
+    offset_fetch::OffsetFetch,
+    find_coordinator::FindCoordinator,
+    join_group::JoinGroup,
+    heartbeat::Heartbeat,
+    leave_group::LeaveGroup,
+    sync_group::SyncGroup,
+    describe_groups::DescribeGroups,
+    list_groups::ListGroups,
+    create_topics::CreateTopics,
+    delete_topics::DeleteTopics,
+    delete_records::DeleteRecords,
+    init_producer_id::InitProducerId,
+    offset_for_leader_epoch::OffsetForLeaderEpoch,
+    create_partitions::CreatePartitions,
+    delete_groups::DeleteGroups,
+    offset_delete::OffsetDelete,
+    describe_cluster::DescribeCluster,
+}
+
+/// Decodes, handles and encodes one request.
+async fn serve<A: Api>(cx: Context, request: Request) -> Result<Reply, Disconnect> {
+    let version = request.api_version;
+    let (message, charge) = decode::<A::Request>(&cx, request).await?;
+    let answer = Box::pin(A::handle(cx, message)).await;
+    // What a parked request still needs it has taken over: a rebalance must not hold the memory
+    // that the requests which end it are read into.
+    drop(charge);
+    match answer {
+        Answer::Now(response) => encode::<A>(version, &response).map(Reply::Now),
+        Answer::Later(future) => {
+            Ok(Reply::Later(Box::pin(async move { encode::<A>(version, &future.await) })))
+        }
+    }
+}
+
+/// Decodes a body behind the guard and charges what it became. The frame's own charge is given
+/// back first: whoever waits for memory holds none of the same pool.
+pub(crate) async fn decode<R: Message>(
+    cx: &Context,
+    request: Request,
+) -> Result<(R, Charge), Disconnect> {
+    let malformed = |reason: String| Disconnect::Malformed {
+        api: name(R::KEY),
+        version: request.api_version,
+        reason,
+    };
+    let size = guard::check(R::KEY, request.api_version, &request.body, Limits::CONTROL)
+        .map_err(|refusal| malformed(refusal.to_string()))?;
+    let needed = request.body.len() + size.decoded_bytes;
+    drop(request.charge);
+    let pool = if needed <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
+    let charge = cx
+        .broker
+        .budget()
+        .pool(pool)
+        .take(needed)
+        .await
+        .map_err(|refusal| malformed(refusal.to_string()))?;
+    let (message, _) = guard::decode::<R>(request.api_version, &request.body, Limits::CONTROL)
+        .map_err(|refusal| malformed(refusal.to_string()))?;
+    Ok((message, charge))
+}
+
+/// Encodes a response. A field that the version cannot carry is a bug of the handler: it is logged
+/// and the connection closed, since no parseable answer is left.
+fn encode<A: Api>(version: i16, response: &ResponseOf<A>) -> Result<Response, Disconnect> {
+    let api = name(<A::Request as Message>::KEY);
+    let mut body = BytesMut::new();
+    let encoded = response.compute_size(version).and_then(|size| {
+        body.reserve(size);
+        response.encode(&mut body, version)
+    });
+    if let Err(cause) = encoded {
+        error!(api, version, %cause, "response cannot be encoded");
+        return Err(Disconnect::Unavailable(format!("{api} v{version} response not encodable")));
+    }
+    let mut tally = Tally::default();
+    A::errors(response, &mut tally);
+    let mut encoded = Response::from_bytes(body.freeze());
+    encoded.errors = tally.into_inner();
+    Ok(encoded)
+}
+
+fn advertised(api: &versions::Api) -> (i16, i16, i16) {
+    (api.key as i16, api.advertised.min, api.advertised.max)
+}
+
+/// An API's name, for messages.
+fn name(key: i16) -> &'static str {
+    versions::find(key).map_or("unknown", |api| api.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_advertised_api_has_a_row_and_every_row_is_advertised() {
+        const API_VERSIONS: i16 = 18;
+        let mut routed = routed_keys();
+        // ApiVersions is answered by the front door.
+        routed.push(API_VERSIONS);
+        routed.sort_unstable();
+        let mut advertised: Vec<i16> = versions::APIS.iter().map(|api| api.key as i16).collect();
+        advertised.sort_unstable();
+        assert_eq!(routed, advertised);
+    }
+}

@@ -9,6 +9,7 @@
 
 mod banner;
 mod config;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
 pub use config::{check, reference};
+pub use wal::wal_check;
 
 use crate::config::{Config, Errors, Sources};
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Keys and values given with `--set` or a flag of their own.
     pub flags: Vec<(String, String)>,
+    /// Whether a data directory that was fenced takes its place back (`--take-over`).
+    pub take_over: bool,
 }
 
 impl Settings {
@@ -146,6 +150,10 @@ struct SettingsArgs {
     /// Log this much: error, warn, info, debug, trace [log.level, default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Start from a data directory whose place another run of this broker took. Only when that
+    /// other run is stopped for good.
+    #[arg(long)]
+    take_over: bool,
 }
 
 impl Cli {
@@ -173,7 +181,8 @@ impl From<SettingsArgs> for Settings {
         ];
         let own = own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         // The flag of its own is the more deliberate one: it comes last and so decides.
-        Self { file: args.config, flags: args.set.into_iter().chain(own).collect() }
+        let flags = args.set.into_iter().chain(own).collect();
+        Self { file: args.config, flags, take_over: args.take_over }
     }
 }
 
@@ -197,7 +206,7 @@ mod tests {
 
     fn flags(pairs: &[(&str, &str)]) -> Settings {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Settings { file: None, flags: pairs.iter().map(owned).collect() }
+        Settings { file: None, flags: pairs.iter().map(owned).collect(), take_over: false }
     }
 
     #[test]
@@ -222,7 +231,7 @@ mod tests {
             parsed(&["config", "reference", "--markdown"]),
             Command::ConfigReference { markdown: true }
         );
-        let file = Settings { file: Some("f".into()), flags: Vec::new() };
+        let file = Settings { file: Some("f".into()), ..Settings::default() };
         assert_eq!(parsed(&["config", "check", "--config", "f"]), Command::ConfigCheck(file));
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),

@@ -27,6 +27,7 @@ mod nearest;
 mod reference;
 mod secret;
 mod source;
+pub mod topic;
 mod value;
 
 use std::fmt;

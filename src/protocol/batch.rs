@@ -22,9 +22,10 @@
 //! ```
 
 use bytes::Bytes;
-use crc32c::{crc32c, crc32c_append, crc32c_combine};
+use crc32c::{crc32c, crc32c_append};
 
 use super::compression::{Compression, decompress};
+use super::crc;
 use super::record::{Record, Records};
 
 mod builder;
@@ -265,7 +266,7 @@ impl Batch {
 
     /// The CRC-32C of the part that patching leaves alone, bytes 21 to the end, and its length. It
     /// is the header's checksum: true once [`Batch::verify_crc`] said so. With
-    /// `crc32c_combine` it saves a second pass over the bytes.
+    /// [`crc::combine`] it saves a second pass over the bytes.
     pub fn tail_crc(&self) -> (u32, usize) {
         (self.header.crc, self.bytes.len() - CRC_START)
     }
@@ -277,7 +278,7 @@ impl Batch {
         head.copy_from_slice(self.bytes.get(..CRC_START).expect("a batch is longer"));
         write_patch(&mut head, base_offset, leader_epoch);
         let (tail, len) = self.tail_crc();
-        crc32c_combine(crc32c_append(crc, &head), tail, len)
+        crc::combine(crc32c_append(crc, &head), tail, len)
     }
 }
 

@@ -40,7 +40,9 @@ pub enum FrameError {
     #[error("peer speaks HTTP to a kafka listener; the admin listener has the HTTP endpoints")]
     Http,
     /// The peer speaks TLS to a listener without it.
-    #[error("peer speaks TLS to a plaintext listener; set its security.protocol to PLAINTEXT")]
+    #[error(
+        "peer speaks TLS to a plaintext listener; set security.protocol=PLAINTEXT in the client"
+    )]
     Tls,
 }
 

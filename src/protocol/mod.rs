@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod compression;
 pub mod control;
+pub mod crc;
 pub mod error;
 pub mod fetch;
 pub mod frame;

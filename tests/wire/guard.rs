@@ -126,8 +126,9 @@ proptest! {
         let (request, bound) =
             decode::<FetchRequest>(version, &body, Limits::CONTROL).expect("legal");
         let partitions = |topic: &FetchTopic| {
-            let maps = topic.partitions.iter().map(|one| map_bytes(one.unknown_tagged_fields.len()));
-            maps.sum::<usize>() + size_of::<FetchPartition>() * topic.partitions.len()
+            let tags = topic.partitions.iter().map(|partition| &partition.unknown_tagged_fields);
+            let maps = tags.map(|tags| map_bytes(tags.len())).sum::<usize>();
+            maps + size_of::<FetchPartition>() * topic.partitions.len()
         };
         let forgotten = |topic: &ForgottenTopic| {
             size_of::<ForgottenTopic>() + 4 * topic.partitions.len()

@@ -142,8 +142,8 @@ pub enum BatchFault {
     InvalidTimestamp,
     /// `UNSUPPORTED_COMPRESSION_TYPE`.
     UnsupportedCompression,
-    /// `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, Kafka's answer to a transactional batch in a request
-    /// without a transactional id.
+    /// `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, Kafka's answer to a transactional batch in a
+    /// request without a transactional id.
     TransactionNotAllowed,
 }
 

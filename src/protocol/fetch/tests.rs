@@ -150,7 +150,8 @@ proptest! {
             let mut bytes = Bytes::from(sent);
             let decoded = res::FetchResponse::decode(&mut bytes, version).unwrap();
             prop_assert!(bytes.is_empty());
-            let mut expected = res::FetchResponse::default().with_throttle_time_ms(throttle_time_ms);
+            let mut expected =
+                res::FetchResponse::default().with_throttle_time_ms(throttle_time_ms);
             if version >= 7 {
                 expected = expected.with_error_code(error_code).with_session_id(session_id);
             }

@@ -3,9 +3,9 @@
 //!
 //! The crate reserves memory for as many array elements as the wire claims, so six bytes of
 //! Metadata make it abort the process. The guard walks a body over the shape table without
-//! allocating, refuses what is not well formed, and adds up what the decoded form will take. Callers
-//! are the request paths of `api` and `proxy`; they charge [`Checked::decoded_bytes`] to the byte
-//! budget.
+//! allocating, refuses what is not well formed, and adds up what the decoded form will take. It is
+//! called on the request paths of `api` and `proxy`, which charge [`Checked::decoded_bytes`] to the
+//! byte budget.
 //!
 //! **Invariant:** a body that passes is decoded by the crate without an error, to its last byte
 //! that belongs to the message, within `decoded_bytes` of allocations. The fuzz target and the
@@ -17,7 +17,9 @@
 //! - a negative length other than -1 is refused where null is allowed (Kafka reads it as null, the
 //!   crate refuses it);
 //! - a string that is not UTF-8 is refused (Kafka replaces the bad bytes, the crate refuses it);
-//! - a known tagged field that does not fill its declared size is refused (both read past it).
+//! - a known tagged field that does not fill its declared size is refused (both read past it);
+//! - a tag above 2^31-1 is refused (Kafka cannot write one; the crate reads it as negative, and on
+//!   writing the message again it counts the tag but leaves it out).
 
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
@@ -175,6 +177,12 @@ pub enum Fault {
         /// The tag.
         tag: u32,
     },
+    /// A tag above 2^31-1.
+    #[error("tag {tag} is above 2147483647")]
+    TagTooLarge {
+        /// The tag.
+        tag: u32,
+    },
     /// A tagged field that ends before its declared size.
     #[error("tag {tag} has {left} bytes after its value")]
     TagSize {
@@ -209,6 +217,11 @@ pub fn decode<R: Request>(
     body: &Bytes,
     limits: Limits,
 ) -> Result<(R, usize), GuardError> {
+    // The table may know a later version than the crate.
+    let decodable = R::VERSIONS.min <= version && version <= R::VERSIONS.max;
+    if !decodable {
+        return Err(GuardError::NotGuarded { key: R::KEY, version });
+    }
     let checked = check(R::KEY, version, body, limits)?;
     let undecodable = |reason: String| {
         let api = shape::message(R::KEY).map_or("unknown", |message| message.name);

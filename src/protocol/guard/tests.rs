@@ -1,5 +1,5 @@
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, FetchRequest, MetadataRequest};
+use kafka_protocol::messages::{ApiKey, FetchRequest, InitProducerIdRequest, MetadataRequest};
 use kafka_protocol::protocol::Encodable;
 
 use super::shape::{Field, Message, Struct, Type, between, since};
@@ -96,6 +96,15 @@ fn keys_and_versions_without_a_shape_are_not_guarded() {
 }
 
 #[test]
+fn a_version_that_only_the_table_knows_is_not_decoded() {
+    let key = ApiKey::InitProducerId as i16;
+    let body = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(check(key, 6, &body, Limits::CONTROL).is_ok());
+    let refused = decode::<InitProducerIdRequest>(6, &body, Limits::CONTROL);
+    assert_eq!(refused, Err(GuardError::NotGuarded { key, version: 6 }));
+}
+
+#[test]
 fn lengths_are_refused_when_negative_null_or_past_the_end() {
     let truncated = |needed, left| Fault::Truncated { needed, left };
     assert_eq!(fault(METADATA, 0, &[0xff; 4]), ("Topics", Fault::Null));
@@ -159,6 +168,8 @@ fn tags_are_read_as_kafka_reads_them() {
     let wrong = |tags: &[u8]| fault(FETCH, 17, &fetch_with_tags(tags)).1;
     assert_eq!(wrong(&[3, 9, 0]), Fault::Count { count: 3, least: 2, left: 2 });
     assert_eq!(wrong(&[1, 9, 5, 0]), Fault::Truncated { needed: 5, left: 1 });
+    let tag = u32::MAX;
+    assert_eq!(wrong(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]), Fault::TagTooLarge { tag });
     assert_eq!(wrong(&[1, 0, 3, 2, b'a', 0]), Fault::TagSize { tag: 0, left: 1 });
     assert_eq!(wrong(&[1, 0, 2, 9, b'a']), Fault::Truncated { needed: 8, left: 1 });
     // The replica state came with version 15.

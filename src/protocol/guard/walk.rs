@@ -175,6 +175,7 @@ impl<'a> Walker<'a> {
                     self.field = field.name;
                     return Err(Fault::Tag { tag }.into());
                 }
+                None if tag > i32::MAX as u32 => return Err(Fault::TagTooLarge { tag }.into()),
                 None => {
                     self.charge(if unknown == 0 { FIRST_TAG_BYTES } else { FURTHER_TAG_BYTES })?;
                     unknown += 1;

@@ -1,0 +1,194 @@
+//! CreateTopics (key 19), versions 2-7.
+//!
+//! KIPs: 464 (defaults by -1, v4), 525 (configs in the answer, v5), 516 (topic id, v7). Any
+//! replication factor is accepted and stored (DESIGN D13); manual assignments may name any broker,
+//! because there is one owner whatever they say.
+
+use std::collections::{BTreeMap, HashSet};
+
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+
+use super::error::topic_error;
+use super::names::text;
+use super::{Answer, Api, Context, Tally};
+use crate::broker::NewTopic;
+use crate::cluster::Topic;
+use crate::config::topic::{TOPIC_KEYS, check_topic_config};
+use crate::protocol::error::ErrorCode;
+
+/// `CreateTopics`.
+pub(super) struct CreateTopics;
+
+/// Where a config's value comes from, as the wire says it (`DescribeConfigsResponse.ConfigSource`).
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DEFAULT: i8 = 5;
+
+/// A topic that is refused: the code and the words for the client.
+type Refusal = (ErrorCode, String);
+
+impl Api for CreateTopics {
+    type Request = CreateTopicsRequest;
+
+    async fn handle(cx: Context, request: CreateTopicsRequest) -> Answer<CreateTopicsResponse> {
+        let mut seen = HashSet::new();
+        let twice: HashSet<_> = request
+            .topics
+            .iter()
+            .filter(|topic| !seen.insert(topic.name.clone()))
+            .map(|topic| topic.name.clone())
+            .collect();
+        let mut checked = Vec::new();
+        for topic in request.topics.iter().filter(|topic| !twice.contains(&topic.name)) {
+            checked.push((topic, new_topic(&cx, topic)));
+        }
+        let mut results = outcomes(&cx, checked, request.validate_only).await;
+        results.extend(twice.into_iter().map(|name| {
+            let message =
+                format!("topic \"{}\" stands more than once in the request", name.as_str());
+            CreatableTopicResult::default()
+                .with_name(name)
+                .with_error_code(ErrorCode::InvalidRequest.code())
+                .with_error_message(Some(text(&message)))
+                .with_num_partitions(-1)
+                .with_replication_factor(-1)
+        }));
+        Answer::Now(CreateTopicsResponse::default().with_topics(results))
+    }
+
+    fn errors(response: &CreateTopicsResponse, tally: &mut Tally) {
+        response.topics.iter().for_each(|topic| tally.note(topic.error_code));
+    }
+}
+
+/// Creates what passed the checks in one metadata entry and answers in the request's order.
+async fn outcomes(
+    cx: &Context,
+    checked: Vec<(&CreatableTopic, Result<NewTopic, Refusal>)>,
+    validate_only: bool,
+) -> Vec<CreatableTopicResult> {
+    let wanted: Vec<NewTopic> =
+        checked.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().cloned()).collect();
+    let made = match validate_only {
+        true => cx.broker.check_new_topics(&wanted),
+        false => cx.broker.create_topics(wanted).await,
+    };
+    let mut made = made.into_iter();
+    let answer = |(asked, outcome): (&CreatableTopic, Result<NewTopic, Refusal>)| {
+        let result = outcome.and_then(|_| {
+            let created = made.next().expect("each topic that passed has an outcome");
+            created.map_err(|error| (topic_error(&error), error.to_string()))
+        });
+        described(cx, asked, result)
+    };
+    checked.into_iter().map(answer).collect()
+}
+
+fn described(
+    cx: &Context,
+    asked: &CreatableTopic,
+    result: Result<std::sync::Arc<Topic>, Refusal>,
+) -> CreatableTopicResult {
+    let answer = CreatableTopicResult::default().with_name(asked.name.clone());
+    match result {
+        Ok(topic) => answer
+            .with_topic_id(topic.id.0)
+            .with_num_partitions(topic.partition_count())
+            .with_replication_factor(topic.replication_factor)
+            .with_configs(Some(configs(cx, &topic))),
+        Err((code, message)) => answer
+            .with_error_code(code.code())
+            .with_error_message(Some(text(&message)))
+            .with_num_partitions(-1)
+            .with_replication_factor(-1),
+    }
+}
+
+/// Every topic config with its effective value.
+fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
+    let describe = |key: &crate::config::topic::TopicKey| {
+        let own = topic.configs.get(key.name);
+        let value = own.cloned().unwrap_or_else(|| cx.broker.topic_default(key));
+        CreatableTopicConfigs::default()
+            .with_name(text(key.name))
+            .with_value(Some(text(&value)))
+            .with_config_source(if own.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT })
+    };
+    TOPIC_KEYS.iter().map(describe).collect()
+}
+
+fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
+    let mut topic = cx.broker.default_topic(asked.name.as_str());
+    if asked.assignments.is_empty() {
+        sizes(cx, asked, &mut topic)?;
+    } else {
+        assigned_sizes(asked, &mut topic)?;
+    }
+    let mut configs = BTreeMap::new();
+    for config in &asked.configs {
+        let name = config.name.as_str();
+        let value = config.value.as_ref().ok_or_else(|| {
+            (ErrorCode::InvalidConfig, format!("topic config \"{name}\" has no value"))
+        })?;
+        check_topic_config(name, value.as_str())
+            .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+        configs.insert(name.to_owned(), value.as_str().to_owned());
+    }
+    topic.configs = configs;
+    Ok(topic)
+}
+
+/// Partition count and replication factor as numbers, -1 (from v4 on) for the broker's default.
+fn sizes(cx: &Context, asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
+    let defaults_allowed = cx.version >= 4;
+    match asked.num_partitions {
+        -1 if defaults_allowed => {}
+        count if count > 0 => topic.partitions = count,
+        count => {
+            let message = format!("number of partitions is {count}; it must be larger than 0");
+            return Err((ErrorCode::InvalidPartitions, message));
+        }
+    }
+    match asked.replication_factor {
+        -1 if defaults_allowed => {}
+        factor if factor > 0 => topic.replication_factor = factor,
+        factor => {
+            let message = format!("replication factor is {factor}; it must be larger than 0");
+            return Err((ErrorCode::InvalidReplicationFactor, message));
+        }
+    }
+    Ok(())
+}
+
+/// Partition count and replication factor from a manual assignment: partitions 0 to n-1, each with
+/// as many different brokers.
+fn assigned_sizes(asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
+    if asked.num_partitions != -1 || asked.replication_factor != -1 {
+        let message = "a manual assignment excludes partition count and replication factor; \
+                       set both to -1";
+        return Err((ErrorCode::InvalidRequest, message.to_owned()));
+    }
+    let refuse = |message: &str| Err((ErrorCode::InvalidReplicaAssignment, message.to_owned()));
+    let mut indexes: Vec<i32> =
+        asked.assignments.iter().map(|assignment| assignment.partition_index).collect();
+    indexes.sort_unstable();
+    if !indexes.iter().zip(0..).all(|(index, expected)| *index == expected) {
+        return refuse("assigned partitions must be numbered from 0 without gaps");
+    }
+    let factor = asked.assignments.first().map_or(0, |first| first.broker_ids.len());
+    for assignment in &asked.assignments {
+        let different: HashSet<_> = assignment.broker_ids.iter().collect();
+        if different.len() != assignment.broker_ids.len() {
+            return refuse("a partition's replicas must be different brokers");
+        }
+        if assignment.broker_ids.len() != factor || factor == 0 {
+            return refuse("every partition needs the same number of replicas, at least one");
+        }
+    }
+    topic.partitions = i32::try_from(asked.assignments.len()).unwrap_or(i32::MAX);
+    topic.replication_factor = i16::try_from(factor).unwrap_or(i16::MAX);
+    Ok(())
+}

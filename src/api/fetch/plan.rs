@@ -1,0 +1,203 @@
+//! Which bytes answer a Fetch: partitions in the request's order share its byte limit.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::error;
+
+use super::{Fetch, Refused, Target};
+use crate::budget::{BytePool, Charge, Pool};
+use crate::partition::{
+    Isolation, LaterRead, OffsetOutOfRange, Offsets, Plan, ReadError, ReadPiece, ReadPlan,
+    ReadRequest,
+};
+use crate::protocol::error::ErrorCode;
+use crate::server::service::{BoxFuture, Deferred, Piece};
+use crate::task;
+
+/// What bounds an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of records over all partitions; the first batch may be larger (KIP-74).
+    pub(super) bytes: usize,
+}
+
+/// The answers for all partitions, in the request's order.
+pub(super) struct Answers {
+    pub(super) partitions: Vec<Answer>,
+    /// Bytes of records in all of them.
+    pub(super) bytes: usize,
+}
+
+/// The answer for one partition.
+pub(super) enum Answer {
+    Refused(Refused),
+    OutOfRange(Offsets),
+    Records { offsets: Offsets, mark: u64, bytes: usize, pieces: Vec<Piece> },
+}
+
+impl Answers {
+    /// Whether some partition has news that is not records.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.partitions.iter().any(|answer| !matches!(answer, Answer::Records { .. }))
+    }
+
+    /// How far each partition was read, for counting what came later.
+    pub(super) fn marks(&self) -> impl Iterator<Item = Option<u64>> {
+        self.partitions.iter().map(|answer| match answer {
+            Answer::Records { mark, .. } => Some(*mark),
+            _ => None,
+        })
+    }
+}
+
+/// How much of the answer's byte limit is used.
+struct Progress {
+    answers: Answers,
+    left: usize,
+}
+
+impl Progress {
+    fn new(limits: Limits, partitions: usize) -> Self {
+        let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
+        Self { answers, left: limits.bytes }
+    }
+
+    fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
+        ReadRequest {
+            offset: target.offset,
+            max_bytes: target.max_bytes.min(self.left),
+            isolation,
+            at_least_one: self.answers.bytes == 0,
+        }
+    }
+
+    fn add(&mut self, answer: Answer) {
+        if let Answer::Records { bytes, .. } = &answer {
+            self.answers.bytes += bytes;
+            self.left = self.left.saturating_sub(*bytes);
+        }
+        self.answers.partitions.push(answer);
+    }
+}
+
+impl Fetch {
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.topics.iter().flat_map(|topic| &topic.partitions)
+    }
+
+    /// Reads what is in memory; `None` when some partition needs a disk to be read first.
+    pub(super) fn read_memory(&self) -> Option<Answers> {
+        let mut progress = Progress::new(self.limits, self.targets().count());
+        for target in self.targets() {
+            let answer = match begin(target, &progress.request(target, self.isolation)) {
+                Ok(Plan::Done(plan)) => self.records(plan, None),
+                Ok(Plan::NeedsDisk(_)) => return None,
+                Err(answer) => answer,
+            };
+            progress.add(answer);
+        }
+        Some(progress.answers)
+    }
+
+    /// Reads, from disk where that is needed.
+    pub(super) async fn read(&self) -> Answers {
+        let mut progress = Progress::new(self.limits, self.targets().count());
+        for target in self.targets() {
+            let answer = match begin(target, &progress.request(target, self.isolation)) {
+                Ok(Plan::Done(plan)) => self.records(plan, None),
+                Ok(Plan::NeedsDisk(disk)) => {
+                    let charge = charge(self.send_pool(), disk.bytes()).await;
+                    match task::blocking(move || disk.run()).await {
+                        Ok(Ok(plan)) => self.records(plan, Some(Arc::new(charge))),
+                        Ok(Err(ReadError::OutOfRange(out))) => out_of_range(&out),
+                        Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
+                        Err(panicked) => unreadable(&panicked),
+                    }
+                }
+                Err(answer) => answer,
+            };
+            progress.add(answer);
+        }
+        progress.answers
+    }
+
+    fn send_pool(&self) -> &BytePool {
+        self.cx.broker.budget().pool(Pool::Send)
+    }
+
+    fn records(&self, plan: ReadPlan, charge: Option<Arc<Charge>>) -> Answer {
+        let piece = |piece: ReadPiece| match (piece, &charge) {
+            (ReadPiece::Ready(bytes), None) => Piece::Ready(bytes),
+            (ReadPiece::Ready(bytes), Some(charge)) => {
+                Piece::Ready(charged(bytes, Arc::clone(charge)))
+            }
+            (ReadPiece::Later(later), _) => Piece::Deferred {
+                len: later.len(),
+                source: Box::new(FromDisk { later, pool: self.send_pool().clone() }),
+            },
+        };
+        Answer::Records {
+            offsets: plan.offsets,
+            mark: plan.mark,
+            bytes: plan.bytes,
+            pieces: plan.pieces.into_iter().map(piece).collect(),
+        }
+    }
+}
+
+fn begin(target: &Target, request: &ReadRequest) -> Result<Plan, Answer> {
+    let partition = target.found.as_ref().map_err(|refused| Answer::Refused(*refused))?;
+    partition.read(request).map_err(|out| out_of_range(&out))
+}
+
+fn out_of_range(out: &OffsetOutOfRange) -> Answer {
+    Answer::OutOfRange(out.offsets)
+}
+
+fn unreadable(cause: &dyn std::error::Error) -> Answer {
+    error!(%cause, "log cannot be read");
+    Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
+}
+
+/// Charges what a read from disk brings into memory. A batch may be larger than the pool: it takes
+/// all of it.
+async fn charge(pool: &BytePool, bytes: usize) -> Charge {
+    pool.take(bytes.min(pool.capacity())).await.unwrap_or_default()
+}
+
+/// Bytes that give back their charge when the last slice of them is gone.
+fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
+    struct Charged {
+        bytes: Bytes,
+        _charge: Arc<Charge>,
+    }
+    impl AsRef<[u8]> for Charged {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Charged { bytes, _charge: charge })
+}
+
+/// Batches that are read from the WAL's files when the socket takes them.
+struct FromDisk {
+    later: LaterRead,
+    pool: BytePool,
+}
+
+impl Deferred for FromDisk {
+    fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let held = Arc::new(charge(&self.pool, self.later.len()).await);
+            let later = self.later;
+            let read = task::blocking(move || later.read()).await.map_err(io::Error::other)?;
+            let batches = read.map_err(|cause| {
+                error!(%cause, "log cannot be read");
+                io::Error::other(cause)
+            })?;
+            Ok(batches.into_iter().map(|bytes| charged(bytes, Arc::clone(&held))).collect())
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! Metadata (key 3), versions 0-13: which topics and brokers there are.
+//!
+//! KIPs: 430 (authorized operations, v8-10), 516 (topic ids, v10; look-up by id, v12). Brokers are
+//! the real ones, whatever replication factor a topic was created with (DESIGN D13). A topic that
+//! is missing is created when the request and `auto.create.topics.enable` allow it, and is then in
+//! the same answer; Apache Kafka answers UNKNOWN_TOPIC_OR_PARTITION or LEADER_NOT_AVAILABLE first
+//! and lets the client ask again.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
+
+use super::error::topic_error;
+use super::names::{broker_id, operations, text, topic_name};
+use super::{Answer, Api, Context, Tally};
+use crate::broker::NewTopic;
+use crate::cluster::{ClusterImage, Topic};
+use crate::protocol::error::ErrorCode;
+use crate::protocol::types::TopicId;
+
+/// Metadata.
+pub(super) struct Metadata;
+
+/// From this version on a request names topics by id.
+const TOPIC_IDS_FROM: i16 = 12;
+
+impl Api for Metadata {
+    type Request = MetadataRequest;
+
+    async fn handle(mut cx: Context, request: MetadataRequest) -> Answer<MetadataResponse> {
+        let topics = match &request.topics {
+            None => all_topics(&cx, &request),
+            Some(none) if none.is_empty() && cx.version == 0 => all_topics(&cx, &request),
+            Some(topics) if has_unsupported_form(&cx, topics) => {
+                topics.iter().map(|topic| refused(topic, ErrorCode::InvalidRequest)).collect()
+            }
+            Some(topics) => {
+                create_missing(&mut cx, &request, topics).await;
+                named_topics(&cx, &request, topics)
+            }
+        };
+        let address = cx.broker.advertised(&cx.session.listener);
+        let node = broker_id(cx.broker.node_id());
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(node)
+            .with_host(text(&address.host))
+            .with_port(i32::from(address.port))
+            .with_rack(cx.broker.rack().map(text));
+        let operations = match request.include_cluster_authorized_operations {
+            true => operations::CLUSTER,
+            false => operations::NOT_ASKED,
+        };
+        let response = MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_cluster_id(Some(text(&cx.image.cluster_id().to_string())))
+            .with_controller_id(node)
+            .with_cluster_authorized_operations(operations)
+            .with_topics(topics);
+        Answer::Now(response)
+    }
+
+    fn errors(response: &MetadataResponse, tally: &mut Tally) {
+        tally.note(response.error_code);
+        response.topics.iter().for_each(|topic| tally.note(topic.error_code));
+    }
+}
+
+/// Before v12 a topic is named by name and by nothing else.
+fn has_unsupported_form(cx: &Context, topics: &[MetadataRequestTopic]) -> bool {
+    let unsupported =
+        |topic: &MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_nil();
+    cx.version < TOPIC_IDS_FROM && topics.iter().any(unsupported)
+}
+
+fn all_topics(cx: &Context, request: &MetadataRequest) -> Vec<MetadataResponseTopic> {
+    cx.image.topics().map(|topic| described(cx, request, topic)).collect()
+}
+
+fn named_topics(
+    cx: &Context,
+    request: &MetadataRequest,
+    topics: &[MetadataRequestTopic],
+) -> Vec<MetadataResponseTopic> {
+    let answer = |asked: &MetadataRequestTopic| match look_up(&cx.image, asked) {
+        Ok(topic) => described(cx, request, &topic),
+        Err(error) => refused(asked, error),
+    };
+    topics.iter().map(answer).collect()
+}
+
+fn look_up(image: &ClusterImage, asked: &MetadataRequestTopic) -> Result<Arc<Topic>, ErrorCode> {
+    if !asked.topic_id.is_nil() {
+        let id = TopicId(asked.topic_id);
+        return image.topic_by_id(id).cloned().ok_or(ErrorCode::UnknownTopicId);
+    }
+    let name = asked.name.as_ref().ok_or(ErrorCode::InvalidRequest)?.as_str();
+    match image.topic(name) {
+        Some(topic) => Ok(Arc::clone(topic)),
+        None if crate::cluster::validate_name(name).is_err() => {
+            Err(ErrorCode::InvalidTopicException)
+        }
+        None => Err(ErrorCode::UnknownTopicOrPartition),
+    }
+}
+
+/// Creates the named topics that are missing, if the request and the configuration allow it. What
+/// cannot be created stays missing and is answered as such.
+async fn create_missing(
+    cx: &mut Context,
+    request: &MetadataRequest,
+    topics: &[MetadataRequestTopic],
+) {
+    // The field exists from v4 on; before that, asking creates.
+    let asked = request.allow_auto_topic_creation || cx.version < 4;
+    if !asked || !cx.broker.creates_topics() {
+        return;
+    }
+    let missing: Vec<NewTopic> = topics
+        .iter()
+        .filter(|topic| topic.topic_id.is_nil())
+        .filter_map(|topic| topic.name.as_ref())
+        .filter(|name| cx.image.topic(name.as_str()).is_none())
+        .map(|name| cx.broker.default_topic(name.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    for outcome in cx.broker.create_topics(missing).await {
+        if let Err(error) = outcome {
+            tracing::debug!(code = ?topic_error(&error), %error, "topic not created on request");
+        }
+    }
+    cx.image = cx.broker.image();
+}
+
+fn described(cx: &Context, request: &MetadataRequest, topic: &Topic) -> MetadataResponseTopic {
+    let node = broker_id(cx.broker.node_id());
+    let partition = |index| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(node)
+            .with_leader_epoch(cx.image.leader_epoch(topic, index).unwrap_or(-1))
+            .with_replica_nodes(vec![node])
+            .with_isr_nodes(vec![node])
+    };
+    let operations = match request.include_topic_authorized_operations {
+        true => operations::TOPIC,
+        false => operations::NOT_ASKED,
+    };
+    MetadataResponseTopic::default()
+        .with_name(Some(topic_name(&topic.name)))
+        .with_topic_id(topic.id.0)
+        .with_is_internal(super::topics::is_internal(&topic.name))
+        .with_partitions((0..topic.partition_count()).map(partition).collect())
+        .with_topic_authorized_operations(operations)
+}
+
+fn refused(asked: &MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+    // A topic asked for by id has no name to answer with, which versions before 12 cannot say.
+    let name = asked.name.clone().or_else(|| asked.topic_id.is_nil().then(|| topic_name("")));
+    MetadataResponseTopic::default()
+        .with_name(name)
+        .with_topic_id(asked.topic_id)
+        .with_error_code(error.code())
+        .with_topic_authorized_operations(operations::NOT_ASKED)
+}

@@ -1,0 +1,334 @@
+//! Produce (key 0), versions 3-13; 0-2 are advertised for old librdkafka and closed on use, as
+//! Apache Kafka 4.x does (KAFKA-18659).
+//!
+//! KIPs: 98 (v3), 110 (zstd, v7), 467 (record errors, v8), 516 (topic ids, v13). acks=1 and
+//! acks=all both wait for the WAL; what durable means is `wal.sync`. With acks=0 nothing is
+//! answered, and an error closes the connection, so that the client refreshes its metadata.
+//!
+//! A first stage: checks, one admission to the WAL's pool for the whole request, appends in the
+//! request's order. What remains is waiting for one LSN.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::error::{append_error, batch_error};
+use super::topics::{is_internal, partition_by_id, partition_by_name};
+use super::{Context, Tally};
+use crate::config::TimestampType as ConfiguredTimestamp;
+use crate::config::topic::TopicSettings;
+use crate::partition::{AppendError, AppendRequest, MAX_DECOMPRESSED_BYTES, Partition, record};
+use crate::protocol::batch::{Batch, ProduceCheck, ProduceRules, TimestampBounds, TimestampType};
+use crate::protocol::compression::Compression;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::produce::{
+    MIN_VERSION, ProducePartition, ProducePartitionResponse, ProduceRecordError, ProduceRequest,
+    ProduceResponse, ProduceTopicResponse,
+};
+use crate::protocol::topic::TopicRef;
+use crate::protocol::types::TopicId;
+use crate::server::service::{Disconnect, Reply, Request, Response};
+use crate::wal::{Admission, Class, Lsn, RoomError};
+
+/// The API's key.
+pub(super) const KEY: i16 = 0;
+
+const NAME: &str = "Produce";
+
+/// How often an append that found no room waits for it before the client is told to retry.
+const ROOM_ATTEMPTS: usize = 8;
+
+/// A topic as the answer names it; outlives the request's bytes.
+#[derive(Clone, Debug, PartialEq)]
+enum Named {
+    Name(Arc<str>),
+    Id(TopicId),
+}
+
+/// A partition of the request on its way to an answer.
+struct Item {
+    topic: Named,
+    topic_position: usize,
+    index: i32,
+    /// What is to be appended, or the refusal.
+    step: Result<Ready, ProducePartitionResponse>,
+}
+
+/// A batch that passed every check.
+struct Ready {
+    partition: Arc<Partition>,
+    batch: Batch,
+    check: ProduceCheck,
+    settings: TopicSettings,
+}
+
+/// The answer for a partition, and what must be durable before it is true.
+struct Outcome {
+    topic: Named,
+    topic_position: usize,
+    response: ProducePartitionResponse,
+    lsn: Lsn,
+}
+
+/// Handles one request.
+pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconnect> {
+    let version = request.api_version;
+    if version < MIN_VERSION {
+        return Err(Disconnect::UnsupportedVersion { api: NAME, version });
+    }
+    let Request { body, charge, .. } = request;
+    let produce = ProduceRequest::parse(version, body).map_err(|error| Disconnect::Malformed {
+        api: NAME,
+        version,
+        reason: error.to_string(),
+    })?;
+    let acks = produce.acks;
+    let items: Vec<Item> =
+        produce.partitions().map(|partition| item(&cx, &produce, partition)).collect();
+    drop(produce);
+    let outcomes = append_all(&cx, items).await;
+    // The records are copied: what they came in may go.
+    drop(charge);
+    if acks == 0 {
+        let failed = outcomes.iter().find(|outcome| outcome.response.error_code != 0);
+        return failed.map_or(Ok(Reply::Silent), |outcome| {
+            let code = ErrorCode::from_code(outcome.response.error_code);
+            Err(Disconnect::UnacknowledgedProduce(format!("{code:?}")))
+        });
+    }
+    let last = outcomes.iter().map(|outcome| outcome.lsn).max().unwrap_or(Lsn::ZERO);
+    if last <= cx.broker.stream().durable() {
+        return respond(version, outcomes).map(Reply::Now);
+    }
+    let durable = cx.broker.stream().wait_durable(last);
+    Ok(Reply::Later(Box::pin(async move {
+        let mut outcomes = outcomes;
+        if durable.await.is_err() {
+            outcomes.iter_mut().for_each(Outcome::lose);
+        }
+        respond(version, outcomes)
+    })))
+}
+
+impl Outcome {
+    /// The WAL failed: whether the records are there is unknown, and the client may retry.
+    fn lose(&mut self) {
+        if self.lsn > Lsn::ZERO {
+            let message = "the write-ahead log failed; the outcome is unknown".to_owned();
+            self.response = ProducePartitionResponse::error(
+                self.response.index,
+                ErrorCode::KafkaStorageError.code(),
+                Some(message),
+            );
+        }
+    }
+}
+
+/// Checks everything about a partition's records that needs no lock.
+fn item(cx: &Context, request: &ProduceRequest, partition: ProducePartition<'_>) -> Item {
+    let topic = match partition.topic {
+        TopicRef::Name(name) => {
+            let known = cx.image.topic(name).map(|topic| Arc::clone(&topic.name));
+            Named::Name(known.unwrap_or_else(|| name.into()))
+        }
+        TopicRef::Id(id) => Named::Id(id),
+    };
+    let (topic_position, index) = (partition.topic_position, partition.index);
+    Item { topic, topic_position, index, step: ready(cx, request, partition) }
+}
+
+fn ready(
+    cx: &Context,
+    request: &ProduceRequest,
+    partition: ProducePartition<'_>,
+) -> Result<Ready, ProducePartitionResponse> {
+    let index = partition.index;
+    let refuse = |code: ErrorCode, message: Option<String>| {
+        ProducePartitionResponse::error(index, code.code(), message)
+    };
+    if !(-1..=1).contains(&request.acks) {
+        let message = format!("acks is {}; it must be 0, 1 or -1 (all)", request.acks);
+        return Err(refuse(ErrorCode::InvalidRequiredAcks, Some(message)));
+    }
+    if request.transactional_id.is_some() {
+        let message = "transactions are not served yet; unset transactional.id".to_owned();
+        return Err(refuse(ErrorCode::InvalidRequest, Some(message)));
+    }
+    let found = match partition.topic {
+        TopicRef::Name(name) => partition_by_name(cx, name, index),
+        TopicRef::Id(id) => partition_by_id(cx, id, index),
+    };
+    let (topic, handle) = found.map_err(|code| refuse(code, None))?;
+    if is_internal(&topic.name) {
+        let message = format!("topic \"{}\" is written by the broker only", topic.name);
+        return Err(refuse(ErrorCode::InvalidTopicException, Some(message)));
+    }
+    let settings = cx.broker.topic_settings(&topic);
+    let rules = ProduceRules {
+        version: request.version,
+        transactional_allowed: false,
+        keys_required: settings.compact,
+        timestamps: bounds(cx, &settings),
+    };
+    let records = partition.records.unwrap_or_default();
+    let checked = Batch::parse_one(records).and_then(|batch| {
+        let mut check = batch.validate_for_produce(&rules)?;
+        // Compaction will need every key, so here the records of a compressed batch are read too.
+        if settings.compact && batch.header().compression()? != Compression::None {
+            check = batch.validate_records(&batch.payload(MAX_DECOMPRESSED_BYTES)?, &rules)?;
+        }
+        Ok((batch, check))
+    });
+    match checked {
+        Ok((batch, check)) => Ok(Ready { partition: handle, batch, check, settings }),
+        Err(error) => {
+            let mut answer = refuse(batch_error(&error), Some(error.to_string()));
+            answer.record_errors = error
+                .record_index()
+                .map(|batch_index| ProduceRecordError {
+                    batch_index,
+                    message: Some(error.to_string()),
+                })
+                .into_iter()
+                .collect();
+            Err(answer)
+        }
+    }
+}
+
+/// The timestamps that a topic accepts; a topic with log append time replaces them all.
+fn bounds(cx: &Context, settings: &TopicSettings) -> Option<TimestampBounds> {
+    if settings.timestamp_type == ConfiguredTimestamp::LogAppendTime {
+        return None;
+    }
+    let now = cx.broker.clock().wall_ms();
+    Some(TimestampBounds {
+        earliest: now.saturating_sub(settings.timestamp_before_max_ms),
+        latest: now.saturating_add(settings.timestamp_after_max_ms),
+    })
+}
+
+/// Appends in the request's order. The WAL's pool is asked once, before the first lock.
+async fn append_all(cx: &Context, items: Vec<Item>) -> Vec<Outcome> {
+    let ready = items.iter().filter_map(|item| item.step.as_ref().ok());
+    let needed: usize = ready.map(|ready| record::data_len(ready.batch.bytes().len())).sum();
+    let mut admission = match cx.broker.stream().admit(needed).await {
+        Ok(admission) => admission,
+        Err(error) => {
+            let code = super::error::admit_error(&error);
+            return items.into_iter().map(|item| refused(item, code, &error.to_string())).collect();
+        }
+    };
+    let mut outcomes = Vec::with_capacity(items.len());
+    for item in items {
+        outcomes.push(append(cx, &mut admission, item).await);
+    }
+    outcomes
+}
+
+fn refused(item: Item, code: ErrorCode, message: &str) -> Outcome {
+    let Item { topic, topic_position, index, step } = item;
+    let refusal =
+        |_: Ready| ProducePartitionResponse::error(index, code.code(), Some(message.to_owned()));
+    let response = step.map_or_else(|refused| refused, refusal);
+    Outcome { topic, topic_position, response, lsn: Lsn::ZERO }
+}
+
+async fn append(cx: &Context, admission: &mut Admission, item: Item) -> Outcome {
+    let Item { topic, topic_position, index, step } = item;
+    let by_id = matches!(topic, Named::Id(_));
+    let (response, lsn) = match step {
+        Err(response) => (response, Lsn::ZERO),
+        Ok(ready) => match append_with_room(cx, admission, &ready).await {
+            Ok(appended) => {
+                let response = ProducePartitionResponse {
+                    base_offset: appended.base_offset,
+                    log_append_time_ms: appended.log_append_time,
+                    log_start_offset: appended.log_start_offset,
+                    ..ProducePartitionResponse::error(index, 0, None)
+                };
+                (response, appended.lsn)
+            }
+            Err(error) => {
+                let code = append_error(&error, by_id).code();
+                let response =
+                    ProducePartitionResponse::error(index, code, Some(error.to_string()));
+                // A duplicate may be called one only when the original is durable.
+                let lsn = match error {
+                    AppendError::DuplicateSequence { lsn, .. } => lsn,
+                    _ => Lsn::ZERO,
+                };
+                (response, lsn)
+            }
+        },
+    };
+    Outcome { topic, topic_position, response, lsn }
+}
+
+/// Appends, waiting for file space as long as some is being prepared (DESIGN §3).
+async fn append_with_room(
+    cx: &Context,
+    admission: &mut Admission,
+    ready: &Ready,
+) -> Result<crate::partition::Appended, AppendError> {
+    let request = AppendRequest {
+        batch: &ready.batch,
+        max_timestamp: ready.check.max_timestamp,
+        append_time_ms: cx.broker.clock().wall_ms(),
+        timestamp_type: match ready.settings.timestamp_type {
+            ConfiguredTimestamp::CreateTime => TimestampType::CreateTime,
+            ConfiguredTimestamp::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        max_message_bytes: ready.settings.max_message_bytes,
+        leader_epoch: None,
+        internal: false,
+    };
+    let needed = record::data_len(ready.batch.bytes().len());
+    for _ in 0..ROOM_ATTEMPTS {
+        match ready.partition.append(admission, &request) {
+            Err(AppendError::NoRoom) => {}
+            outcome => return outcome,
+        }
+        match cx.broker.stream().wait_for_room(Class::Data, needed).await {
+            Ok(()) => {}
+            Err(RoomError::Poisoned(_)) => return Err(AppendError::Poisoned),
+            Err(_) => return Err(AppendError::NoRoom),
+        }
+    }
+    Err(AppendError::NoRoom)
+}
+
+/// Encodes the answer, partitions of a topic together as they were in the request.
+fn respond(version: i16, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
+    let mut tally = Tally::default();
+    let mut topics: Vec<(usize, Named, Vec<ProducePartitionResponse>)> = Vec::new();
+    for outcome in outcomes {
+        tally.note(outcome.response.error_code);
+        match topics.last_mut() {
+            Some((position, _, partitions)) if *position == outcome.topic_position => {
+                partitions.push(outcome.response);
+            }
+            _ => topics.push((outcome.topic_position, outcome.topic, vec![outcome.response])),
+        }
+    }
+    let topics: Vec<ProduceTopicResponse<'_>> = topics
+        .iter()
+        .map(|(_, topic, partitions)| ProduceTopicResponse {
+            topic: match topic {
+                Named::Name(name) => TopicRef::Name(name),
+                Named::Id(id) => TopicRef::Id(*id),
+            },
+            partitions,
+        })
+        .collect();
+    let response = ProduceResponse { topics: &topics, throttle_time_ms: 0, node_endpoints: &[] };
+    let mut body = BytesMut::new();
+    response.encode(version, &mut body).map_err(|error| Disconnect::Malformed {
+        api: NAME,
+        version,
+        reason: error.to_string(),
+    })?;
+    let mut encoded = Response::from_bytes(body.freeze());
+    encoded.errors = tally.into_inner();
+    Ok(encoded)
+}

@@ -1,0 +1,234 @@
+//! What goes on beside the requests: checkpoints, trims, retention, expiry, the look for a fence.
+//!
+//! One task per rhythm. Each ends with the drain; the last checkpoint is [`Broker::stop`]'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::checkpoint::CHECKPOINT_BYTES;
+use super::start::label;
+use super::{Broker, OFFSETS_TOPIC};
+use crate::clock::Instant;
+use crate::cluster::CheckError;
+use crate::partition::{LogStartError, Partition, RetentionLimits, record};
+use crate::task;
+use crate::wal::Class;
+
+/// How often the WAL's growth and the memory pools are looked at.
+const GROWTH_CHECK: Duration = Duration::from_secs(1);
+/// How often a running broker looks whether another run took its place (DESIGN §4).
+const FENCE_CHECK: Duration = Duration::from_secs(10);
+/// How often producer states that are too old are forgotten.
+const PRODUCER_CHECK: Duration = Duration::from_mins(10);
+/// Wall and monotonic clock may drift apart by this much between two looks (DESIGN D8).
+const CLOCK_DRIFT_MAX_MS: i64 = 5 * 60 * 1_000;
+/// How long time-based deletion pauses after a clock jump.
+const DELETION_PAUSE: Duration = Duration::from_hours(1);
+
+/// Both clocks at one moment, to see whether the wall clock jumps.
+struct ClockWatch {
+    wall_ms: i64,
+    monotonic: Instant,
+    paused_until: Option<Instant>,
+}
+
+impl Broker {
+    /// Starts the loops; they end with the drain.
+    pub(super) fn start_loops(self: &Arc<Self>) {
+        let broker = Arc::clone(self);
+        task::spawn("checkpoints", async move { broker.watch_growth().await });
+        let broker = Arc::clone(self);
+        task::spawn("fence", async move { broker.watch_fence().await });
+        let broker = Arc::clone(self);
+        task::spawn("retention", async move { broker.watch_retention().await });
+        let broker = Arc::clone(self);
+        task::spawn("producers", async move { broker.watch_producers().await });
+        let broker = Arc::clone(self);
+        task::spawn("offsets", async move { broker.watch_offsets().await });
+    }
+
+    /// Waits for `period`; false when the broker drains.
+    async fn tick(&self, period: Duration) -> bool {
+        tokio::select! {
+            () = self.clock.sleep(period) => true,
+            () = self.shutdown.draining() => false,
+        }
+    }
+
+    /// Takes a checkpoint for every 64 MiB of log, and trims after it.
+    async fn watch_growth(&self) {
+        self.note_capacity();
+        while self.tick(GROWTH_CHECK).await {
+            self.note_use();
+            if self.stream.bytes_since_checkpoint() < CHECKPOINT_BYTES {
+                continue;
+            }
+            if let Err(error) = self.checkpoint().await {
+                error!(%error, "checkpoint not written; it is tried again");
+                continue;
+            }
+            self.trim().await;
+        }
+    }
+
+    /// Gives back the WAL's files below the oldest byte that a partition needs.
+    async fn trim(&self) {
+        let oldest = self.partitions.oldest_needed();
+        self.metrics.oldest_file_pin.reset();
+        let floor = match oldest {
+            Some(oldest) => {
+                let pin = label(self, oldest.of);
+                self.metrics.oldest_file_pin.with_label_values(&[&pin]).set(1);
+                oldest.lsn
+            }
+            None => self.stream.durable(),
+        };
+        let (first, _) = self.stream.oldest_file();
+        let needed = oldest.map_or(first.0, |oldest| oldest.file.0);
+        self.metrics.pinned_files.set(i64::try_from(needed.saturating_sub(first.0)).unwrap_or(0));
+        if let Err(error) = self.stream.trim(floor).await {
+            warn!(%error, "write-ahead log not trimmed");
+        }
+    }
+
+    fn note_capacity(&self) {
+        for pool in self.budget.pools() {
+            let capacity = self.metrics.pool_capacity.with_label_values(&[pool.name()]);
+            capacity.set(i64::try_from(pool.capacity()).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn note_use(&self) {
+        for pool in self.budget.pools() {
+            let used = self.metrics.pool_used.with_label_values(&[pool.name()]);
+            used.set(i64::try_from(pool.used()).unwrap_or(i64::MAX));
+        }
+        self.metrics.partitions.set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Looks whether another run of this broker took its place. `run` ends the process when the
+    /// cluster says so.
+    async fn watch_fence(&self) {
+        while self.tick(FENCE_CHECK).await {
+            match self.cluster.check_fenced().await {
+                Ok(()) => {}
+                Err(CheckError::Fenced(_)) => return,
+                Err(error) => warn!(%error, "metadata not read; fences are looked for later"),
+            }
+        }
+    }
+
+    async fn watch_producers(&self) {
+        let expiration = i64::try_from(self.config.producers.id_expiration.as_millis());
+        while self.tick(PRODUCER_CHECK).await {
+            for partition in self.partitions.all() {
+                partition.expire_producers(expiration.unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    async fn watch_offsets(&self) {
+        while self.tick(self.config.groups.offsets_retention_check_interval).await {
+            let expired = self.groups.expire_offsets().await;
+            if expired > 0 {
+                info!(expired, "committed offsets expired");
+            }
+        }
+    }
+
+    async fn watch_retention(&self) {
+        let mut watch = ClockWatch {
+            wall_ms: self.clock.wall_ms(),
+            monotonic: self.clock.now(),
+            paused_until: None,
+        };
+        while self.tick(self.config.topics.retention_check_interval).await {
+            let paused = watch.is_paused(self.clock.wall_ms(), self.clock.now());
+            self.metrics.deletion_paused.set(i64::from(paused));
+            self.retain(paused).await;
+        }
+    }
+
+    /// Moves log starts by time (unless that pauses) and size.
+    async fn retain(&self, time_paused: bool) {
+        let image = self.image();
+        let now_ms = self.clock.wall_ms();
+        for topic in image.topics().filter(|topic| &*topic.name != OFFSETS_TOPIC) {
+            let settings = self.topic_settings(topic);
+            if !settings.delete {
+                continue;
+            }
+            let age = settings.retention.filter(|_| !time_paused);
+            let limits = RetentionLimits {
+                retention_ms: age.and_then(|age| i64::try_from(age.as_millis()).ok()),
+                retention_bytes: settings.retention_bytes,
+            };
+            for partition in self.partitions.of_topic(topic.id) {
+                if let Some(offset) = partition.retention_candidate(now_ms, limits) {
+                    self.retain_from(&partition, &topic.name, offset).await;
+                }
+            }
+        }
+    }
+
+    async fn retain_from(&self, partition: &Arc<Partition>, topic: &str, offset: i64) {
+        let Ok(mut admission) = self.stream.admit(record::LOG_START_LEN).await else { return };
+        let mut moved = partition.retain_from(&mut admission, offset);
+        if matches!(moved, Err(LogStartError::NoRoom))
+            && self.stream.wait_for_room(Class::Housekeeping, record::LOG_START_LEN).await.is_ok()
+        {
+            moved = partition.retain_from(&mut admission, offset);
+        }
+        let index = partition.id().partition;
+        match moved {
+            Ok(_) => {
+                self.metrics.retained.inc();
+                debug!(
+                    topic,
+                    partition = index,
+                    log_start = offset,
+                    "retention moved the log start"
+                );
+            }
+            Err(error) => warn!(topic, partition = index, %error, "retention not applied"),
+        }
+    }
+}
+
+impl ClockWatch {
+    /// Whether time-based deletion pauses: the wall clock went another way than the monotonic one.
+    fn is_paused(&mut self, wall_ms: i64, monotonic: Instant) -> bool {
+        let passed = monotonic.saturating_duration_since(self.monotonic);
+        let passed_ms = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        let drift_ms = wall_ms.saturating_sub(self.wall_ms).saturating_sub(passed_ms);
+        (self.wall_ms, self.monotonic) = (wall_ms, monotonic);
+        if drift_ms.abs() > CLOCK_DRIFT_MAX_MS {
+            warn!(drift_ms, "the wall clock jumped; time-based deletion pauses for an hour");
+            self.paused_until = Some(monotonic + DELETION_PAUSE);
+        }
+        self.paused_until.is_some_and(|until| monotonic < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_jump_pauses_time_based_deletion_for_an_hour() {
+        let clock = Clock::manual(1_000_000_000);
+        let mut watch =
+            ClockWatch { wall_ms: clock.wall_ms(), monotonic: clock.now(), paused_until: None };
+        clock.sleep(Duration::from_mins(5)).await;
+        assert!(!watch.is_paused(clock.wall_ms(), clock.now()));
+        clock.shift_wall(6 * 60 * 1_000);
+        assert!(watch.is_paused(clock.wall_ms(), clock.now()));
+        clock.sleep(Duration::from_mins(59)).await;
+        assert!(watch.is_paused(clock.wall_ms(), clock.now()));
+        clock.sleep(Duration::from_mins(1)).await;
+        assert!(!watch.is_paused(clock.wall_ms(), clock.now()));
+    }
+}

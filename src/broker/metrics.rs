@@ -1,0 +1,61 @@
+//! What the broker itself counts.
+
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+
+use crate::metrics::Registry;
+
+/// Handles of the broker's metrics.
+#[derive(Debug, Clone)]
+pub struct BrokerMetrics {
+    /// Checkpoints published.
+    pub(super) checkpoints: IntCounter,
+    /// Partitions that the broker has.
+    pub(super) partitions: IntGauge,
+    /// Bytes in use, by memory pool.
+    pub(super) pool_used: IntGaugeVec,
+    /// Bytes that a memory pool holds at most.
+    pub(super) pool_capacity: IntGaugeVec,
+    /// WAL files that lie between the oldest needed byte and the newest one.
+    pub(super) pinned_files: IntGauge,
+    /// 1 for the partition that keeps the oldest WAL file from being used again.
+    pub(super) oldest_file_pin: IntGaugeVec,
+    /// Log starts that retention moved.
+    pub(super) retained: IntCounter,
+    /// 1 while time-based deletion pauses after a clock jump.
+    pub(super) deletion_paused: IntGauge,
+}
+
+impl BrokerMetrics {
+    /// Registers the metrics.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            checkpoints: registry.counter("broker_checkpoints_total", "Checkpoints published."),
+            partitions: registry.gauge("broker_partitions", "Partitions that the broker has."),
+            pool_used: registry.gauges(
+                "broker_memory_used_bytes",
+                "Bytes in use, by memory pool.",
+                &["pool"],
+            ),
+            pool_capacity: registry.gauges(
+                "broker_memory_capacity_bytes",
+                "Bytes that a memory pool holds at most.",
+                &["pool"],
+            ),
+            pinned_files: registry.gauge(
+                "broker_wal_pinned_files",
+                "WAL files between the oldest needed byte and the newest one.",
+            ),
+            oldest_file_pin: registry.gauges(
+                "broker_wal_oldest_file_pin",
+                "1 for the partition that keeps the oldest WAL file from being used again.",
+                &["topic_partition"],
+            ),
+            retained: registry
+                .counter("broker_retention_moves_total", "Log starts that retention moved."),
+            deletion_paused: registry.gauge(
+                "broker_deletion_paused",
+                "1 while time-based deletion pauses after a clock jump.",
+            ),
+        }
+    }
+}

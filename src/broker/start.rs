@@ -1,0 +1,353 @@
+//! Starting and stopping a broker: data directory, WAL, metadata, replay, in this order.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Broker;
+use super::metrics::BrokerMetrics;
+use super::offsets::OffsetsTopic;
+use crate::budget::Budget;
+use crate::clock::{Clock, Random};
+use crate::cluster::{
+    Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
+};
+use crate::config::topic::TopicSettings;
+use crate::config::{Config, ObjectUrl, WalSync};
+use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
+use crate::metrics::Registry;
+use crate::object::{DataDir, LocalError, OpenStoreError, Store, probe};
+use crate::partition::{self, CheckpointError, LogClock, Partitions, Replay, ReplayError, Shared};
+use crate::protocol::types::TopicPartition;
+use crate::shutdown::Shutdown;
+use crate::task;
+use crate::wal::disk::{Disk, LockGuard, RealDisk};
+use crate::wal::local::{self, Env, Opened, Options, Recovered, SyncMode};
+
+/// The most partitions of all topics together (DESIGN D12 is made for this many).
+const MAX_PARTITIONS: i64 = 200_000;
+/// How long a start waits between two attempts at a bucket that is away.
+const BUCKET_RETRY: Duration = Duration::from_secs(1);
+
+/// Is told why a start waits, and `None` when it goes on.
+pub type Waiting = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
+/// What a broker is started in.
+pub struct Environment {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Time.
+    pub clock: Clock,
+    /// Chance.
+    pub random: Random,
+    /// The byte budget.
+    pub budget: Budget,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// The process's shutdown.
+    pub shutdown: Shutdown,
+    /// The data directory, absolute.
+    pub data_dir: PathBuf,
+    /// Whether a directory that was fenced may take its place back.
+    pub take_over: bool,
+    /// Told why the start waits, while it waits for the bucket.
+    pub waiting: Waiting,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process uses the data directory.
+    #[error("data directory \"{}\" is in use by another process; stop it first", .0.display())]
+    InUse(PathBuf),
+    /// The data directory cannot be locked.
+    #[error("lock data directory \"{}\": {source}", directory.display())]
+    Lock {
+        /// The directory.
+        directory: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] LocalError),
+    /// The data directory cannot say what it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
+    /// The bucket does not keep a promise that the broker rests on.
+    #[error(transparent)]
+    Probe(#[from] probe::ProbeError),
+    /// The write-ahead log cannot be opened.
+    #[error(transparent)]
+    Wal(#[from] local::OpenError),
+    /// The metadata cannot be opened.
+    #[error(transparent)]
+    Cluster(#[from] OpenError),
+    /// A checkpoint holds a part that cannot be read.
+    #[error("read checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A record of the log cannot be read.
+    #[error("read the write-ahead log: {0}")]
+    Read(#[from] crate::wal::ReadError),
+    /// A record of the log cannot be applied.
+    #[error("replay the write-ahead log: {0}")]
+    Replay(#[from] ReplayError),
+    /// The process was asked to stop before it had started.
+    #[error("stopped before the start was complete")]
+    Stopped,
+    /// A part of the start panicked.
+    #[error("a part of the start failed: {0}")]
+    Panicked(String),
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Starts a broker: when this returns, every partition is as it was acknowledged.
+    pub async fn start(
+        environment: Environment,
+    ) -> Result<(Arc<Self>, Box<dyn LockGuard>), StartError> {
+        let lock = lock_directory(&environment)?;
+        let dir = DataDir::open(environment.data_dir.clone()).await?;
+        let prepared = prepare(&dir, &environment.random).await?;
+        let url = bucket_url(&environment);
+        let Environment { clock, random, registry, .. } = &environment;
+        let store = Store::open(&url, clock, random, registry)?;
+        let (opened, wal_state) = open_wal(&environment, &prepared).await?;
+        let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
+        let (stream, recovered) = opened.ok_or_else(unopened)?;
+        let shared = Arc::new(Shared {
+            stream: stream.clone(),
+            metrics: Arc::new(partition::Metrics::new(registry)),
+            log_clock: LogClock::new(clock.clone()),
+        });
+        let partitions = Arc::new(Partitions::new(shared));
+        let recovered_append_ms = recovered.append_ms.unwrap_or_else(|| clock.wall_ms());
+        replay(&cluster, &partitions, recovered).await?;
+        let broker = assemble(environment, cluster, stream, partitions, recovered_append_ms);
+        broker.open_all_topics();
+        broker.start_loops();
+        Ok((broker, lock))
+    }
+
+    /// Ends what runs beside the requests and makes everything durable. To be called after the
+    /// front door has drained.
+    pub async fn stop(&self) {
+        self.groups.close();
+        if let Err(error) = self.checkpoint().await {
+            warn!(%error, "last checkpoint not written; the next start replays more");
+        }
+        self.cluster.close().await;
+        if let Err(error) = self.stream.close().await {
+            warn!(%error, "write-ahead log not closed");
+        }
+    }
+
+    /// Opens every partition of the metadata: one without a record is not in the log.
+    fn open_all_topics(&self) {
+        let image = self.image();
+        for topic in image.topics() {
+            self.open_topic(&image, topic);
+        }
+        self.stream.set_metadata_number(image.number());
+    }
+}
+
+/// [`open_cluster`] refuses before this can happen: no WAL, though one must exist.
+fn unopened() -> StartError {
+    StartError::Panicked("the write-ahead log was not opened".to_owned())
+}
+
+fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, StartError> {
+    let directory = environment.data_dir.clone();
+    RealDisk::new(&directory).lock().map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => StartError::InUse(directory),
+        _ => StartError::Lock { directory, source },
+    })
+}
+
+fn bucket_url(environment: &Environment) -> String {
+    match &environment.config.storage.object {
+        ObjectUrl::Memory => "memory://".to_owned(),
+        ObjectUrl::File(path) if path.is_absolute() => format!("file://{}", path.display()),
+        // Derived from a relative data directory, whose absolute form the environment has.
+        ObjectUrl::File(path) => {
+            let name = path.file_name().map_or_else(PathBuf::new, PathBuf::from);
+            format!("file://{}", environment.data_dir.join(name).display())
+        }
+    }
+}
+
+type OpenedWal = Option<(crate::wal::Stream, Recovered)>;
+
+/// Opens the WAL, or makes one in a directory that never had any. A directory that must have one
+/// and does not is left as it is, for the metadata's rules to refuse.
+async fn open_wal(
+    environment: &Environment,
+    prepared: &Prepared,
+) -> Result<(OpenedWal, WalState), StartError> {
+    let disk: Arc<dyn Disk> = RealDisk::new(environment.data_dir.join("wal"));
+    let identity = prepared.identity().0;
+    let must_exist = prepared.wal_must_exist();
+    let wal = &environment.config.storage.wal;
+    let mut options = Options::new(identity);
+    options.sync = match wal.sync {
+        WalSync::Always => SyncMode::Always,
+        WalSync::Interval(every) => SyncMode::Interval(every),
+    };
+    options.max_bytes = wal.bytes_max.unwrap_or(u64::MAX);
+    let env = Env {
+        clock: environment.clock.clone(),
+        random: environment.random.clone(),
+        budget: environment.budget.clone(),
+        metrics: crate::wal::Metrics::new(&environment.registry),
+    };
+    let opening = move || {
+        if must_exist && local::inspect(&*disk)?.is_none() {
+            return Ok((None, WalState::default()));
+        }
+        let Opened { stream, recovered } = local::open(&disk, &options, &env)?;
+        let state = WalState {
+            identity: Some(identity),
+            has_records: recovered.end > crate::wal::Lsn::ZERO,
+            metadata_number: recovered.metadata_number,
+        };
+        Ok((Some((stream, recovered)), state))
+    };
+    task::blocking(opening).await.map_err(|error| StartError::Panicked(error.to_string()))?
+}
+
+/// Opens the metadata, waiting for a bucket that is away.
+async fn open_cluster(
+    environment: &Environment,
+    dir: DataDir,
+    prepared: Prepared,
+    store: Store,
+    wal: WalState,
+) -> Result<Cluster, StartError> {
+    let Environment { config, clock, random, .. } = environment;
+    let options = ClusterOptions {
+        store,
+        dir,
+        prepared,
+        node_id: config.node.id,
+        take_over: environment.take_over,
+        max_partitions: MAX_PARTITIONS,
+        clock: clock.clone(),
+        random: random.clone(),
+        metrics: ClusterMetrics::new(&environment.registry),
+    };
+    loop {
+        let reason = match probe::ensure(&options.store, &options.dir, clock, random).await {
+            Err(probe::ProbeError::Object(error)) if error.is_retriable() => error.to_string(),
+            Err(error) => return Err(error.into()),
+            Ok(()) => match Cluster::open(&options, wal).await {
+                Ok(cluster) => {
+                    (environment.waiting)(None);
+                    return Ok(cluster);
+                }
+                Err(error) if error.is_retriable() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        warn!(reason, "waiting for the bucket");
+        (environment.waiting)(Some(&reason));
+        tokio::select! {
+            () = clock.sleep(BUCKET_RETRY) => {}
+            () = environment.shutdown.draining() => return Err(StartError::Stopped),
+        }
+    }
+}
+
+/// Puts back the partitions: the checkpoints' parts, then the records after them.
+async fn replay(
+    cluster: &Cluster,
+    partitions: &Arc<Partitions>,
+    recovered: Recovered,
+) -> Result<(), StartError> {
+    let image = cluster.image();
+    let partitions = Arc::clone(partitions);
+    let replaying = move || -> Result<(), StartError> {
+        let mut replay = Replay::new(&partitions, |topic| image.topic_by_id(topic).is_some());
+        for checkpoint in &recovered.checkpoints {
+            for part in checkpoint.parts() {
+                replay.load_part(&part?)?;
+            }
+        }
+        for entry in recovered.replay {
+            replay.apply(entry?.into())?;
+        }
+        let (applied, skipped) = (replay.applied(), replay.skipped());
+        info!(applied, skipped, torn = recovered.torn, "write-ahead log replayed");
+        Ok(())
+    };
+    task::blocking(replaying).await.map_err(|error| StartError::Panicked(error.to_string()))?
+}
+
+fn assemble(
+    environment: Environment,
+    cluster: Cluster,
+    stream: crate::wal::Stream,
+    partitions: Arc<Partitions>,
+    recovered_append_ms: i64,
+) -> Arc<Broker> {
+    let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
+    let log = OffsetsTopic {
+        cluster: cluster.clone(),
+        stream: stream.clone(),
+        partitions: Arc::clone(&partitions),
+        clock: clock.clone(),
+        recovered_append_ms,
+    };
+    let groups = GroupCoordinator::new(
+        group_config(&config),
+        Arc::new(log),
+        Arc::new(cluster.clone()),
+        GroupMetrics::new(&registry),
+        clock.clone(),
+        random,
+    );
+    Arc::new(Broker {
+        settings: TopicSettings::from(&config.topics.defaults),
+        config,
+        clock,
+        budget,
+        shutdown,
+        cluster,
+        stream,
+        partitions,
+        groups,
+        advertised: OnceLock::new(),
+        metrics: BrokerMetrics::new(&registry),
+    })
+}
+
+fn group_config(config: &Config) -> GroupConfig {
+    let groups = &config.groups;
+    let millis = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
+    GroupConfig {
+        min_session_timeout_ms: millis(groups.session_timeout_min),
+        max_session_timeout_ms: millis(groups.session_timeout_max),
+        initial_rebalance_delay_ms: millis(groups.initial_rebalance_delay),
+        max_size: groups.members_max as usize,
+        offset_metadata_max_bytes: groups.offset_metadata_bytes_max as usize,
+        offsets_retention_ms: i64::try_from(groups.offsets_retention.as_millis())
+            .unwrap_or(i64::MAX),
+    }
+}
+
+/// The label of a partition in logs and metrics: topic name and index.
+pub(super) fn label(broker: &Broker, of: TopicPartition) -> String {
+    let image = broker.image();
+    let topic = image.topic_by_id(of.topic).map(|topic| topic.name.to_string());
+    format!("{}-{}", topic.unwrap_or_else(|| of.topic.to_string()), of.partition)
+}

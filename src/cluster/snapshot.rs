@@ -1,0 +1,153 @@
+//! An image as bytes: the snapshots in the bucket, so that a start does not read the whole log,
+//! and the copy in the data directory, by which a start notices another or an older bucket.
+//!
+//! Integers are big-endian, a string is its length as u16 and UTF-8:
+//!
+//! | field        | bytes | meaning                                                          |
+//! |--------------|-------|------------------------------------------------------------------|
+//! | header       | 12    | [`Format`], magic `TGIM`, version 1.0                            |
+//! | number       | 8     | of the last entry covered                                        |
+//! | entry        | 64    | the first bytes of that entry's object                           |
+//! | cluster id   | 16    |                                                                  |
+//! | level        | 2     | feature level                                                    |
+//! | base         | 4     | greatest epoch base, i32                                         |
+//! | producer id  | 8     | the next not given out, i64                                      |
+//! | brokers      | 4 + … | count; each: node id i32, identity 16, incarnation 16, entry u64 |
+//! | topics       | 4 + … | count; each: id 16, name string, replication factor i16,         |
+//! |              |       | epoch base i32, span count u32, each (count i32, owner i32,      |
+//! |              |       | entry u64), config count u32, each (key string, value string)    |
+
+use std::collections::BTreeMap;
+
+use super::ids::{ClusterId, Identity, Incarnation};
+use super::image::{ApplyError, Broker, ClusterImage};
+use super::record::{RecordError, all_read, configs, put_configs, put_string, string, topic_id};
+use super::topic::{Span, Topic};
+use crate::object::{Cursor, ENVELOPE_BYTES, Format, FormatError, Truncated};
+
+const SNAPSHOT: Format = Format { magic: *b"TGIM", name: "metadata image", major: 1, minor: 0 };
+
+/// An image and the beginning of the entry that it ends with, which tells whether a log is the one
+/// that the image was made from.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) image: ClusterImage,
+    pub(super) entry: [u8; ENVELOPE_BYTES],
+}
+
+/// A stored image cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Another format, a newer version, or corrupt.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Its fields cannot be read.
+    #[error(transparent)]
+    Fields(#[from] RecordError),
+    /// Its fields contradict each other.
+    #[error(transparent)]
+    Contents(#[from] ApplyError),
+}
+
+pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
+    let image = &snapshot.image;
+    let mut out = Vec::new();
+    out.extend_from_slice(&image.number().to_be_bytes());
+    out.extend_from_slice(&snapshot.entry);
+    out.extend_from_slice(&image.cluster_id().0);
+    out.extend_from_slice(&image.feature_level().to_be_bytes());
+    out.extend_from_slice(&image.greatest_epoch_base().to_be_bytes());
+    out.extend_from_slice(&image.next_producer_id().to_be_bytes());
+    out.extend_from_slice(&(image.brokers().count() as u32).to_be_bytes());
+    for (node_id, broker) in image.brokers() {
+        out.extend_from_slice(&node_id.to_be_bytes());
+        out.extend_from_slice(&broker.identity.0);
+        out.extend_from_slice(&broker.incarnation.0);
+        out.extend_from_slice(&broker.incarnation_entry.to_be_bytes());
+    }
+    out.extend_from_slice(&(image.topic_count() as u32).to_be_bytes());
+    for topic in image.topics() {
+        out.extend_from_slice(topic.id.0.as_bytes());
+        put_string(&mut out, &topic.name);
+        out.extend_from_slice(&topic.replication_factor.to_be_bytes());
+        out.extend_from_slice(&topic.epoch_base.to_be_bytes());
+        out.extend_from_slice(&(topic.spans.len() as u32).to_be_bytes());
+        for span in &topic.spans {
+            out.extend_from_slice(&span.count.to_be_bytes());
+            out.extend_from_slice(&span.owner.to_be_bytes());
+            out.extend_from_slice(&span.entry.to_be_bytes());
+        }
+        put_configs(&mut out, &topic.configs);
+    }
+    SNAPSHOT.seal(&out)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
+    let mut cursor = Cursor::new(SNAPSHOT.open(bytes)?);
+    let mut snapshot = decode_head(&mut cursor)?;
+    let topics = cursor.u32().map_err(RecordError::from)?;
+    for _ in 0..topics {
+        let topic = decode_topic(&mut cursor)?;
+        if snapshot.image.topic_by_id(topic.id).is_some()
+            || snapshot.image.topic(&topic.name).is_some()
+        {
+            return Err(ApplyError::TopicExists { name: topic.name, topic: topic.id }.into());
+        }
+        snapshot.image.insert(topic)?;
+    }
+    all_read(&cursor)?;
+    Ok(snapshot)
+}
+
+/// Everything before the topics.
+fn decode_head(cursor: &mut Cursor<'_>) -> Result<Snapshot, SnapshotError> {
+    let mut read = || {
+        let number = cursor.u64()?;
+        let entry = cursor.array()?;
+        let cluster_id = ClusterId(cursor.array()?);
+        let feature_level = cursor.u16()?;
+        let base = cursor.i32()?;
+        let next_producer_id = cursor.i64()?;
+        let brokers = decode_brokers(cursor)?;
+        let image = ClusterImage::restored(
+            number,
+            cluster_id,
+            feature_level,
+            brokers,
+            base,
+            next_producer_id,
+        );
+        Ok::<_, Truncated>(image.map(|image| Snapshot { image, entry }))
+    };
+    Ok(read().map_err(RecordError::from)??)
+}
+
+fn decode_brokers(cursor: &mut Cursor<'_>) -> Result<BTreeMap<i32, Broker>, Truncated> {
+    let mut brokers = BTreeMap::new();
+    for _ in 0..cursor.u32()? {
+        let node_id = cursor.i32()?;
+        let broker = Broker {
+            identity: Identity(cursor.array()?),
+            incarnation: Incarnation(cursor.array()?),
+            incarnation_entry: cursor.u64()?,
+        };
+        brokers.insert(node_id, broker);
+    }
+    Ok(brokers)
+}
+
+fn decode_topic(cursor: &mut Cursor<'_>) -> Result<Topic, RecordError> {
+    let id = topic_id(cursor)?;
+    let name = string(cursor)?.into();
+    let replication_factor = cursor.i16()?;
+    let epoch_base = cursor.i32()?;
+    let mut spans = Vec::new();
+    for _ in 0..cursor.u32()? {
+        spans.push(Span { count: cursor.i32()?, owner: cursor.i32()?, entry: cursor.u64()? });
+    }
+    let configs = configs(cursor)?;
+    Ok(Topic { id, name, replication_factor, configs, epoch_base, spans })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! Topic-level configuration: Kafka's keys, their types and defaults, and the settings that a
+//! partition is run with.
+//!
+//! Names, types and defaults are those of Apache Kafka 4.3 (`TopicConfig`, `LogConfig`). A topic
+//! stores only what was set for it; everything else follows the broker's configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{CleanupPolicy, TimestampType, TopicDefaults};
+
+/// The type of a topic key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicKeyType {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number between the bounds.
+    Number {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
+    /// A fraction between 0 and 1.
+    Ratio,
+    /// One of the listed words.
+    Choice(&'static [&'static str]),
+    /// Any of the listed words, separated by commas; not empty.
+    Choices(&'static [&'static str]),
+    /// Text that is not interpreted.
+    Text,
+}
+
+/// A topic key.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicKey {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// The type of its value.
+    pub kind: TopicKeyType,
+    /// Kafka's default; the broker's configuration may stand in for it.
+    pub default: &'static str,
+}
+
+const I32: i64 = i32::MAX as i64;
+const I64: i64 = i64::MAX;
+
+const fn number(name: &'static str, min: i64, max: i64, default: &'static str) -> TopicKey {
+    TopicKey { name, kind: TopicKeyType::Number { min, max }, default }
+}
+
+const fn boolean(name: &'static str, default: &'static str) -> TopicKey {
+    TopicKey { name, kind: TopicKeyType::Boolean, default }
+}
+
+const fn text(name: &'static str, default: &'static str) -> TopicKey {
+    TopicKey { name, kind: TopicKeyType::Text, default }
+}
+
+/// Every topic key of Apache Kafka 4.3, sorted by name.
+pub const TOPIC_KEYS: &[TopicKey] = &[
+    TopicKey {
+        name: "cleanup.policy",
+        kind: TopicKeyType::Choices(&["compact", "delete"]),
+        default: "delete",
+    },
+    number("compression.gzip.level", -1, 9, "-1"),
+    number("compression.lz4.level", 1, 17, "9"),
+    TopicKey {
+        name: "compression.type",
+        kind: TopicKeyType::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        default: "producer",
+    },
+    number("compression.zstd.level", -131_072, 22, "3"),
+    number("delete.retention.ms", 0, I64, "86400000"),
+    number("file.delete.delay.ms", 0, I64, "60000"),
+    number("flush.messages", 1, I64, "9223372036854775807"),
+    number("flush.ms", 0, I64, "9223372036854775807"),
+    text("follower.replication.throttled.replicas", ""),
+    number("index.interval.bytes", 0, I32, "4096"),
+    text("leader.replication.throttled.replicas", ""),
+    number("local.retention.bytes", -2, I64, "-2"),
+    number("local.retention.ms", -2, I64, "-2"),
+    number("max.compaction.lag.ms", 1, I64, "9223372036854775807"),
+    number("max.message.bytes", 0, I32, "1048588"),
+    number("message.timestamp.after.max.ms", 0, I64, "3600000"),
+    number("message.timestamp.before.max.ms", 0, I64, "9223372036854775807"),
+    TopicKey {
+        name: "message.timestamp.type",
+        kind: TopicKeyType::Choice(&["CreateTime", "LogAppendTime"]),
+        default: "CreateTime",
+    },
+    TopicKey { name: "min.cleanable.dirty.ratio", kind: TopicKeyType::Ratio, default: "0.5" },
+    number("min.compaction.lag.ms", 0, I64, "0"),
+    number("min.insync.replicas", 1, I32, "1"),
+    boolean("preallocate", "false"),
+    boolean("remote.log.copy.disable", "false"),
+    boolean("remote.log.delete.on.disable", "false"),
+    boolean("remote.storage.enable", "false"),
+    number("retention.bytes", -1, I64, "-1"),
+    number("retention.ms", -1, I64, "604800000"),
+    number("segment.bytes", 1_048_576, I32, "1073741824"),
+    number("segment.index.bytes", 4, I32, "10485760"),
+    number("segment.jitter.ms", 0, I64, "0"),
+    number("segment.ms", 1, I64, "604800000"),
+    boolean("unclean.leader.election.enable", "false"),
+];
+
+/// The value that `key` has on a topic that does not set it: the broker's, where the broker's
+/// configuration has it, otherwise Kafka's default.
+pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> String {
+    let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |n| n.to_string());
+    match key.name {
+        "cleanup.policy" => {
+            let CleanupPolicy { delete, compact } = defaults.cleanup_policy;
+            let words = [("compact", compact), ("delete", delete)];
+            let set: Vec<_> = words.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect();
+            set.join(",")
+        }
+        "max.message.bytes" => defaults.message_bytes_max.to_string(),
+        "message.timestamp.after.max.ms" => millis(defaults.timestamp_after_max).to_string(),
+        "message.timestamp.before.max.ms" => millis(defaults.timestamp_before_max).to_string(),
+        "message.timestamp.type" => match defaults.timestamp_type {
+            TimestampType::CreateTime => "CreateTime".to_owned(),
+            TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
+        },
+        "min.insync.replicas" => defaults.min_insync_replicas.to_string(),
+        "retention.bytes" => limit(defaults.retention_bytes),
+        "retention.ms" => limit(defaults.retention.map(|kept| millis(kept) as u64)),
+        _ => key.default.to_owned(),
+    }
+}
+
+/// A topic setting that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicConfigError {
+    /// Kafka has no topic key of this name.
+    #[error("unknown topic config \"{0}\"")]
+    UnknownKey(String),
+    /// The value is not one that the key takes.
+    #[error("invalid value \"{value}\" for topic config \"{key}\": must be {expected}")]
+    InvalidValue {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What the key takes, in words.
+        expected: String,
+    },
+}
+
+/// The key of this name.
+pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
+    TOPIC_KEYS.binary_search_by(|key| key.name.cmp(name)).ok().and_then(|at| TOPIC_KEYS.get(at))
+}
+
+/// Checks one setting.
+pub fn check_topic_config(name: &str, value: &str) -> Result<(), TopicConfigError> {
+    let key = topic_key(name).ok_or_else(|| TopicConfigError::UnknownKey(name.to_owned()))?;
+    let trimmed = value.trim();
+    let expected = match key.kind {
+        TopicKeyType::Boolean if ["true", "false"].contains(&trimmed) => return Ok(()),
+        TopicKeyType::Boolean => "true or false".to_owned(),
+        TopicKeyType::Number { min, max } => {
+            if trimmed.parse().is_ok_and(|number: i64| (min..=max).contains(&number)) {
+                return Ok(());
+            }
+            format!("a whole number from {min} to {max}")
+        }
+        TopicKeyType::Ratio => {
+            if trimmed.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)) {
+                return Ok(());
+            }
+            "a number from 0 to 1".to_owned()
+        }
+        TopicKeyType::Choice(words) if words.contains(&trimmed) => return Ok(()),
+        TopicKeyType::Choice(words) => format!("one of {}", words.join(", ")),
+        TopicKeyType::Choices(words) => {
+            if trimmed.split(',').all(|word| words.contains(&word.trim())) {
+                return Ok(());
+            }
+            format!("a list of {}", words.join(", "))
+        }
+        TopicKeyType::Text => return Ok(()),
+    };
+    Err(TopicConfigError::InvalidValue { key: key.name, value: value.to_owned(), expected })
+}
+
+/// What the broker's configuration gives a topic that sets nothing itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Data older than this is deleted; `None` keeps it for ever.
+    pub retention: Option<Duration>,
+    /// A partition larger than this loses its oldest data; `None` has no limit.
+    pub retention_bytes: Option<u64>,
+    /// Whether `cleanup.policy` lets retention delete.
+    pub delete: bool,
+    /// Whether `cleanup.policy` asks for compaction: every record needs a key.
+    pub compact: bool,
+    /// The largest record batch in bytes.
+    pub max_message_bytes: usize,
+    /// What stamps a record.
+    pub timestamp_type: TimestampType,
+    /// How far a record's timestamp may lie before the append time, in milliseconds.
+    pub timestamp_before_max_ms: i64,
+    /// How far a record's timestamp may lie after the append time, in milliseconds.
+    pub timestamp_after_max_ms: i64,
+}
+
+impl From<&TopicDefaults> for TopicSettings {
+    fn from(defaults: &TopicDefaults) -> Self {
+        Self {
+            retention: defaults.retention,
+            retention_bytes: defaults.retention_bytes,
+            delete: defaults.cleanup_policy.delete,
+            compact: defaults.cleanup_policy.compact,
+            max_message_bytes: defaults.message_bytes_max as usize,
+            timestamp_type: defaults.timestamp_type,
+            timestamp_before_max_ms: millis(defaults.timestamp_before_max),
+            timestamp_after_max_ms: millis(defaults.timestamp_after_max),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl TopicSettings {
+    /// These settings with what `configs` sets for one topic. Values were checked by
+    /// [`check_topic_config`] when they were set; one that cannot be read changes nothing.
+    pub fn with(&self, configs: &BTreeMap<String, String>) -> Self {
+        let mut settings = self.clone();
+        for (name, value) in configs {
+            settings.apply(name, value.trim());
+        }
+        settings
+    }
+
+    fn apply(&mut self, name: &str, value: &str) {
+        let number = value.parse::<i64>().ok();
+        match (name, number) {
+            ("retention.ms", Some(ms)) => {
+                self.retention = u64::try_from(ms).ok().map(Duration::from_millis);
+            }
+            ("retention.bytes", Some(bytes)) => self.retention_bytes = u64::try_from(bytes).ok(),
+            ("max.message.bytes", Some(bytes)) => {
+                self.max_message_bytes = usize::try_from(bytes).unwrap_or(0);
+            }
+            ("message.timestamp.before.max.ms", Some(ms)) => self.timestamp_before_max_ms = ms,
+            ("message.timestamp.after.max.ms", Some(ms)) => self.timestamp_after_max_ms = ms,
+            ("message.timestamp.type", _) => {
+                self.timestamp_type = match value {
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => TimestampType::CreateTime,
+                };
+            }
+            ("cleanup.policy", _) => {
+                self.delete = value.split(',').any(|word| word.trim() == "delete");
+                self.compact = value.split(',').any(|word| word.trim() == "compact");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_their_defaults_pass_their_own_check() {
+        assert!(TOPIC_KEYS.is_sorted_by_key(|key| key.name));
+        for key in TOPIC_KEYS {
+            assert_eq!(check_topic_config(key.name, key.default), Ok(()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_the_key_and_the_range() {
+        let error = check_topic_config("retention.ms", "-2").unwrap_err().to_string();
+        assert!(error.contains("\"retention.ms\"") && error.contains("from -1 to"), "{error}");
+        assert!(matches!(
+            check_topic_config("retention", "1"),
+            Err(TopicConfigError::UnknownKey(_))
+        ));
+        assert!(check_topic_config("cleanup.policy", "compact,delete").is_ok());
+        assert!(check_topic_config("cleanup.policy", "").is_err());
+    }
+
+    #[test]
+    fn a_topic_changes_only_what_it_sets() {
+        let configs = BTreeMap::from([
+            ("retention.ms".to_owned(), "-1".to_owned()),
+            ("cleanup.policy".to_owned(), "compact".to_owned()),
+        ]);
+        let defaults = crate::config::Sources::of_flags(&[]).load().unwrap().topics.defaults;
+        let settings = TopicSettings::from(&defaults).with(&configs);
+        assert_eq!(settings.retention, None);
+        assert!(!settings.delete);
+        assert_eq!(settings.max_message_bytes, 1_048_588);
+    }
+}

@@ -1,0 +1,408 @@
+//! The state machine of a classic group: no tasks, no log, no clock of its own. A method gets a
+//! [`Turn`] with the time and leaves in it what is to be done: answers to give, and at most one
+//! record to save.
+//!
+//! ```text
+//!             first join                all joined, or rebalance timeout
+//!   Empty ───────────────▶ PreparingRebalance ───────────────▶ CompletingRebalance
+//!     ▲                       │        ▲  ▲                          │       │
+//!     └───── nobody joined ───┘        │  └─ join, leave, expiry ────┘       │ the leader syncs
+//!                                      └──── join, leave, expiry ── Stable ◀─┘
+//! ```
+//!
+//! **Invariants:** a group with members has one leader, who is a member; members share at least
+//! one protocol; generations only rise; nothing that must be saved is applied before the log took
+//! it ([`Save`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::mem;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::debug;
+
+use super::expiry::Age;
+use super::member::Member;
+use super::metrics::Reason;
+use super::record::{self, GroupValue};
+use super::reply::Waiter;
+use super::types::{
+    CONSUMER_PROTOCOL_TYPE, DescribedGroup, Error, GroupConfig, JoinMember, JoinResponse, Name,
+    State, SyncResponse,
+};
+use crate::clock::{Instant, Random};
+
+/// One step of a group: the present, and what comes out.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    /// Wall time, only to stamp records.
+    pub(super) wall_ms: i64,
+    pub(super) config: &'a GroupConfig,
+    pub(super) random: &'a Random,
+    pub(super) answers: Vec<Answer>,
+    pub(super) save: Option<Save>,
+    /// Rebalances begun, for metrics.
+    pub(super) rebalances: Vec<Reason>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(
+        now: Instant,
+        wall_ms: i64,
+        config: &'a GroupConfig,
+        random: &'a Random,
+    ) -> Self {
+        let (answers, save, rebalances) = (Vec::new(), None, Vec::new());
+        Self { now, wall_ms, config, random, answers, save, rebalances }
+    }
+
+    pub(super) fn answer_join(
+        &mut self,
+        waiter: Waiter<JoinResponse>,
+        result: Result<JoinResponse, Error>,
+    ) {
+        self.answers.push(Answer::Join(waiter, result));
+    }
+
+    pub(super) fn answer_sync(
+        &mut self,
+        waiter: Waiter<SyncResponse>,
+        result: Result<SyncResponse, Error>,
+    ) {
+        self.answers.push(Answer::Sync(waiter, result));
+    }
+}
+
+/// An answer to give once what was saved before it is durable.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Join(Waiter<JoinResponse>, Result<JoinResponse, Error>),
+    Sync(Waiter<SyncResponse>, Result<SyncResponse, Error>),
+}
+
+/// What to append to the log. [`ClassicGroup::record`] gives the record; then
+/// [`ClassicGroup::saved`] or [`ClassicGroup::not_saved`] must follow.
+#[derive(Debug)]
+pub(super) enum Save {
+    /// The group became empty. It stays so if the log refuses: at worst members that are gone come
+    /// back after a restart for the length of a session.
+    Empty,
+    /// The leader's assignment; nothing is changed yet.
+    Assignment { member_id: Name, waiter: Waiter<SyncResponse>, assignments: HashMap<Name, Bytes> },
+    /// A static member took over from `old`; already changed, taken back if the log refuses.
+    StaticMember { old: Box<Member>, new_id: Name, old_leader: Option<Name>, can_skip: bool },
+}
+
+/// The timer of the join phase.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JoinTimer {
+    pub(super) at: Instant,
+    /// For a group that was empty: how long this delay is, and how much of the rebalance timeout
+    /// is left to extend it.
+    pub(super) initial: Option<(Duration, Duration)>,
+}
+
+/// A classic group.
+#[derive(Debug)]
+pub(super) struct ClassicGroup {
+    pub(super) id: Name,
+    pub(super) state: State,
+    /// The state before a rebalance began; from Empty the initial delay rules.
+    pub(super) from_empty: bool,
+    pub(super) generation: i32,
+    pub(super) protocol_type: Option<Name>,
+    pub(super) protocol_name: Option<Name>,
+    pub(super) leader: Option<Name>,
+    pub(super) members: BTreeMap<Name, Member>,
+    /// Member id by instance id.
+    pub(super) static_members: HashMap<Name, Name>,
+    /// Ids given out with `MEMBER_ID_REQUIRED`, each until its deadline.
+    pub(super) pending: HashMap<Name, Instant>,
+    /// Members that have not sent `SyncGroup` in this generation.
+    pub(super) pending_sync: HashSet<Name>,
+    pub(super) join_timer: Option<JoinTimer>,
+    pub(super) sync_timer: Option<Instant>,
+    /// How many members support each protocol.
+    pub(super) supported: HashMap<Name, usize>,
+    /// Topics the members subscribe to; `None` if unknown or not a consumer group.
+    pub(super) subscribed: Option<BTreeSet<Name>>,
+    /// A member came during the initial delay.
+    pub(super) new_member_added: bool,
+    /// When the group came into its state, unless the record it was loaded from did not say.
+    pub(super) state_since: Option<Age>,
+    /// The same by the wall clock, for the record; -1 if unknown.
+    pub(super) state_timestamp_ms: i64,
+    /// Its record is, or may be, in the log: deleting the group needs a tombstone.
+    pub(super) is_recorded: bool,
+}
+
+impl ClassicGroup {
+    /// A group that nobody knows yet.
+    pub(super) fn new(id: Name) -> Self {
+        Self {
+            id,
+            state: State::Empty,
+            from_empty: false,
+            generation: 0,
+            protocol_type: None,
+            protocol_name: None,
+            leader: None,
+            members: BTreeMap::new(),
+            static_members: HashMap::new(),
+            pending: HashMap::new(),
+            pending_sync: HashSet::new(),
+            join_timer: None,
+            sync_timer: None,
+            supported: HashMap::new(),
+            subscribed: None,
+            new_member_added: false,
+            state_since: None,
+            state_timestamp_ms: -1,
+            is_recorded: false,
+        }
+    }
+
+    /// Whether there is nothing to know about the group beside its offsets. A generation is known
+    /// even if the log refused its record: it must not be given out twice.
+    pub(super) fn is_blank(&self) -> bool {
+        self.generation == 0 && !self.is_recorded && self.is_idle()
+    }
+
+    /// Whether no timer and no parked request can change the group.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Empty && self.pending.is_empty()
+    }
+
+    pub(super) fn is_leader(&self, member_id: &str) -> bool {
+        self.leader.as_deref() == Some(member_id)
+    }
+
+    /// The instance id must belong to the member, and the member to the group.
+    pub(super) fn check_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&Name>,
+    ) -> Result<(), Error> {
+        if let Some(instance_id) = instance_id {
+            let holder = self.static_members.get(instance_id).ok_or(Error::UnknownMemberId)?;
+            if **holder != *member_id {
+                return Err(Error::FencedInstanceId);
+            }
+        }
+        if self.members.contains_key(member_id) { Ok(()) } else { Err(Error::UnknownMemberId) }
+    }
+
+    /// The longest rebalance timeout of the members.
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+    }
+
+    pub(super) fn all_joined(&self) -> bool {
+        self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some())
+    }
+
+    /// How many joins are parked.
+    pub(super) fn joining(&self) -> usize {
+        self.members.values().filter(|member| member.joining.is_some()).count()
+    }
+
+    pub(super) fn enter(&mut self, turn: &Turn<'_>, state: State) {
+        self.from_empty = self.state == State::Empty;
+        self.state = state;
+        self.state_since = Some(Age::none(turn.now));
+        self.state_timestamp_ms = turn.wall_ms;
+    }
+
+    /// Adds a member; its instance id must be free.
+    pub(super) fn add(&mut self, member: Member, protocol_type: &Name) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(protocol_type.clone());
+        }
+        self.count_protocols(&member, true);
+        self.pending.remove(&member.id);
+        self.leader.get_or_insert_with(|| member.id.clone());
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.insert(instance_id.clone(), member.id.clone());
+        }
+        self.members.insert(member.id.clone(), member);
+    }
+
+    /// Removes a member or a pending id; another member becomes leader if it led.
+    pub(super) fn remove(&mut self, member_id: &str) -> Option<Member> {
+        self.pending.remove(member_id);
+        self.pending_sync.remove(member_id);
+        let member = self.members.remove(member_id)?;
+        self.count_protocols(&member, false);
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.remove(instance_id);
+        }
+        if self.is_leader(member_id) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        Some(member)
+    }
+
+    pub(super) fn count_protocols(&mut self, member: &Member, add: bool) {
+        for protocol in &member.protocols {
+            let count = self.supported.entry(protocol.name.clone()).or_default();
+            *count = if add { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.supported.remove(&protocol.name);
+            }
+        }
+    }
+
+    /// The protocol most members prefer among those that all support; of two with as many votes
+    /// the one that comes first by name.
+    pub(super) fn select_protocol(&self) -> Option<Name> {
+        let common = |name: &Name| self.supported.get(name) == Some(&self.members.len());
+        let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let names = member.protocols.iter().map(|protocol| &protocol.name);
+            if let Some(vote) = names.into_iter().find(|name| common(name)) {
+                *votes.entry(vote).or_default() += 1;
+            }
+        }
+        let most = votes.values().max().copied()?;
+        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.clone())
+    }
+
+    /// The members as the leader sees them.
+    pub(super) fn for_leader(&self) -> Vec<JoinMember> {
+        let protocol = self.protocol_name.as_ref();
+        self.members.values().map(|member| member.for_leader(protocol)).collect()
+    }
+
+    /// The answer to a member that is in the present generation.
+    pub(super) fn joined(&self, member_id: &Name) -> JoinResponse {
+        let leads = self.is_leader(member_id);
+        JoinResponse {
+            member_id: member_id.clone(),
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol_name: self.protocol_name.clone(),
+            leader: self.leader.clone(),
+            members: if leads { self.for_leader() } else { Vec::new() },
+            skip_assignment: false,
+        }
+    }
+
+    /// Recomputes the subscribed topics after members or protocol changed.
+    pub(super) fn subscribe(&mut self) {
+        self.subscribed = None;
+        if self.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
+            return;
+        }
+        let mut topics = BTreeSet::new();
+        for member in self.members.values() {
+            let metadata = member.metadata(self.protocol_name.as_ref());
+            match record::subscribed_topics(&metadata) {
+                Ok(subscribed) => topics.extend(subscribed),
+                Err(error) => {
+                    debug!(group = %self.id, %error, "subscription not understood");
+                    return;
+                }
+            }
+        }
+        self.subscribed = Some(topics);
+    }
+
+    /// Whether members read the topic, as far as known; a consumer group whose subscription is not
+    /// understood may read any.
+    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
+        match &self.subscribed {
+            Some(topics) => topics.contains(topic),
+            None => self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE),
+        }
+    }
+
+    /// What `DescribeGroups` shows.
+    pub(super) fn describe(&self) -> DescribedGroup {
+        let protocol = self.protocol_name.as_ref().filter(|_| self.state == State::Stable);
+        DescribedGroup {
+            group: self.id.clone(),
+            state: self.state,
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            protocol_name: protocol.cloned().unwrap_or_default(),
+            members: self.members.values().map(|member| member.describe(protocol)).collect(),
+        }
+    }
+
+    /// The record of the group's generation; assignments not given are those in force.
+    pub(super) fn record(&self, save: &Save) -> GroupValue {
+        let protocol = self.protocol_name.as_ref();
+        let assignment = |member: &Member| match save {
+            Save::Assignment { assignments, .. } => {
+                assignments.get(&member.id).cloned().unwrap_or_default()
+            }
+            Save::Empty | Save::StaticMember { .. } => member.assignment.clone(),
+        };
+        let members = self.members.values();
+        GroupValue {
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            generation: self.generation,
+            protocol: self.protocol_name.clone(),
+            leader: self.leader.clone(),
+            state_timestamp_ms: self.state_timestamp_ms,
+            members: members.map(|it| it.record(protocol, assignment(it))).collect(),
+        }
+    }
+
+    /// The log took the record of `save`.
+    pub(super) fn saved(&mut self, turn: &mut Turn<'_>, save: Save) {
+        self.is_recorded = true;
+        match save {
+            Save::Empty => {}
+            Save::Assignment { member_id, waiter, assignments } => {
+                self.assign(turn, &member_id, waiter, assignments);
+            }
+            Save::StaticMember { new_id, old_leader, can_skip, .. } => {
+                self.static_member_saved(turn, &new_id, old_leader, can_skip);
+            }
+        }
+    }
+
+    /// The log refused the record of `save`.
+    pub(super) fn not_saved(&mut self, turn: &mut Turn<'_>, save: Save, error: Error) {
+        match save {
+            Save::Empty => {}
+            Save::Assignment { waiter, .. } => turn.answer_sync(waiter, Err(error)),
+            Save::StaticMember { old, new_id, old_leader, .. } => {
+                self.take_back_static_member(turn, *old, &new_id, old_leader, error);
+            }
+        }
+    }
+
+    /// Refuses every parked request; the coordinator gives the group up.
+    pub(super) fn refuse_all(&mut self, error: &Error) {
+        for member in self.members.values_mut() {
+            if let Some(waiter) = member.joining.take() {
+                waiter.refuse(error.clone());
+            }
+            if let Some(waiter) = member.syncing.take() {
+                waiter.refuse(error.clone());
+            }
+        }
+    }
+
+    /// A sign of life of a member.
+    pub(super) fn touch(&mut self, member_id: &str, now: Instant) {
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.touch(now);
+        }
+    }
+
+    /// Gives every member that is not parked a full session: what they wait for has just become
+    /// durable.
+    pub(super) fn touch_all(&mut self, now: Instant) {
+        let idle = |member: &&mut Member| member.deadline.is_some() && member.joining.is_none();
+        self.members.values_mut().filter(idle).for_each(|member| member.touch(now));
+    }
+
+    /// Forgets the group; its tombstone is in the log.
+    pub(super) fn delete(&mut self) {
+        let id = self.id.clone();
+        drop(mem::replace(self, Self::new(id)));
+    }
+}

@@ -1,0 +1,134 @@
+//! What can go wrong with one operation on the bucket.
+
+use super::key::Key;
+
+/// An operation on the bucket, as errors and metrics name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Read a whole object.
+    Get,
+    /// Read a part of an object.
+    GetRange,
+    /// Write an object, replacing what was there.
+    Put,
+    /// Write an object if none of that name exists.
+    Create,
+    /// Remove an object.
+    Delete,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Operation; 5] =
+        [Operation::Get, Operation::GetRange, Operation::Put, Operation::Create, Operation::Delete];
+
+    /// The operation's name as a metric label and in errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Get => "get",
+            Operation::GetRange => "get_range",
+            Operation::Put => "put",
+            Operation::Create => "create",
+            Operation::Delete => "delete",
+        }
+    }
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why an operation on the bucket gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// There is no such object.
+    #[error("object \"{key}\" not found in the bucket")]
+    NotFound {
+        /// The object.
+        key: Key,
+    },
+    /// There is such an object already.
+    #[error("object \"{key}\" already exists in the bucket")]
+    AlreadyExists {
+        /// The object.
+        key: Key,
+    },
+    /// The bucket answered, and trying again would not change the answer.
+    #[error(
+        "the bucket refused to {operation} object \"{key}\": {reason}; check object.url and the \
+         credentials"
+    )]
+    Denied {
+        /// What was asked.
+        operation: Operation,
+        /// The object.
+        key: Key,
+        /// The bucket's words.
+        reason: String,
+    },
+    /// The bucket did not answer, or that it cannot now; the outcome of a write is unknown.
+    #[error("the bucket could not {operation} object \"{key}\" in {attempts} attempts: {reason}")]
+    Unavailable {
+        /// What was asked.
+        operation: Operation,
+        /// The object.
+        key: Key,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// The object is larger than anything of its kind may be.
+    #[error("object \"{key}\" has {size} bytes and at most {limit} are expected")]
+    TooLarge {
+        /// The object.
+        key: Key,
+        /// Its size.
+        size: u64,
+        /// What its reader accepts.
+        limit: u64,
+    },
+}
+
+impl ObjectError {
+    /// Whether the same operation may succeed later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, ObjectError::Unavailable { .. })
+    }
+}
+
+/// What an answer of the backend means for the one who asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    NotFound,
+    Exists,
+    Denied,
+    Transient,
+}
+
+/// Sorts the backend's errors. What it does not name counts as passing, because a write whose
+/// outcome is unknown must never be taken for one that was refused.
+pub(super) fn classify(error: &object_store::Error) -> Class {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => Class::NotFound,
+        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Class::Exists,
+        E::InvalidPath { .. }
+        | E::NotSupported { .. }
+        | E::NotImplemented { .. }
+        | E::PermissionDenied { .. }
+        | E::Unauthenticated { .. }
+        | E::UnknownConfigurationKey { .. } => Class::Denied,
+        _ => Class::Transient,
+    }
+}
+
+/// The backend's error in its own words, without the crate's prefix.
+pub(super) fn reason(error: &object_store::Error) -> String {
+    match error {
+        object_store::Error::Generic { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}

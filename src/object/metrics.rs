@@ -1,0 +1,93 @@
+//! The first layer of the store: counts every operation from the outside, waiting and retries
+//! included.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter};
+
+use super::error::{ObjectError, Operation};
+use crate::metrics::{LATENCY_SECONDS, Registry};
+
+/// How an operation ended, as a metric label.
+const OUTCOMES: [&str; 5] = ["ok", "not_found", "exists", "denied", "unavailable"];
+
+/// Metric handles of the bucket, by operation.
+#[derive(Debug)]
+pub(super) struct ObjectMetrics {
+    operations: [OperationMetrics; 5],
+}
+
+#[derive(Debug)]
+struct OperationMetrics {
+    requests: [IntCounter; 5],
+    retries: IntCounter,
+    bytes: IntCounter,
+    seconds: Histogram,
+}
+
+impl ObjectMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let requests = registry.counters(
+            "object_requests_total",
+            "Operations on the bucket by outcome.",
+            &["operation", "outcome"],
+        );
+        let retries = registry.counters(
+            "object_retries_total",
+            "Attempts on the bucket that were not an operation's first.",
+            &["operation"],
+        );
+        let bytes = registry.counters(
+            "object_bytes_total",
+            "Bytes of objects read or written by operations that succeeded.",
+            &["operation"],
+        );
+        let seconds = registry.histograms(
+            "object_latency_seconds",
+            "Time per operation on the bucket, waiting and retries included.",
+            &["operation"],
+            LATENCY_SECONDS,
+        );
+        let operations = Operation::ALL.map(|operation| {
+            let name = operation.name();
+            OperationMetrics {
+                requests: OUTCOMES.map(|outcome| requests.with_label_values(&[name, outcome])),
+                retries: retries.with_label_values(&[name]),
+                bytes: bytes.with_label_values(&[name]),
+                seconds: seconds.with_label_values(&[name]),
+            }
+        });
+        Self { operations }
+    }
+
+    /// Counts one operation that has ended.
+    pub(super) fn observe(
+        &self,
+        operation: Operation,
+        attempts: u32,
+        elapsed: Duration,
+        error: Option<&ObjectError>,
+    ) {
+        let metrics = &self.operations[operation as usize];
+        metrics.requests[outcome(error)].inc();
+        metrics.retries.inc_by(u64::from(attempts.saturating_sub(1)));
+        metrics.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts the bytes of an operation that succeeded.
+    pub(super) fn moved(&self, operation: Operation, bytes: usize) {
+        self.operations[operation as usize].bytes.inc_by(bytes as u64);
+    }
+}
+
+/// The index in [`OUTCOMES`].
+fn outcome(error: Option<&ObjectError>) -> usize {
+    match error {
+        None => 0,
+        Some(ObjectError::NotFound { .. }) => 1,
+        Some(ObjectError::AlreadyExists { .. }) => 2,
+        Some(ObjectError::Denied { .. }) => 3,
+        // The store itself never answers that an object is too large.
+        Some(ObjectError::Unavailable { .. } | ObjectError::TooLarge { .. }) => 4,
+    }
+}

@@ -1,0 +1,331 @@
+//! The handle to the bucket: metering → limits → retry → backend.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::error::{ObjectError, Operation, reason};
+use super::key::Key;
+use super::limits::Limits;
+use super::local::{LocalError, create_dir};
+use super::metrics::ObjectMetrics;
+use super::retry::{ATTEMPTS, Retry};
+use crate::clock::{Clock, Random};
+use crate::metrics::Registry;
+
+/// The size that a read of unknown size is given time for.
+const EXPECTED_BYTES: u64 = 32 << 20;
+
+/// `object.url` does not lead to a bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// A store of a later release.
+    #[error(
+        "object.url \"{url}\": {scheme}:// comes with tiered storage; use file://<directory> or \
+         memory://"
+    )]
+    NotYet {
+        /// The URL.
+        url: String,
+        /// Its scheme.
+        scheme: &'static str,
+    },
+    /// Not a URL of any store.
+    #[error("object.url \"{url}\" is not of the form file://<absolute directory> or memory://")]
+    Malformed {
+        /// The URL.
+        url: String,
+    },
+    /// The directory of a `file://` URL cannot be made.
+    #[error("object.url \"{url}\": {source}")]
+    Directory {
+        /// The URL.
+        url: String,
+        /// What failed.
+        #[source]
+        source: LocalError,
+    },
+    /// The directory of a `file://` URL cannot be used.
+    #[error("object.url \"{url}\": {reason}")]
+    Unusable {
+        /// The URL.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A bucket, or the part of one below the prefix that `object.url` names. Cheap to clone; there is
+/// one per process, because its limits and metrics are.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    url: String,
+    backend: Arc<dyn ObjectStore>,
+    /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
+    directory: Option<PathBuf>,
+    metrics: ObjectMetrics,
+    limits: Limits,
+    retry: Retry,
+    clock: Clock,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("url", &self.inner.url).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the bucket at `url`: `file://<absolute directory>`, made if it does not exist, every
+    /// object and its name synced before a write returns; or `memory://`, empty and gone with the
+    /// process.
+    pub fn open(
+        url: &str,
+        clock: &Clock,
+        random: &Random,
+        registry: &Registry,
+    ) -> Result<Self, OpenStoreError> {
+        let malformed = || OpenStoreError::Malformed { url: url.to_owned() };
+        let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
+        let not_yet = |scheme| OpenStoreError::NotYet { url: url.to_owned(), scheme };
+        let (backend, directory): (Arc<dyn ObjectStore>, _) = match scheme {
+            "memory" if rest.is_empty() => (Arc::new(InMemory::new()), None),
+            "file" if rest.starts_with('/') => {
+                let directory = PathBuf::from(rest);
+                (Arc::new(open_directory(url, &directory)?), Some(directory))
+            }
+            "s3" => return Err(not_yet("s3")),
+            "gs" => return Err(not_yet("gs")),
+            "az" => return Err(not_yet("az")),
+            _ => return Err(malformed()),
+        };
+        Ok(Self::over(url, backend, directory, clock, random, registry))
+    }
+
+    /// A store over a backend of the caller's.
+    pub(super) fn over(
+        url: &str,
+        backend: Arc<dyn ObjectStore>,
+        directory: Option<PathBuf>,
+        clock: &Clock,
+        random: &Random,
+        registry: &Registry,
+    ) -> Self {
+        let inner = Inner {
+            url: url.to_owned(),
+            backend,
+            directory,
+            metrics: ObjectMetrics::new(registry),
+            limits: Limits::new(),
+            retry: Retry::new(clock.clone(), random.clone()),
+            clock: clock.clone(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The URL that the store was opened with.
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// The whole of an object of at most `limit` bytes.
+    pub async fn get(&self, key: &Key, limit: u64) -> Result<Bytes, ObjectError> {
+        let backend = &self.inner.backend;
+        let expected = limit.min(EXPECTED_BYTES);
+        let read = self.run(Operation::Get, key, expected, ATTEMPTS, || async move {
+            let found = backend.get_opts(key.path(), GetOptions::default()).await?;
+            if found.meta.size > limit {
+                return Ok(Err(found.meta.size));
+            }
+            Ok(Ok(found.bytes().await?))
+        });
+        let too_large = |size| ObjectError::TooLarge { key: key.clone(), size, limit };
+        let bytes = read.await?.map_err(too_large)?;
+        self.inner.metrics.moved(Operation::Get, bytes.len());
+        Ok(bytes)
+    }
+
+    /// The bytes of an object in `range`, fewer if the object ends before.
+    pub async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        self.read_range(key, range, ATTEMPTS).await
+    }
+
+    /// The same with a bound of the caller's on the attempts.
+    pub(super) async fn read_range(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        attempts: u32,
+    ) -> Result<Bytes, ObjectError> {
+        let backend = &self.inner.backend;
+        let length = range.end.saturating_sub(range.start);
+        let read = self.run(Operation::GetRange, key, length, attempts, || {
+            let range = range.clone();
+            async move { backend.get_range(key.path(), range).await }
+        });
+        let bytes = read.await?;
+        self.inner.metrics.moved(Operation::GetRange, bytes.len());
+        Ok(bytes)
+    }
+
+    /// Writes an object, replacing what was there. After an error it is unknown which is there.
+    pub async fn put(&self, key: &Key, body: Bytes) -> Result<(), ObjectError> {
+        self.write(Operation::Put, key, body, ATTEMPTS, PutMode::Overwrite).await
+    }
+
+    /// Removes an object; one that is not there counts as removed. On a `file://` store the
+    /// removal may be undone by a power loss.
+    pub async fn delete(&self, key: &Key) -> Result<(), ObjectError> {
+        let backend = &self.inner.backend;
+        let remove = || async move { backend.delete(key.path()).await };
+        match self.run(Operation::Delete, key, 0, ATTEMPTS, remove).await {
+            Err(ObjectError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// One attempt to write an object if none of that name exists. Only a success says what
+    /// happened; [`Store::put_new`] finds out the rest.
+    pub(super) async fn create(&self, key: &Key, body: Bytes) -> Result<(), ObjectError> {
+        self.write(Operation::Create, key, body, 1, PutMode::Create).await
+    }
+
+    async fn write(
+        &self,
+        operation: Operation,
+        key: &Key,
+        body: Bytes,
+        attempts: u32,
+        mode: PutMode,
+    ) -> Result<(), ObjectError> {
+        let backend = &self.inner.backend;
+        let length = body.len();
+        let write = self.run(operation, key, length as u64, attempts, || {
+            let payload = PutPayload::from(body.clone());
+            let options = PutOptions::from(mode.clone());
+            async move { backend.put_opts(key.path(), payload, options).await.map(drop) }
+        });
+        write.await?;
+        self.inner.metrics.moved(operation, length);
+        Ok(())
+    }
+
+    /// Waits after the `attempt`-th failure of something tried again outside the retry layer.
+    pub(super) async fn pause(&self, attempt: u32) {
+        self.inner.retry.pause(attempt).await;
+    }
+
+    /// The directory on this machine that holds `key`'s name, if the store is one of files.
+    pub(super) fn directory_of(&self, key: &Key) -> Option<PathBuf> {
+        let file = self.inner.directory.as_ref()?.join(key.path().as_ref());
+        file.parent().map(Path::to_owned)
+    }
+
+    async fn run<T, F, Fut>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        bytes: u64,
+        attempts: u32,
+        call: F,
+    ) -> Result<T, ObjectError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = object_store::Result<T>>,
+    {
+        let inner = &self.inner;
+        let start = inner.clock.now();
+        let place = inner.limits.admit().await;
+        let (attempts, result) = inner.retry.run(operation, key, bytes, attempts, call).await;
+        drop(place);
+        let elapsed = inner.clock.now().duration_since(start);
+        inner.metrics.observe(operation, attempts, elapsed, result.as_ref().err());
+        result
+    }
+}
+
+fn open_directory(url: &str, directory: &Path) -> Result<LocalFileSystem, OpenStoreError> {
+    create_dir(directory)
+        .map_err(|source| OpenStoreError::Directory { url: url.to_owned(), source })?;
+    let backend = LocalFileSystem::new_with_prefix(directory).map_err(|error| {
+        OpenStoreError::Unusable { url: url.to_owned(), reason: reason(&error) }
+    })?;
+    Ok(backend.with_fsync(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(url: &str) -> Result<Store, OpenStoreError> {
+        Store::open(url, &Clock::system(), &Random::seeded(1), &Registry::new())
+    }
+
+    #[tokio::test]
+    async fn a_directory_keeps_its_objects_and_memory_does_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let url = format!("file://{}/some/bucket", temp.path().display());
+        let key = Key::numbered("a", 7);
+        open(&url).unwrap().put(&key, "body".into()).await.unwrap();
+        assert_eq!(open(&url).unwrap().get(&key, 4).await.unwrap(), "body");
+        open("memory://").unwrap().put(&key, "body".into()).await.unwrap();
+        let missing = open("memory://").unwrap().get(&key, 4).await.unwrap_err();
+        assert_eq!(missing, ObjectError::NotFound { key });
+    }
+
+    #[test]
+    fn other_urls_are_refused_in_words() {
+        let refusal = |url| open(url).unwrap_err().to_string();
+        assert!(refusal("s3://b/p").contains("s3:// comes with tiered storage"));
+        assert!(refusal("gs://b").contains("gs://"));
+        assert!(refusal("az://b").contains("az://"));
+        for url in ["", "bucket", "file://relative", "memory://x", "ftp://x"] {
+            assert!(refusal(url).contains("is not of the form"), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_beyond_the_limit_is_not_read() {
+        let store = open("memory://").unwrap();
+        let key = Key::new("k");
+        store.put(&key, "12345".into()).await.unwrap();
+        let error = store.get(&key, 4).await.unwrap_err();
+        assert_eq!(error, ObjectError::TooLarge { key: key.clone(), size: 5, limit: 4 });
+        assert_eq!(store.get_range(&key, 1..3).await.unwrap(), "23");
+        assert_eq!(store.get_range(&key, 1..30).await.unwrap(), "2345");
+    }
+
+    #[tokio::test]
+    async fn operations_are_counted_by_outcome() {
+        let registry = Registry::new();
+        let store =
+            Store::open("memory://", &Clock::system(), &Random::seeded(1), &registry).unwrap();
+        let key = Key::new("k");
+        store.put(&key, "12345".into()).await.unwrap();
+        store.get(&key, 10).await.unwrap();
+        store.create(&key, "other".into()).await.unwrap_err();
+        store.delete(&key).await.unwrap();
+        store.get(&key, 10).await.unwrap_err();
+        let text = registry.encode();
+        for line in [
+            r#"object_requests_total{operation="put",outcome="ok"} 1"#,
+            r#"object_requests_total{operation="get",outcome="ok"} 1"#,
+            r#"object_requests_total{operation="get",outcome="not_found"} 1"#,
+            r#"object_requests_total{operation="create",outcome="exists"} 1"#,
+            r#"object_bytes_total{operation="get"} 5"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Finding offsets by time (`ListOffsets`) and reading a log from end to end.
+
+use super::Partition;
+use super::disk::{LogError, StoredBatch};
+use super::index::Stretch;
+use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
+
+/// A batch that decompresses to more is answered by its header alone.
+pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
+
+/// A record that a look-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, in milliseconds.
+    pub timestamp: i64,
+    /// The leader epoch that it was written in.
+    pub leader_epoch: i32,
+}
+
+/// The offsets that a look-up may answer with.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    from: i64,
+    until: i64,
+}
+
+impl Bounds {
+    fn hold(self, offset: i64) -> bool {
+        (self.from..self.until).contains(&offset)
+    }
+}
+
+impl Partition {
+    /// The first record, by offset, whose timestamp is at least `timestamp`: the record itself, not
+    /// its batch. `None` if there is none below the high watermark.
+    ///
+    /// A compressed batch whose records deny what its header says of their timestamps, or cannot be
+    /// decompressed, is answered by its header: such batches are taken unopened (DESIGN D2).
+    /// Blocks when the record is not in memory, and decompresses: for `task::blocking`.
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<FoundOffset>, LogError> {
+        let mut behind = i64::MIN;
+        loop {
+            let (bounds, next) = {
+                let state = self.lock_advanced();
+                let bounds = Bounds { from: state.log_start(), until: state.high_watermark() };
+                let mut since = state.index.since(timestamp, state.log_end());
+                let next = since.find(|s| s.base_offset >= behind && s.end_offset > bounds.from);
+                (bounds, next)
+            };
+            let Some(stretch) = next.filter(|stretch| stretch.base_offset < bounds.until) else {
+                return Ok(None);
+            };
+            for stored in self.stored(&stretch)? {
+                let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
+                if batch.header().max_timestamp >= timestamp
+                    && let Some(found) = first_since(&batch, timestamp, bounds)
+                {
+                    return Ok(Some(found));
+                }
+            }
+            behind = stretch.end_offset;
+        }
+    }
+
+    /// The record with the greatest timestamp, the first of several (KIP-734). `None` if no record
+    /// below the high watermark has a timestamp.
+    ///
+    /// Blocks as [`Partition::offset_for_timestamp`] does.
+    pub fn offset_of_max_timestamp(&self) -> Result<Option<FoundOffset>, LogError> {
+        let (bounds, mut stretches) = {
+            let state = self.lock_advanced();
+            let bounds = Bounds { from: state.log_start(), until: state.high_watermark() };
+            let all = state.index.since(0, state.log_end());
+            (bounds, greatest(all.filter(|s| s.base_offset < bounds.until)))
+        };
+        // Best first. Only the stretches at the two ends can hold less in range than the index
+        // says, so that the look-up ends with the third at the latest.
+        stretches.sort_by_key(|stretch| (-stretch.max_timestamp, stretch.base_offset));
+        let mut best: Option<FoundOffset> = None;
+        for stretch in stretches {
+            if best.is_some_and(|best| best.timestamp >= stretch.max_timestamp) {
+                break;
+            }
+            for stored in self.stored(&stretch)? {
+                let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
+                let greatest = greatest_of(&batch, bounds);
+                if greatest < 0 || best.is_some_and(|best| best.timestamp >= greatest) {
+                    continue;
+                }
+                best = first_since(&batch, greatest, bounds).or(best);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Visits every batch from the log start to the high watermark of now, with the time of its
+    /// append in milliseconds, a stretch of the index in memory at a time. Returns the offset
+    /// behind the last. The visitor's error ends the visit.
+    ///
+    /// Blocks: for `task::blocking`. A coordinator loads its partition with it.
+    pub fn load<E: From<LogError>>(
+        &self,
+        mut visit: impl FnMut(&Batch, i64) -> Result<(), E>,
+    ) -> Result<i64, E> {
+        let offsets = self.offsets();
+        let mut next = offsets.log_start;
+        while next < offsets.high_watermark {
+            let stretch = {
+                let state = self.lock();
+                state.index.from(next, state.log_end()).find(|s| s.end_offset > next)
+            };
+            let Some(stretch) = stretch else { break };
+            for stored in self.stored(&stretch)? {
+                if stored.end_offset <= next || stored.base_offset >= offsets.high_watermark {
+                    continue;
+                }
+                let batch = Batch::parse_one(stored.bytes).map_err(|source| {
+                    let (of, offset) = (self.id(), stored.base_offset);
+                    LogError::Batch { of, offset, source }
+                })?;
+                visit(&batch, stored.append_time_ms)?;
+            }
+            next = stretch.end_offset;
+        }
+        Ok(offsets.high_watermark)
+    }
+
+    /// The batches of a stretch, from memory where they are.
+    fn stored(&self, stretch: &Stretch) -> Result<Vec<StoredBatch>, LogError> {
+        let (cut, in_memory) = {
+            let state = self.lock();
+            let first = state.tail.partition_point(|c| c.base_offset < stretch.base_offset);
+            let chunks = state.tail.iter().skip(first);
+            let chunks: Vec<_> = chunks
+                .take_while(|c| c.base_offset < stretch.end_offset && !c.bytes.is_empty())
+                .map(|c| (c.bytes.clone(), c.append_time_ms))
+                .collect();
+            let on_disk = state.tail_start() > stretch.base_offset;
+            (on_disk.then(|| state.on_disk(stretch)), chunks)
+        };
+        let mut batches = match cut {
+            Some(span) => self.read_span(&span)?,
+            None => Vec::new(),
+        };
+        for (bytes, append_time_ms) in in_memory {
+            if let Ok(header) = BatchHeader::parse(&bytes) {
+                let (base_offset, end_offset) = (header.base_offset, header.next_offset());
+                batches.push(StoredBatch { base_offset, end_offset, append_time_ms, bytes });
+            }
+        }
+        Ok(batches)
+    }
+}
+
+/// Of stretches in order, those that can hold the greatest timestamp in range: the first with the
+/// greatest, and the two ends, where a part of a stretch may be out of range.
+fn greatest(mut stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
+    let first = stretches.next();
+    let mut last = stretches.next();
+    let mut best: Option<Stretch> = None;
+    for next in stretches {
+        // What was last until now lies inside.
+        if let Some(inner) = last.replace(next)
+            && best.is_none_or(|best| inner.max_timestamp > best.max_timestamp)
+        {
+            best = Some(inner);
+        }
+    }
+    [first, best, last].into_iter().flatten().collect()
+}
+
+/// The greatest timestamp of a batch: its header's, unless the log starts inside of it.
+fn greatest_of(batch: &Batch, bounds: Bounds) -> i64 {
+    let header = batch.header();
+    let by_header = header.max_timestamp;
+    if header.base_offset >= bounds.from || header.timestamp_type() == TimestampType::LogAppendTime
+    {
+        return by_header;
+    }
+    let Ok(payload) = batch.payload(MAX_DECOMPRESSED_BYTES) else { return by_header };
+    let in_range = batch.records(&payload).map_while(Result::ok);
+    in_range
+        .filter(|record| bounds.hold(header.offset_of(record)))
+        .map(|record| header.timestamp_of(&record))
+        .max()
+        .unwrap_or(-1)
+}
+
+/// The first record of a batch whose timestamp is at least `timestamp` and whose offset is in
+/// range. The batch's header says that there is one.
+fn first_since(batch: &Batch, timestamp: i64, bounds: Bounds) -> Option<FoundOffset> {
+    let header = batch.header();
+    if header.record_count <= 0 {
+        return None;
+    }
+    let found = |offset, timestamp| FoundOffset {
+        offset,
+        timestamp,
+        leader_epoch: header.partition_leader_epoch,
+    };
+    if header.timestamp_type() == TimestampType::LogAppendTime {
+        let offset = header.base_offset.max(bounds.from);
+        let inside = offset <= header.last_offset() && bounds.hold(offset);
+        return inside.then(|| found(offset, header.max_timestamp));
+    }
+    let by_header = || {
+        let offset = header.last_offset();
+        bounds.hold(offset).then(|| found(offset, header.max_timestamp))
+    };
+    let Ok(payload) = batch.payload(MAX_DECOMPRESSED_BYTES) else { return by_header() };
+    let mut denied = true;
+    for record in batch.records(&payload) {
+        let Ok(record) = record else { return by_header() };
+        let (at, offset) = (header.timestamp_of(&record), header.offset_of(&record));
+        if at >= timestamp {
+            denied = false;
+            if bounds.hold(offset) {
+                return Some(found(offset, at));
+            }
+        }
+    }
+    if denied { by_header() } else { None }
+}

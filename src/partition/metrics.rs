@@ -1,0 +1,79 @@
+//! What this room counts. No series per partition (DESIGN D12).
+
+use prometheus::{IntCounter, IntGauge};
+
+use crate::metrics::Registry;
+
+/// The room's metric handles, resolved once.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Records appended, by the batches' own counts.
+    pub appended_records: IntCounter,
+    /// Bytes of batches appended.
+    pub appended_bytes: IntCounter,
+    /// Bytes copied in user space on the way from a request to the WAL: with
+    /// `appended_bytes` the copies per produced byte.
+    pub copied_bytes: IntCounter,
+    /// Bytes copied in user space on the way from the log to a response: small batches that a read
+    /// from disk found among much else.
+    pub fetch_copied_bytes: IntCounter,
+    /// Batches answered as duplicates.
+    pub duplicates: IntCounter,
+    /// Bytes of batches served from memory.
+    pub tail_bytes: IntCounter,
+    /// Bytes of batches served from WAL files.
+    pub disk_bytes: IntCounter,
+    /// Bytes read from WAL files to serve `disk_bytes`: what lies between is other partitions'.
+    pub disk_read_bytes: IntCounter,
+    /// Fetch requests that wait for records now.
+    pub waiters: IntGauge,
+    /// Producers whose state was forgotten after `producer.id.expiration.ms`.
+    pub expired_producers: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the room's metrics.
+    pub fn new(registry: &Registry) -> Self {
+        let counter = |name, help| registry.counter(name, help);
+        Self {
+            appended_records: counter(
+                "partition_appended_records_total",
+                "Records appended, by the batches' own counts",
+            ),
+            appended_bytes: counter(
+                "partition_appended_bytes_total",
+                "Bytes of record batches appended",
+            ),
+            copied_bytes: counter(
+                "partition_copied_bytes_total",
+                "Bytes copied in user space between a request and the write-ahead log",
+            ),
+            fetch_copied_bytes: counter(
+                "partition_fetch_copied_bytes_total",
+                "Bytes copied in user space between the log and a response",
+            ),
+            duplicates: counter(
+                "partition_duplicate_batches_total",
+                "Batches of idempotent producers that were appended before",
+            ),
+            tail_bytes: counter(
+                "partition_tail_bytes_total",
+                "Bytes of record batches read from memory",
+            ),
+            disk_bytes: counter(
+                "partition_disk_bytes_total",
+                "Bytes of record batches read from write-ahead log files",
+            ),
+            disk_read_bytes: counter(
+                "partition_disk_read_bytes_total",
+                "Bytes of write-ahead log files passed over to read record batches",
+            ),
+            waiters: registry
+                .gauge("partition_fetch_waiters", "Fetch requests that wait for records"),
+            expired_producers: counter(
+                "partition_expired_producers_total",
+                "Producers whose state expired after producer.id.expiration.ms",
+            ),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Moving the log start: retention and `DeleteRecords`. The data stays where it is; a `LogStart`
+//! record says that nobody needs it, and the WAL is trimmed by the oldest byte that somebody does.
+
+use std::sync::Arc;
+
+use super::{Partition, record};
+use crate::wal::{Admission, Class, Lsn, Owner, ReserveError};
+
+/// How long and how much of a partition is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionLimits {
+    /// `retention.ms`; `None` keeps for ever, and so does a caller that distrusts its wall clock
+    /// (DESIGN D8).
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` keeps everything.
+    pub retention_bytes: Option<u64>,
+}
+
+/// Why the log start was not moved. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogStartError {
+    /// The offset is above the high watermark.
+    #[error("offset {offset} is above the high watermark {high_watermark}")]
+    OutOfRange {
+        /// The offset.
+        offset: i64,
+        /// The high watermark.
+        high_watermark: i64,
+    },
+    /// The topic was deleted.
+    #[error("the partition was deleted")]
+    Closed,
+    /// The WAL has no space ready. Wait with `Stream::wait_for_room` and try again.
+    #[error("the write-ahead log has no room ready")]
+    NoRoom,
+    /// The WAL has stopped.
+    #[error("the write-ahead log has stopped")]
+    Poisoned,
+    /// The admission does not cover the record: a bug of the caller.
+    #[error("a log start record needs {} bytes admitted", record::LOG_START_LEN)]
+    Unadmitted,
+}
+
+impl Partition {
+    /// Deletes the records before `before`, -1 for all below the high watermark (`DeleteRecords`).
+    ///
+    /// Returns the log start and the LSN that must be durable before it is answered. The start
+    /// moves when that is durable; it never goes back. `admission` has room for
+    /// [`record::LOG_START_LEN`] bytes.
+    pub fn delete_records(
+        self: &Arc<Self>,
+        admission: &mut Admission,
+        before: i64,
+    ) -> Result<(i64, Lsn), LogStartError> {
+        self.move_log_start(admission, Class::Data, before)
+    }
+
+    /// Moves the log start to `offset`, which [`Partition::retention_candidate`] gave. As
+    /// [`Partition::delete_records`], but may use the WAL's last reserve, since it frees space.
+    pub fn retain_from(
+        self: &Arc<Self>,
+        admission: &mut Admission,
+        offset: i64,
+    ) -> Result<(i64, Lsn), LogStartError> {
+        self.move_log_start(admission, Class::Housekeeping, offset)
+    }
+
+    fn move_log_start(
+        self: &Arc<Self>,
+        admission: &mut Admission,
+        class: Class,
+        offset: i64,
+    ) -> Result<(i64, Lsn), LogStartError> {
+        let owner: Arc<dyn Owner> = Arc::<Self>::clone(self);
+        let mut state = self.lock_advanced();
+        if state.closed {
+            return Err(LogStartError::Closed);
+        }
+        let high_watermark = state.high_watermark();
+        let offset = if offset == -1 { high_watermark } else { offset };
+        if !(0..=high_watermark).contains(&offset) {
+            return Err(LogStartError::OutOfRange { offset, high_watermark });
+        }
+        let (start, lsn) = state.latest_start();
+        if offset <= start {
+            return Ok((start, lsn));
+        }
+        let payload = record::log_start(self.id(), offset);
+        let mut reservation = self
+            .shared()
+            .stream
+            .reserve(admission, class, record::LOG_START, payload.len(), &owner)
+            .map_err(|error| match error {
+                ReserveError::NoRoom => LogStartError::NoRoom,
+                ReserveError::Poisoned(_) => LogStartError::Poisoned,
+                ReserveError::TooLarge { .. } | ReserveError::Unadmitted { .. } => {
+                    LogStartError::Unadmitted
+                }
+            })?;
+        let lsn = reservation.lsn();
+        state.start_pending(lsn, offset);
+        // 28 bytes are copied under the lock: cheaper than to take it twice.
+        reservation.put(&payload);
+        drop(reservation.fill());
+        Ok((offset, lsn))
+    }
+
+    /// Where the log should start by its limits, if that is later than it does. Whole stretches of
+    /// the index go, oldest first, as Kafka's segments do: by time while their greatest timestamp is
+    /// older than the limit, by size while what stays is not below it. Never beyond the high
+    /// watermark.
+    pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {
+        let state = self.lock_advanced();
+        let mut kept = state.index.bytes();
+        let (present, _) = state.latest_start();
+        let mut start = present;
+        for stretch in state.index.from(i64::MIN, state.log_end()) {
+            if stretch.end_offset > state.high_watermark() {
+                break;
+            }
+            let newest = if stretch.max_timestamp < 0 {
+                stretch.append_time_ms
+            } else {
+                stretch.max_timestamp
+            };
+            let expired =
+                limits.retention_ms.is_some_and(|limit| now_ms.saturating_sub(newest) > limit);
+            let after = kept - u64::from(stretch.bytes);
+            let too_much = limits.retention_bytes.is_some_and(|limit| after >= limit);
+            if !expired && !too_much {
+                break;
+            }
+            kept = after;
+            start = start.max(stretch.end_offset);
+        }
+        (start > present).then_some(start)
+    }
+}

@@ -1,0 +1,295 @@
+//! What a partition's lock guards: offsets, the chunks in memory, the index, epochs and producers.
+//! Nothing here waits, reads a file or refuses; what is applied was decided before.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::disk::Span;
+use super::epochs::Epochs;
+use super::index::{Index, Indexed, Stretch};
+use super::producers::{ProducerBatch, Producers, Sequenced};
+use super::wait::Waiting;
+use crate::wal::{Location, Lsn};
+
+/// A batch in memory, from its append until the WAL takes the memory back; 64 bytes.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub base_offset: i64,
+    pub lsn: Lsn,
+    pub append_time_ms: i64,
+    /// Where its record ends in its file.
+    pub end: u32,
+    /// The batch; empty until it is filled, and nobody sees it before.
+    pub bytes: Bytes,
+}
+
+/// A batch that was appended and is not known to be durable.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    lsn: Lsn,
+    end_offset: i64,
+    /// [`State::appended_bytes`] after it.
+    end_bytes: u64,
+    filled: bool,
+}
+
+/// A batch as the state takes note of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Appended {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub leader_epoch: i32,
+    /// The batch's own; negative if it has none.
+    pub max_timestamp: i64,
+    pub append_time_ms: i64,
+    pub bytes: u32,
+    pub producer: Option<Sequenced>,
+    pub lsn: Lsn,
+    pub location: Location,
+}
+
+/// The state of one partition.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The first offset that may be read. Written when a `LogStart` record is durable.
+    log_start: i64,
+    /// Log starts whose records are not known to be durable, oldest first.
+    pending_starts: VecDeque<(Lsn, i64)>,
+    /// The offset of the next record.
+    log_end: i64,
+    /// The first offset that is not known to be durable.
+    high_watermark: i64,
+    /// Bytes below the high watermark since the partition was opened.
+    readable_bytes: u64,
+    /// Bytes appended since the partition was opened.
+    appended_bytes: u64,
+    in_flight: VecDeque<InFlight>,
+    /// Where the record before the first one in memory ends in its file.
+    evicted_end: u32,
+    /// A gapless suffix of the log.
+    pub tail: VecDeque<Chunk>,
+    pub index: Index,
+    pub epochs: Epochs,
+    pub producers: Producers,
+    /// The epoch of the present ownership; written by the broker.
+    pub leader_epoch: i32,
+    /// The last record of this partition.
+    pub lsn: Lsn,
+    /// What the last published checkpoint holds of this partition.
+    pub checkpointed: Lsn,
+    pub waiting: Vec<Waiting>,
+    pub closed: bool,
+}
+
+impl State {
+    pub(super) fn new(leader_epoch: i32) -> Self {
+        Self {
+            log_start: 0,
+            pending_starts: VecDeque::new(),
+            log_end: 0,
+            high_watermark: 0,
+            readable_bytes: 0,
+            appended_bytes: 0,
+            in_flight: VecDeque::new(),
+            evicted_end: 0,
+            tail: VecDeque::new(),
+            index: Index::default(),
+            epochs: Epochs::default(),
+            producers: Producers::default(),
+            leader_epoch,
+            lsn: Lsn::default(),
+            checkpointed: Lsn::ZERO,
+            waiting: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// The offset of the next record.
+    pub(super) fn log_end(&self) -> i64 {
+        self.log_end
+    }
+
+    /// The first offset that is not durable, as of the last [`State::advance`].
+    pub(super) fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// The first readable offset, as of the last [`State::advance`].
+    pub(super) fn log_start(&self) -> i64 {
+        self.log_start
+    }
+
+    /// The log start that holds when all records are durable, and which record must be.
+    pub(super) fn latest_start(&self) -> (i64, Lsn) {
+        let pending = self.pending_starts.back().copied();
+        pending.map_or((self.log_start, Lsn::ZERO), |(lsn, offset)| (offset, lsn))
+    }
+
+    /// How many bytes could be read since the partition was opened.
+    pub(super) fn readable_bytes(&self) -> u64 {
+        self.readable_bytes
+    }
+
+    /// The first offset that is in memory, the log's end if none is.
+    pub(super) fn tail_start(&self) -> i64 {
+        self.tail.front().map_or(self.log_end, |chunk| chunk.base_offset)
+    }
+
+    /// What of a stretch is not in memory. Where its last batches are, the file may not have them
+    /// yet, so that the part in the file ends before them.
+    pub(super) fn on_disk(&self, stretch: &Stretch) -> Span {
+        let holes = self.index.holes(stretch);
+        match self.tail.front() {
+            Some(first) if first.base_offset < stretch.end_offset => {
+                Span::new(stretch, self.evicted_end, first.base_offset, holes)
+            }
+            _ => Span::new(stretch, stretch.end, stretch.end_offset, holes),
+        }
+    }
+
+    /// Takes note that the WAL is durable up to `durable`. The high watermark does not pass a batch
+    /// that its appender is still copying, although the WAL may already have written a later one.
+    pub(super) fn advance(&mut self, durable: Lsn) {
+        while let Some(first) = self.in_flight.front()
+            && first.filled
+            && first.lsn <= durable
+        {
+            self.high_watermark = first.end_offset;
+            self.readable_bytes = first.end_bytes;
+            self.in_flight.pop_front();
+        }
+        if self.in_flight.is_empty() && self.in_flight.capacity() > IDLE_CAPACITY {
+            self.in_flight = VecDeque::new();
+        }
+        while let Some((lsn, offset)) = self.pending_starts.front().copied()
+            && lsn <= durable
+        {
+            self.pending_starts.pop_front();
+            self.start_at(offset);
+        }
+    }
+
+    /// Takes note of an appended batch whose record is reserved but not yet filled.
+    pub(super) fn append(&mut self, batch: Appended, now_ms: i64) {
+        if self.tail.is_empty() {
+            self.evicted_end = self.index.last_end();
+        }
+        self.note(batch, now_ms);
+        self.in_flight.push_back(InFlight {
+            lsn: batch.lsn,
+            end_offset: self.log_end,
+            end_bytes: self.appended_bytes,
+            filled: false,
+        });
+        self.tail.push_back(Chunk {
+            base_offset: batch.base_offset,
+            lsn: batch.lsn,
+            append_time_ms: batch.append_time_ms,
+            end: u32::try_from(batch.location.end()).expect("a WAL file is smaller than 4 GiB"),
+            bytes: Bytes::new(),
+        });
+    }
+
+    /// The batch's bytes are in the WAL's memory.
+    pub(super) fn filled(&mut self, lsn: Lsn, bytes: Bytes) {
+        if let Ok(at) = self.in_flight.binary_search_by_key(&lsn, |entry| entry.lsn)
+            && let Some(entry) = self.in_flight.get_mut(at)
+        {
+            entry.filled = true;
+        }
+        if let Ok(at) = self.tail.binary_search_by_key(&lsn, |chunk| chunk.lsn)
+            && let Some(chunk) = self.tail.get_mut(at)
+        {
+            chunk.bytes = bytes;
+        }
+    }
+
+    /// Plays an appender that has not handed over its bytes.
+    #[cfg(test)]
+    pub(super) fn unfill(&mut self, lsn: Lsn) {
+        self.in_flight.iter_mut().filter(|entry| entry.lsn == lsn).for_each(|e| e.filled = false);
+    }
+
+    /// Takes note of a batch that replay found: it is durable and not in memory.
+    pub(super) fn replay(&mut self, batch: Appended, now_ms: i64) {
+        self.note(batch, now_ms);
+        self.high_watermark = self.log_end;
+        self.readable_bytes = self.appended_bytes;
+    }
+
+    fn note(&mut self, batch: Appended, now_ms: i64) {
+        self.lsn = batch.lsn;
+        self.log_end = batch.last_offset + 1;
+        self.appended_bytes += u64::from(batch.bytes);
+        self.epochs.note(batch.leader_epoch, batch.base_offset);
+        self.index.push(&Indexed {
+            base_offset: batch.base_offset,
+            max_timestamp: batch.max_timestamp.max(-1),
+            append_time_ms: batch.append_time_ms,
+            bytes: batch.bytes,
+            lsn: batch.lsn,
+            location: batch.location,
+        });
+        if let Some(producer) = batch.producer {
+            let remembered = ProducerBatch {
+                base_sequence: producer.base_sequence,
+                last_sequence: producer.last_sequence,
+                last_offset: batch.last_offset,
+                offset_delta: (batch.last_offset - batch.base_offset) as i32,
+                max_timestamp: batch.max_timestamp,
+                lsn: batch.lsn,
+            };
+            self.producers.appended(producer, remembered, now_ms);
+        }
+    }
+
+    /// A `LogStart` record was reserved: the start moves when it is durable.
+    pub(super) fn start_pending(&mut self, lsn: Lsn, offset: i64) {
+        self.lsn = lsn;
+        self.pending_starts.push_back((lsn, offset));
+    }
+
+    /// The log starts at `offset`. Batches in memory stay until the WAL takes them back: they are
+    /// not readable any more, and their memory is the WAL's to count.
+    pub(super) fn start_at(&mut self, offset: i64) {
+        if offset <= self.log_start {
+            return;
+        }
+        self.log_start = offset;
+        // A restore may start a log beyond what it found.
+        self.log_end = self.log_end.max(offset);
+        self.high_watermark = self.high_watermark.max(offset.min(self.log_end));
+        self.index.trim(offset, self.log_end);
+        self.epochs.trim(offset);
+    }
+
+    /// Puts back the offsets that a checkpoint held.
+    pub(super) fn restore_offsets(&mut self, log_start: i64, log_end: i64) {
+        self.log_start = log_start;
+        self.log_end = log_end;
+        self.high_watermark = log_end;
+    }
+
+    /// Drops the chunks in memory whose records are at or below `upto`.
+    pub(super) fn evict(&mut self, upto: Lsn) {
+        let gone = self.tail.partition_point(|chunk| chunk.lsn <= upto);
+        if let Some(last) = self.tail.drain(..gone).next_back() {
+            self.evicted_end = last.end;
+        }
+        if self.tail.is_empty() && self.tail.capacity() > IDLE_CAPACITY {
+            self.tail = VecDeque::new();
+        }
+    }
+
+    /// Tells the waiting requests what became readable.
+    pub(super) fn wake(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.waiter.gained(self.readable_bytes.saturating_sub(waiting.seen));
+            waiting.seen = self.readable_bytes;
+        }
+    }
+}
+
+/// A queue of an idle partition keeps room for this many elements (DESIGN D12).
+const IDLE_CAPACITY: usize = 4;

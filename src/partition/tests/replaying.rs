@@ -1,0 +1,286 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::batch::empty_batch;
+
+/// What replay must restore: everything but the times that states age by.
+fn summary(partition: &Partition) -> String {
+    let state = partition.lock_advanced();
+    let producers: Vec<_> = state
+        .producers
+        .sorted()
+        .into_iter()
+        .map(|(id, producer)| (id, producer.epoch, producer.run, producer.batches().to_vec()))
+        .collect();
+    let runs: Vec<_> = state
+        .index
+        .runs()
+        .map(|run| {
+            (run.file, run.first_lsn, run.max_timestamp, run.entries.clone(), run.holes.clone())
+        })
+        .collect();
+    let offsets = (state.log_start(), state.high_watermark(), state.log_end());
+    let epochs = (state.leader_epoch, state.epochs.starts().to_vec());
+    format!(
+        "{offsets:?} {:?} {epochs:?} {:?} {producers:?} {runs:?}",
+        state.lsn,
+        state.index.bytes()
+    )
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(i32, usize),
+    Sequenced(i32, i64),
+    Delete(i32, i64),
+    RaiseEpoch(i32),
+    /// Parts of both partitions are taken here.
+    Checkpoint,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let partition = 0..2i32;
+    let step = prop_oneof![
+        4 => (partition.clone(), 10..30_000usize).prop_map(|(at, size)| Step::Append(at, size)),
+        4 => (partition.clone(), 1..4i64).prop_map(|(at, id)| Step::Sequenced(at, id)),
+        1 => (partition.clone(), 0..101i64).prop_map(|(at, share)| Step::Delete(at, share)),
+        1 => partition.prop_map(Step::RaiseEpoch),
+        1 => Just(Step::Checkpoint),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// Plays the steps and returns the parts of every checkpoint that was taken.
+async fn play(broker: &Broker, steps: &[Step]) -> Vec<Vec<Vec<u8>>> {
+    let partitions = [0, 1].map(|at| broker.partition(at));
+    let mut next = [[0; 4]; 2];
+    let mut checkpoints = vec![Vec::new()];
+    for step in steps {
+        match step {
+            Step::Append(at, size) => {
+                broker.append(&partitions[*at as usize], &batch(2, *size)).await;
+            }
+            Step::Sequenced(at, id) => {
+                let sequence = &mut next[*at as usize][*id as usize];
+                let sent = sequenced(*id, 0, *sequence);
+                broker.append(&partitions[*at as usize], &sent).await;
+                *sequence += 1;
+            }
+            Step::Delete(at, share) => {
+                broker.flush().await;
+                let partition = &partitions[*at as usize];
+                let before = partition.offsets().high_watermark * share / 100;
+                broker.delete_records(partition, before).await;
+            }
+            Step::RaiseEpoch(at) => {
+                let partition = &partitions[*at as usize];
+                partition.set_leader_epoch(partition.leader_epoch() + 1);
+            }
+            // Taken while records are in flight: the WAL publishes it later.
+            Step::Checkpoint => checkpoints
+                .push(partitions.iter().map(|partition| partition.checkpoint_part().1).collect()),
+        }
+    }
+    broker.flush().await;
+    checkpoints
+}
+
+/// New partitions over the same WAL, from these parts and all records.
+fn restarted(broker: &Broker, parts: &[Vec<u8>]) -> Partitions {
+    let partitions = Partitions::new(shared(&broker.stream, &broker.clock));
+    let mut replay = Replay::new(&partitions, |id| id == topic());
+    for part in parts {
+        replay.load_part(part).unwrap();
+    }
+    for record in broker.wal_records() {
+        replay.apply(record).unwrap();
+    }
+    assert_eq!(replay.skipped(), 0);
+    drop(replay);
+    for partition in broker.partitions.all() {
+        partitions.get_or_create(partition.id(), partition.leader_epoch());
+    }
+    partitions
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replay_after_any_checkpoint_gives_the_live_state(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let broker = Broker::new();
+            for parts in play(&broker, &steps).await {
+                let again = restarted(&broker, &parts);
+                for live in broker.partitions.all() {
+                    let replayed = again.get(live.id()).unwrap();
+                    assert_eq!(summary(&replayed), summary(&live), "{} parts", parts.len());
+                    let start = live.offsets().log_start;
+                    let both = [&live, &replayed].map(|partition| {
+                        let end = partition.offsets().high_watermark;
+                        let mut next = start;
+                        let mut all = Vec::new();
+                        while next < end {
+                            let got = read(partition, &from(next, 50_000)).unwrap().concat();
+                            let batches = crate::protocol::batch::BatchIter::new(got.into());
+                            for batch in batches.map(Result::unwrap) {
+                                next = batch.header().next_offset();
+                                all.push(batch.bytes().clone());
+                            }
+                        }
+                        all
+                    });
+                    assert_eq!(both[0], both[1]);
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_is_known_after_a_restart() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    for sequence in 0..3 {
+        broker.append(&partition, &sequenced(9, 0, sequence)).await;
+    }
+    broker.flush().await;
+    let again = restarted(&broker, &[]);
+    let partition = again.get(of(0)).unwrap();
+    let duplicate = broker.append(&partition, &sequenced(9, 0, 1)).await;
+    assert_eq!((duplicate.duplicate, duplicate.base_offset), (true, 1));
+    assert!(duplicate.lsn <= broker.stream.durable());
+    let sent = sequenced(9, 0, 4);
+    let gap = broker.try_append(&partition, &request(&sent, &broker.clock)).await;
+    assert!(matches!(gap, Err(AppendError::OutOfOrderSequence { expected: 3, got: 4, .. })));
+}
+
+#[tokio::test]
+async fn a_log_goes_on_after_a_restart_across_the_seam() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    for _ in 0..3 {
+        broker.append(&partition, &batch(1, 200)).await;
+    }
+    broker.flush().await;
+    let again = restarted(&broker, &[]);
+    let partition = again.get(of(0)).unwrap();
+    broker.disk.hold();
+    broker.append(&partition, &batch(1, 200)).await;
+    // The new batch shares a stretch with old ones and is not in the file yet.
+    assert_eq!(read(&partition, &from(1, 1 << 20)).unwrap().len(), 2);
+    assert_eq!(partition.offset_for_timestamp(10).unwrap().unwrap().offset, 0);
+    broker.disk.release();
+    broker.flush().await;
+    assert_eq!(read(&partition, &from(1, 1 << 20)).unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn records_of_unknown_and_dropped_topics_are_skipped() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    broker.append(&partition, &batch(1, 100)).await;
+    let (_, part) = partition.checkpoint_part();
+    let fresh = || Partitions::new(shared(&broker.stream, &broker.clock));
+    broker.flush().await;
+    let unknown = fresh();
+    let mut replay = Replay::new(&unknown, |_| false);
+    replay.load_part(&part).unwrap();
+    broker.wal_records().into_iter().for_each(|record| replay.apply(record).unwrap());
+    assert_eq!((replay.skipped(), replay.applied(), unknown.len()), (2, 0, 0));
+
+    assert_eq!(broker.partitions.close_topic(topic()), 1);
+    let mut admission = broker.stream.admit(record::DROP_LEN).await.unwrap();
+    broker.partitions.append_drop(&mut admission, topic()).unwrap();
+    broker.flush().await;
+    let dropped = fresh();
+    let mut replay = Replay::new(&dropped, |_| true);
+    replay.load_part(&part).unwrap();
+    broker.wal_records().into_iter().for_each(|record| replay.apply(record).unwrap());
+    assert!(dropped.is_empty() && broker.partitions.is_empty());
+}
+
+#[tokio::test]
+async fn an_epoch_start_and_an_announced_gap_are_applied() {
+    let broker = Broker::new();
+    let partitions = &broker.partitions;
+    let mut replay = Replay::new(partitions, |_| true);
+    let gap = empty_batch(0, 999_999_999, EPOCH, -1, ProducerRef::NONE);
+    let data = [&record::data_head(of(0))[..], &gap].concat();
+    let records =
+        [(record::DATA, data), (record::EPOCH_START, record::epoch_start(of(0), 9, 1_000_000_000))];
+    for (lsn, (kind, payload)) in (1..).zip(records) {
+        let len = payload.len() as u32;
+        let location = crate::wal::Location { file: FileNumber(1), position: 4_096, len };
+        let payload = payload.into();
+        let append_ms = 5_000;
+        let record = ReplayedRecord { lsn: Lsn(lsn), kind, location, payload, append_ms };
+        replay.apply(record).unwrap();
+    }
+    let partition = partitions.get(of(0)).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 1_000_000_000);
+    assert_eq!(partition.leader_epoch(), 9);
+    assert_eq!(partition.epoch_end_offset(EPOCH), Some((EPOCH, 1_000_000_000)));
+    assert_eq!(partition.epoch_end_offset(9), Some((9, 1_000_000_000)));
+}
+
+#[tokio::test]
+async fn the_oldest_byte_that_is_needed_pins_its_file() {
+    let broker = Broker::new();
+    let (idle, busy) = (broker.partition(0), broker.partition(1));
+    assert_eq!(broker.partitions.oldest_needed(), None);
+    let first = broker.append(&idle, &batch(1, 100)).await;
+    for _ in 0..20 {
+        broker.append(&busy, &batch(1, 60_000)).await;
+    }
+    broker.flush().await;
+    let pinned = broker.partitions.oldest_needed().unwrap();
+    assert_eq!((pinned.file, pinned.lsn, pinned.of), (FileNumber(1), first.lsn, of(0)));
+    broker.delete_records(&idle, -1).await;
+    broker.delete_records(&busy, 15).await;
+    let pinned = broker.partitions.oldest_needed().unwrap();
+    assert!(pinned.file > FileNumber(2) && pinned.of == of(1));
+    let locations = broker.wal_records();
+    let needed = locations.iter().find(|record| record.location.file == pinned.file).unwrap();
+    assert!(pinned.lsn >= needed.lsn);
+}
+
+#[tokio::test]
+async fn a_partition_is_dirty_until_its_last_record_is_in_a_checkpoint() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    assert!(!partition.is_dirty());
+    broker.append(&partition, &batch(1, 100)).await;
+    let (lsn, _) = partition.checkpoint_part();
+    broker.append(&partition, &batch(1, 100)).await;
+    partition.checkpointed(lsn);
+    assert!(partition.is_dirty());
+    let (lsn, part) = partition.checkpoint_part();
+    partition.checkpointed(lsn);
+    assert!(!partition.is_dirty());
+    let again = restarted(&broker, &[part]);
+    assert!(!again.get(of(0)).unwrap().is_dirty());
+}
+
+/// DESIGN D8: producers age by the log clock, and a wall clock that jumps changes nothing.
+#[tokio::test(start_paused = true)]
+async fn producers_expire_by_monotonic_time_alone() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    broker.append(&partition, &sequenced(9, 0, 0)).await;
+    broker.clock.shift_wall(1 << 40);
+    assert_eq!(partition.expire_producers(1_000), 0);
+    broker.clock.sleep(std::time::Duration::from_millis(999)).await;
+    assert_eq!(partition.expire_producers(1_000), 0);
+    broker.clock.sleep(std::time::Duration::from_millis(1)).await;
+    assert_eq!(partition.expire_producers(1_000), 1);
+    assert_eq!((partition.producer_count(), broker.metrics().expired_producers.get()), (0, 1));
+    // Its state gone, it goes on where it was.
+    assert_eq!(broker.append(&partition, &sequenced(9, 0, 7)).await.base_offset, 1);
+}
+
+#[test]
+fn an_idle_partition_is_about_a_kibibyte() {
+    assert!(size_of::<Partition>() <= 1_024, "{} bytes", size_of::<Partition>());
+}

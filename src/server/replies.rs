@@ -1,0 +1,190 @@
+//! Responses in the order of their requests, however the requests finish.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::cause::Cause;
+use super::metrics::InFlight;
+use super::service::{BoxFuture, Disconnect, Piece, Response};
+use crate::clock::Instant;
+
+/// What is remembered of a request until its response is written.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// The API's place in the metrics.
+    pub(super) api: usize,
+    /// The API's name.
+    pub(super) name: &'static str,
+    pub(super) key: i16,
+    pub(super) version: i16,
+    pub(super) correlation_id: i32,
+    pub(super) received: Instant,
+    /// The frame's length.
+    pub(super) bytes: usize,
+    /// Counts the request as in flight.
+    pub(super) in_flight: InFlight,
+}
+
+/// What comes next out of the queue.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A response to write.
+    Respond(Ticket, Response),
+    /// Nothing may be written any more.
+    Close(Cause),
+}
+
+/// The replies of one connection that are not yet handed to its writer.
+#[derive(Default)]
+pub(super) struct Replies {
+    /// The number of the slot at the front.
+    first: u64,
+    slots: VecDeque<Slot>,
+    later: FuturesUnordered<Numbered>,
+    /// Frame bytes of all requests, and response bytes of those that are ready.
+    bytes: usize,
+}
+
+enum Slot {
+    Waiting(Ticket),
+    Ready(Ticket, Response),
+    Close(Cause),
+    Taken,
+}
+
+/// A reply with its slot's number.
+struct Numbered {
+    number: u64,
+    future: BoxFuture<Result<Response, Disconnect>>,
+}
+
+impl Future for Numbered {
+    type Output = (u64, Result<Result<Response, Disconnect>, Panicked>);
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        let number = self.number;
+        poll_caught(&mut self.future, task).map(|outcome| (number, outcome))
+    }
+}
+
+/// A future panicked; the panic has been reported by the panic hook.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+/// Polls a future of the service; a panic becomes an error, so that it takes one connection only.
+pub(super) fn poll_caught<T>(
+    future: &mut BoxFuture<T>,
+    task: &mut Task<'_>,
+) -> Poll<Result<T, Panicked>> {
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    }
+}
+
+impl Replies {
+    /// How many replies are here.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The bytes of the requests and of the responses that are ready.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the connection closes after these.
+    pub(super) fn closes(&self) -> bool {
+        matches!(self.slots.back(), Some(Slot::Close(_)))
+    }
+
+    /// The response is ready.
+    pub(super) fn push_ready(&mut self, ticket: Ticket, response: Response) {
+        self.bytes += ticket.bytes + held(&response);
+        self.slots.push_back(Slot::Ready(ticket, response));
+    }
+
+    /// The response is ready when `future` is.
+    pub(super) fn push_later(
+        &mut self,
+        ticket: Ticket,
+        future: BoxFuture<Result<Response, Disconnect>>,
+    ) {
+        self.bytes += ticket.bytes;
+        let number = self.first + self.slots.len() as u64;
+        self.slots.push_back(Slot::Waiting(ticket));
+        self.later.push(Numbered { number, future });
+    }
+
+    /// The connection closes once the replies before this are written.
+    pub(super) fn push_close(&mut self, cause: Cause) {
+        self.slots.push_back(Slot::Close(cause));
+    }
+
+    /// Polls all replies that wait.
+    pub(super) fn poll(&mut self, task: &mut Task<'_>) {
+        while let Poll::Ready(Some((number, outcome))) = self.later.poll_next_unpin(task) {
+            self.complete(number, outcome);
+        }
+    }
+
+    /// Gives out the reply at the front if it is ready.
+    pub(super) fn next(&mut self) -> Option<Next> {
+        let front = self.slots.front_mut()?;
+        let next = match std::mem::replace(front, Slot::Taken) {
+            waiting @ Slot::Waiting(_) => {
+                *front = waiting;
+                return None;
+            }
+            Slot::Ready(ticket, response) => {
+                self.bytes -= ticket.bytes + held(&response);
+                Next::Respond(ticket, response)
+            }
+            Slot::Close(cause) => Next::Close(cause),
+            Slot::Taken => return None,
+        };
+        self.slots.pop_front();
+        self.first += 1;
+        Some(next)
+    }
+
+    /// Gives up all replies.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.later.clear();
+        self.bytes = 0;
+    }
+
+    fn complete(&mut self, number: u64, outcome: Result<Result<Response, Disconnect>, Panicked>) {
+        // Slots leave only from the front and only when complete, so the number still fits.
+        let place = (number - self.first) as usize;
+        let Some(slot) = self.slots.get_mut(place) else { return };
+        let Slot::Waiting(ticket) = std::mem::replace(slot, Slot::Taken) else { return };
+        *slot = match outcome {
+            Ok(Ok(response)) => {
+                self.bytes += held(&response);
+                Slot::Ready(ticket, response)
+            }
+            Ok(Err(disconnect)) => {
+                self.bytes -= ticket.bytes;
+                Slot::Close(Cause::Service(disconnect))
+            }
+            Err(Panicked) => {
+                self.bytes -= ticket.bytes;
+                Slot::Close(Cause::Panicked { api: ticket.name })
+            }
+        };
+    }
+}
+
+/// The bytes that a response holds in memory.
+fn held(response: &Response) -> usize {
+    let ready = response.pieces.iter().filter(|piece| matches!(piece, Piece::Ready(_)));
+    ready.map(Piece::len).sum()
+}

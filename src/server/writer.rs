@@ -1,0 +1,327 @@
+//! From responses to bytes of a socket: all that is ready in one vectored write, little pieces
+//! copied together, large ones never copied, and pieces that must be fetched first fetched only as
+//! the socket takes what is before them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::cause::Cause;
+use super::connections::Entry;
+use super::context::Context;
+use super::metrics::InFlight;
+use super::replies::Ticket;
+use super::service::{BoxFuture, Deferred, Piece, Response};
+use crate::clock::Instant;
+use crate::protocol::frame::LENGTH_BYTES;
+use crate::protocol::header::{put_response_header, response_header_bytes};
+
+/// Pieces below this are copied together.
+const COPY_BELOW: usize = 4 * 1024;
+/// The size to which little pieces are copied together.
+const GATHERED: usize = 16 * 1024;
+/// Slices in one write; the kernel's limit is 1024.
+const SLICES: usize = 64;
+/// At most this much is fetched ahead of the socket, unless one piece alone is larger.
+const FETCHED_MAX: usize = 1 << 20;
+
+/// Writes the responses of one connection.
+pub(super) struct Writer {
+    context: Arc<Context>,
+    entry: Arc<Entry>,
+    /// What can be written now, in order.
+    ready: VecDeque<Chunk>,
+    /// Little pieces that follow on `ready`.
+    gathered: BytesMut,
+    /// How many of the bytes in `gathered` were fetched.
+    gathered_fetched: usize,
+    /// What follows `gathered`, from the first piece that is not fetched on.
+    blocked: VecDeque<Part>,
+    fetching: Option<(usize, BoxFuture<io::Result<Vec<Bytes>>>)>,
+    /// Bytes in `ready` and `gathered` that were fetched, or are being fetched.
+    fetched: usize,
+    /// Bytes in `ready` and `gathered`.
+    waiting: usize,
+    /// Bytes ever queued.
+    queued: u64,
+    /// Bytes ever written.
+    written: u64,
+    /// The responses that are not written to their ends.
+    ends: VecDeque<End>,
+    /// When the socket last took a byte, or when bytes began to wait for it.
+    progress_at: Instant,
+}
+
+struct Chunk {
+    bytes: Bytes,
+    /// How many of them were fetched.
+    fetched: usize,
+}
+
+enum Part {
+    Bytes(Bytes),
+    Fetch(usize, Box<dyn Deferred>),
+}
+
+/// Where a response ends.
+struct End {
+    at: u64,
+    api: usize,
+    bytes: usize,
+    received: Instant,
+    _in_flight: InFlight,
+}
+
+impl Writer {
+    /// A writer with nothing to write.
+    pub(super) fn new(context: Arc<Context>, entry: Arc<Entry>) -> Self {
+        let progress_at = context.clock.now();
+        Self {
+            context,
+            entry,
+            ready: VecDeque::new(),
+            gathered: BytesMut::new(),
+            gathered_fetched: 0,
+            blocked: VecDeque::new(),
+            fetching: None,
+            fetched: 0,
+            waiting: 0,
+            queued: 0,
+            written: 0,
+            ends: VecDeque::new(),
+            progress_at,
+        }
+    }
+
+    /// How many responses are not written to their ends.
+    pub(super) fn responses(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Bytes in memory that wait for the socket.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Bytes ever written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == self.written
+    }
+
+    /// Since when the socket has taken nothing of what waits for it.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        (self.waiting > 0).then_some(self.progress_at)
+    }
+
+    /// Queues a response behind those that are here.
+    pub(super) fn push(&mut self, ticket: Ticket, response: Response) -> Result<(), Cause> {
+        let header = response_header_bytes(ticket.key, ticket.version);
+        let length = header + response.len();
+        let Ok(prefix) = i32::try_from(length) else {
+            return Err(Cause::Deferred(format!("a response of {length} bytes fits no frame")));
+        };
+        self.context.metrics.errors(ticket.api, &response.errors);
+        if self.is_empty() {
+            self.progress_at = self.context.clock.now();
+        }
+        let mut head = [0_u8; LENGTH_BYTES + 8];
+        let mut rest = head.as_mut_slice();
+        rest.put_i32(prefix);
+        put_response_header(&mut rest, ticket.correlation_id, ticket.key, ticket.version);
+        let unused = rest.len();
+        let used = head.len() - unused;
+        let (head, _) = head.split_at(used);
+        self.push_slice(head);
+        for piece in response.pieces {
+            match piece {
+                Piece::Ready(bytes) => self.push_bytes(bytes),
+                Piece::Deferred { len, source } => {
+                    self.queued += len as u64;
+                    self.blocked.push_back(Part::Fetch(len, source));
+                }
+            }
+        }
+        self.ends.push_back(End {
+            at: self.queued,
+            api: ticket.api,
+            bytes: LENGTH_BYTES + length,
+            received: ticket.received,
+            _in_flight: ticket.in_flight,
+        });
+        Ok(())
+    }
+
+    /// Writes as much as the socket takes; ready when everything is written.
+    pub(super) fn poll_write<IO: AsyncWrite + Unpin>(
+        &mut self,
+        task: &mut Task<'_>,
+        io: &mut IO,
+    ) -> Poll<Result<(), Cause>> {
+        loop {
+            self.poll_fetch(task)?;
+            self.seal();
+            if self.ready.is_empty() {
+                self.rest();
+                if !self.is_empty() {
+                    return Poll::Pending;
+                }
+                return Pin::new(io).poll_flush(task).map_err(|error| Cause::Failed(error.kind()));
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.ready) {
+                *slice = IoSlice::new(&chunk.bytes);
+                count += 1;
+            }
+            let (slices, _) = slices.split_at(count);
+            let Poll::Ready(wrote) = Pin::new(&mut *io).poll_write_vectored(task, slices) else {
+                self.entry.send.hold(self.waiting, self.context.connections.now_ms());
+                return Poll::Pending;
+            };
+            match wrote {
+                Ok(0) => return Poll::Ready(Err(Cause::Failed(io::ErrorKind::WriteZero))),
+                Ok(bytes) => self.advance(bytes),
+                Err(error) => return Poll::Ready(Err(Cause::Failed(error.kind()))),
+            }
+        }
+    }
+
+    fn push_slice(&mut self, bytes: &[u8]) {
+        self.queued += bytes.len() as u64;
+        if self.blocked.is_empty() && self.fetching.is_none() {
+            self.gather(bytes, false);
+        } else {
+            self.blocked.push_back(Part::Bytes(Bytes::copy_from_slice(bytes)));
+        }
+    }
+
+    /// Puts bytes behind everything that is queued.
+    fn push_bytes(&mut self, bytes: Bytes) {
+        self.queued += bytes.len() as u64;
+        if self.blocked.is_empty() && self.fetching.is_none() {
+            self.make_ready(bytes, false);
+        } else if !bytes.is_empty() {
+            self.blocked.push_back(Part::Bytes(bytes));
+        }
+    }
+
+    /// Puts bytes behind `gathered`.
+    fn make_ready(&mut self, bytes: Bytes, was_fetched: bool) {
+        if bytes.len() < COPY_BELOW {
+            self.gather(&bytes, was_fetched);
+            return;
+        }
+        self.seal();
+        self.waiting += bytes.len();
+        let fetched = if was_fetched { bytes.len() } else { 0 };
+        self.ready.push_back(Chunk { bytes, fetched });
+    }
+
+    /// Copies a little piece behind `gathered`.
+    fn gather(&mut self, bytes: &[u8], was_fetched: bool) {
+        if self.gathered.len() + bytes.len() > GATHERED {
+            self.seal();
+        }
+        self.waiting += bytes.len();
+        self.context.metrics.copied_out.inc_by(bytes.len() as u64);
+        self.gathered.extend_from_slice(bytes);
+        self.gathered_fetched += if was_fetched { bytes.len() } else { 0 };
+    }
+
+    /// Makes a chunk of the little pieces.
+    fn seal(&mut self) {
+        if !self.gathered.is_empty() {
+            let bytes = self.gathered.split().freeze();
+            let fetched = std::mem::take(&mut self.gathered_fetched);
+            self.ready.push_back(Chunk { bytes, fetched });
+        }
+    }
+
+    /// Fetches the next pieces as long as there is room for them.
+    fn poll_fetch(&mut self, task: &mut Task<'_>) -> Result<(), Cause> {
+        loop {
+            if let Some((len, fetch)) = &mut self.fetching {
+                let len = *len;
+                let Poll::Ready(pieces) = fetch.as_mut().poll(task) else { return Ok(()) };
+                self.fetching = None;
+                self.fetched -= len;
+                self.take_fetched(len, pieces)?;
+            }
+            match self.blocked.pop_front() {
+                None => return Ok(()),
+                Some(Part::Bytes(bytes)) => self.make_ready(bytes, false),
+                Some(Part::Fetch(len, source)) => {
+                    if self.fetched > 0 && self.fetched + len > FETCHED_MAX {
+                        self.blocked.push_front(Part::Fetch(len, source));
+                        return Ok(());
+                    }
+                    self.fetched += len;
+                    self.fetching = Some((len, source.fetch()));
+                }
+            }
+        }
+    }
+
+    fn take_fetched(&mut self, len: usize, pieces: io::Result<Vec<Bytes>>) -> Result<(), Cause> {
+        let pieces = pieces.map_err(|error| Cause::Deferred(error.to_string()))?;
+        let came: usize = pieces.iter().map(Bytes::len).sum();
+        if came != len {
+            return Err(Cause::Deferred(format!("{came} bytes came instead of {len}")));
+        }
+        if self.waiting == 0 {
+            // Until now the socket waited for us.
+            self.progress_at = self.context.clock.now();
+        }
+        self.fetched += len;
+        for piece in pieces {
+            self.make_ready(piece, true);
+        }
+        Ok(())
+    }
+
+    /// The socket has taken `bytes` from the front.
+    fn advance(&mut self, bytes: usize) {
+        let now = self.context.clock.now();
+        self.progress_at = now;
+        self.written += bytes as u64;
+        self.waiting -= bytes;
+        self.entry.send.moved(bytes);
+        let mut left = bytes;
+        while let Some(chunk) = self.ready.front_mut() {
+            let taken = left.min(chunk.bytes.len());
+            chunk.bytes.advance(taken);
+            left -= taken;
+            if !chunk.bytes.is_empty() {
+                break;
+            }
+            self.fetched -= chunk.fetched;
+            self.ready.pop_front();
+        }
+        while let Some(end) = self.ends.pop_front_if(|end| end.at <= self.written) {
+            let seconds = now.duration_since(end.received).as_secs_f64();
+            self.context.metrics.response(end.api, end.bytes, seconds);
+        }
+    }
+
+    /// Nothing waits for the socket: gives back what is not needed until something does.
+    fn rest(&mut self) {
+        self.entry.send.end();
+        if self.is_empty() {
+            self.gathered = BytesMut::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,565 @@
+//! The handle through which everything is appended and read.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::block::Blocks;
+use super::disk::{Disk, LockGuard};
+use super::durable::{Durable, Poisoned, WaitDurable};
+use super::format::{FIRST_GROUP, FileHeader, GROUP_HEADER, RECORD_HEADER};
+use super::group::{Group, Reservation};
+use super::local::checkpoint::Checkpoints;
+use super::metrics::Metrics;
+use super::read::{Entry, Files, LogFile, Pin, ReadError};
+use super::room::{Cursor, Place, Sizes, State};
+use super::{Class, FileNumber, Kind, Location, Lsn, Owner};
+use crate::budget::{Budget, BytePool, Charge, Pool, TooLarge};
+use crate::clock::{Clock, Random};
+
+/// Bytes that a record takes in the file beside its payload. They are not charged to the budget.
+pub const RECORD_OVERHEAD: usize = RECORD_HEADER;
+
+/// How long a refused growth is not tried again by those who ask for room.
+pub(super) const GROWTH_RETRY: Duration = Duration::from_secs(1);
+
+/// A handle to the log; cheap to clone. The log closes when the last one is dropped; see
+/// [`Stream::close`] to wait for that.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    handle: Arc<Handle>,
+}
+
+/// Ends the log's threads when the last [`Stream`] goes.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.start_closing();
+    }
+}
+
+/// What the handles, the threads and the readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) identity: [u8; 16],
+    pub(super) always_sync: bool,
+    pub(super) sizes: Sizes,
+    pub(super) clock: Clock,
+    pub(super) random: Random,
+    pub(super) metrics: Metrics,
+    pub(super) durable: Arc<Durable>,
+    pub(super) state: Mutex<State>,
+    pub(super) writer_wake: Condvar,
+    pub(super) grower_wake: Condvar,
+    /// Something about room has changed.
+    pub(super) room: Notify,
+    pub(super) files: Files,
+    pub(super) blocks: Mutex<Blocks>,
+    pub(super) metadata_number: AtomicU64,
+    /// Wall time in ms of the last group; the minimum if there is none. Written by the writer.
+    pub(super) append_ms: AtomicI64,
+    pub(super) wal_pool: BytePool,
+    pub(super) checkpoints: Mutex<Checkpoints>,
+    /// How many of the log's threads still run.
+    pub(super) threads: tokio::sync::watch::Sender<usize>,
+    /// Held as long as anything of the log is.
+    pub(super) _lock: Box<dyn LockGuard>,
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn synced(&self) -> Lsn {
+        self.durable.synced()
+    }
+
+    /// Blocks the thread until `lsn` is synced, which is asked for at once.
+    pub(super) fn wait_synced_blocking(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.durable.wait_blocking(lsn)?;
+        if self.synced() < lsn {
+            self.state().sync_due = true;
+            self.writer_wake.notify_one();
+        }
+        self.durable.wait_synced_blocking(lsn)
+    }
+
+    /// Stops the log for good.
+    pub(super) fn poison(&self, reason: &str) {
+        if self.durable.set_poison(reason) {
+            self.metrics.poisoned();
+            tracing::error!(reason, "the write-ahead log has stopped");
+        }
+        // Under the lock, so that a thread about to wait has either seen the poison or is waiting.
+        drop(self.state());
+        self.writer_wake.notify_all();
+        self.grower_wake.notify_all();
+        self.room.notify_waiters();
+    }
+
+    fn start_closing(&self) {
+        self.state().closing = true;
+        self.writer_wake.notify_all();
+        self.grower_wake.notify_all();
+        self.room.notify_waiters();
+    }
+
+    /// The last reader of a file has let go of it.
+    pub(super) fn unpinned(&self) {
+        self.recycle();
+    }
+
+    fn closed() -> Poisoned {
+        Poisoned { reason: "it was closed".into() }
+    }
+
+    /// The largest payload of a record.
+    fn max_payload(&self) -> usize {
+        (self.sizes.file - FIRST_GROUP) as usize - GROUP_HEADER - RECORD_HEADER
+    }
+
+    /// Takes a ready file into use; its header is written with its first group.
+    fn next_file(&self, state: &mut State, index: usize) -> FileNumber {
+        let ready = state.ready.remove(index).expect("the place was just found");
+        let previous = state.cursor.file.number();
+        state.last_number.0 += 1;
+        let header = FileHeader {
+            number: state.last_number,
+            salt: self.random.u64(),
+            identity: self.identity,
+            first_lsn: state.next_lsn,
+            // The writer fills in what depends on when it is written.
+            proven: Lsn::ZERO,
+            previous,
+            metadata_number: 0,
+            wall_ms: 0,
+        };
+        let (name, file) = (ready.name, ready.file);
+        let file = Arc::new(LogFile { header, name, file, pins: 0.into() });
+        self.files.insert(Arc::clone(&file));
+        let left = state.ready.len();
+        let from_reserve = (left < Class::Data.leaves()).then_some(left);
+        let (position, allocated) = (FIRST_GROUP, ready.allocated);
+        state.cursor = Cursor { file, position, allocated, from_reserve };
+        previous
+    }
+
+    /// Opens the group that the next record goes to.
+    fn open_group(&self, state: &mut State, position: u64, after: Option<FileNumber>) {
+        let file = Arc::clone(&state.cursor.file);
+        let group = Group::new(file, position, state.next_lsn, after);
+        state.queue.push_back(group);
+        state.open_bytes = Some(0);
+        state.cursor.position = position + GROUP_HEADER as u64;
+        if state.next_work(&self.sizes).is_some() {
+            self.grower_wake.notify_one();
+        }
+    }
+
+    /// Reserves a place. What it takes of `charge` is taken only on success; the log's own records
+    /// have none.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        charge: Option<&mut Charge>,
+        class: Class,
+        kind: Kind,
+        len: usize,
+        owner: &Arc<dyn Owner>,
+    ) -> Result<Reservation, ReserveError> {
+        if len > self.max_payload() {
+            return Err(ReserveError::TooLarge { bytes: len, limit: self.max_payload() });
+        }
+        let bytes = RECORD_HEADER + len;
+        let mut state = self.state();
+        // Under the lock: after the poison no LSN is given out.
+        if let Some(poison) = self.durable.poison() {
+            return Err(poison.into());
+        }
+        if state.closing {
+            return Err(Self::closed().into());
+        }
+        let place = state.find(class, bytes as u64, &self.sizes).ok_or(ReserveError::NoRoom)?;
+        let taken = match charge {
+            None => Charge::none(),
+            Some(charge) => {
+                let admitted = charge.bytes();
+                charge.split(len).ok_or(ReserveError::Unadmitted { bytes: len, admitted })?
+            }
+        };
+        match place {
+            Place::Open => {}
+            Place::NewGroup(position) => self.open_group(&mut state, position, None),
+            Place::NextFile(index) => {
+                let previous = self.next_file(&mut state, index);
+                self.open_group(&mut state, FIRST_GROUP, Some(previous));
+            }
+        }
+        let group = Arc::clone(state.queue.back().expect("the open group is the youngest"));
+        let lsn = state.next_lsn;
+        let position = state.cursor.position;
+        state.next_lsn = lsn.next();
+        state.cursor.position += bytes as u64;
+        state.open_bytes = state.open_bytes.map(|open| open + bytes);
+        let (index, record) = {
+            let mut blocks = self.blocks();
+            let (block, record) = blocks.take(bytes);
+            let (index, first) = group.add(bytes, taken, block, lsn, owner);
+            if first {
+                blocks.begin(block);
+            }
+            blocks.note_owner(block, owner);
+            (index, record)
+        };
+        drop(state);
+        if index == 0 {
+            self.writer_wake.notify_one();
+        }
+        self.metrics.reserved(lsn);
+        let file = group.file.number();
+        let location = Location { file, position, len: len as u32 };
+        let seed = group.file.seed();
+        let shared = Arc::clone(self);
+        Ok(Reservation::new(shared, group, index, seed, lsn, kind, location, record))
+    }
+}
+
+/// Bytes of the WAL pool for one request, to be used up by its reservations. What is left when it
+/// is dropped goes back to the pool.
+#[derive(Debug)]
+pub struct Admission {
+    charge: Charge,
+}
+
+impl Admission {
+    /// An admission of nothing, for records without payload.
+    pub fn none() -> Self {
+        Self { charge: Charge::none() }
+    }
+
+    /// Payload bytes that can still be reserved with it.
+    pub fn bytes(&self) -> usize {
+        self.charge.bytes()
+    }
+}
+
+/// Why a request was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// More bytes than the WAL pool ever holds.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The log has stopped.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+}
+
+/// Why no place was reserved. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// No file space is ready: leave the lock and go to [`Stream::wait_for_room`].
+    #[error("no space is ready in the write-ahead log")]
+    NoRoom,
+    /// The log has stopped.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    /// The record fits no file.
+    #[error("a record of {bytes} bytes is more than the {limit} that a file holds")]
+    TooLarge {
+        /// Bytes of the payload.
+        bytes: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// The admission covers less than the record: a bug of the caller.
+    #[error("a record of {bytes} bytes was reserved with {admitted} admitted")]
+    Unadmitted {
+        /// Bytes of the payload.
+        bytes: usize,
+        /// What the admission had left.
+        admitted: usize,
+    },
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RoomError {
+    /// None can be had now: answer with a retriable error. Asking again later tries again.
+    #[error("the write-ahead log is full: {reason}")]
+    Full {
+        /// What refused the space.
+        reason: Arc<str>,
+    },
+    /// The log has stopped.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    /// No file is ever large enough.
+    #[error("a record of {bytes} bytes is more than the {limit} that a file holds")]
+    TooLarge {
+        /// Bytes of the payload.
+        bytes: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+}
+
+/// Bytes of evicted blocks that responses still hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lingering {
+    /// In all.
+    pub bytes: usize,
+    /// Those that found the send pool full: above 0, the connections that progress least should be
+    /// closed.
+    pub uncharged: usize,
+}
+
+impl Stream {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Takes `bytes` of payload from the WAL pool for a whole request, before any lock. Cancelling
+    /// it gives up the place in the queue.
+    pub async fn admit(&self, bytes: usize) -> Result<Admission, AdmitError> {
+        let shared = self.shared();
+        if let Some(poison) = shared.durable.poison() {
+            return Err(poison.into());
+        }
+        let poisoned = shared.durable.poisoned();
+        // Whichever branch is dropped has taken nothing.
+        tokio::select! {
+            biased;
+            charge = shared.wal_pool.take(bytes) => Ok(Admission { charge: charge? }),
+            () = poisoned.cancelled() => {
+                Err(shared.durable.poison().unwrap_or_else(Shared::closed).into())
+            }
+        }
+    }
+
+    /// Like [`Stream::admit`], but refuses instead of waiting.
+    pub fn try_admit(&self, bytes: usize) -> Option<Admission> {
+        let charge = self.shared().wal_pool.try_take(bytes)?;
+        Some(Admission { charge })
+    }
+
+    /// Reserves a record of `len` payload bytes for `owner`: its LSN and its place are fixed here,
+    /// in the order of the calls. Never waits beyond a short mutex. On an error nothing has changed
+    /// and `admission` is whole.
+    ///
+    /// `kind` must not be one of the log's own ([`Kind::is_reserved`]).
+    pub fn reserve(
+        &self,
+        admission: &mut Admission,
+        class: Class,
+        kind: Kind,
+        len: usize,
+        owner: &Arc<dyn Owner>,
+    ) -> Result<Reservation, ReserveError> {
+        debug_assert!(!kind.is_reserved(), "kind {} is the log's own", kind.0);
+        self.shared().reserve(Some(&mut admission.charge), class, kind, len, owner)
+    }
+
+    /// Waits until a record of `bytes` payload of `class` would find a place (another may take it
+    /// first: loop). Waits only while space is being prepared.
+    pub async fn wait_for_room(&self, class: Class, bytes: usize) -> Result<(), RoomError> {
+        self.shared().wait_for_room(class, bytes).await
+    }
+
+    /// The LSN up to which everything is durable.
+    pub fn durable(&self) -> Lsn {
+        self.shared().durable.lsn()
+    }
+
+    /// The LSN of the last record that was given a place.
+    pub fn reserved(&self) -> Lsn {
+        self.shared().state().next_lsn.previous()
+    }
+
+    /// The LSN up to which everything is synced to the disk. Equals [`Stream::durable`] with
+    /// `wal.sync=always`; nothing may leave for the bucket above it in either mode.
+    pub fn synced(&self) -> Lsn {
+        self.shared().synced()
+    }
+
+    /// Resolves when `lsn` is durable.
+    pub fn wait_durable(&self, lsn: Lsn) -> WaitDurable {
+        WaitDurable::new(Arc::clone(&self.shared().durable), lsn)
+    }
+
+    /// Blocks the thread until `lsn` is durable. For threads that may block.
+    pub fn wait_durable_blocking(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.shared().durable.wait_blocking(lsn)
+    }
+
+    /// Why the log has stopped, if it has.
+    pub fn poisoned(&self) -> Option<Poisoned> {
+        self.shared().durable.poison()
+    }
+
+    /// Resolves when the log stops for good; the process then exits.
+    pub async fn wait_poisoned(&self) -> Poisoned {
+        let durable = Arc::clone(&self.shared().durable);
+        durable.poisoned().cancelled().await;
+        durable.poison().unwrap_or_else(Shared::closed)
+    }
+
+    /// Keeps `file` from being used again while the pin is held, and reads from it.
+    pub fn pin(&self, file: FileNumber) -> Result<Pin, ReadError> {
+        Pin::new(self.shared(), file).ok_or(ReadError::Recycled { file })
+    }
+
+    /// The payload of the record at `location`, checked. Blocks: call it in `task::blocking`.
+    pub fn read_record(&self, location: Location) -> Result<bytes::Bytes, ReadError> {
+        self.pin(location.file)?.read_record(location)
+    }
+
+    /// Walks the records of `file` from position `start`, where a record or a group begins, up to
+    /// `end`, and returns where the walk ended. Blocks: call it in `task::blocking`.
+    pub fn read_span(
+        &self,
+        file: FileNumber,
+        start: u64,
+        end: u64,
+        visit: impl FnMut(Entry) -> std::ops::ControlFlow<()>,
+    ) -> Result<u64, ReadError> {
+        self.pin(file)?.read_span(start, end, visit)
+    }
+
+    /// Says that records from now on rest on metadata entry `number`: it is written into every
+    /// group header, and a start with metadata that ends below it is refused. Never falls.
+    pub fn set_metadata_number(&self, number: u64) {
+        self.shared().metadata_number.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Waits until everything reserved so far is durable.
+    pub async fn flush(&self) -> Result<(), Poisoned> {
+        self.wait_durable(self.reserved()).await
+    }
+
+    /// Waits until everything reserved so far is synced to the disk, in both sync modes.
+    pub async fn sync_now(&self) -> Result<(), Poisoned> {
+        self.flush().await?;
+        self.shared().wait_synced(self.durable()).await
+    }
+
+    /// What evicted blocks responses still hold; takes back those that nobody holds any more.
+    pub fn lingering(&self) -> Lingering {
+        let (bytes, uncharged) = self.shared().blocks().lingering();
+        Lingering { bytes, uncharged }
+    }
+
+    /// Bytes of all WAL files on disk, the reserve included.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared().state().disk_bytes
+    }
+
+    /// The oldest file in use and the first LSN in it: what a trim frees next.
+    pub fn oldest_file(&self) -> (FileNumber, Lsn) {
+        self.shared().files.with(|files| {
+            let oldest = files.values().next().expect("the file that is written to is in use");
+            (oldest.number(), oldest.header.first_lsn)
+        })
+    }
+
+    /// The log's metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared().metrics
+    }
+
+    /// Refuses new records, writes and syncs what was reserved, and waits until the log's threads
+    /// have ended. The directory is unlocked once every handle and every [`Pin`] is gone.
+    pub async fn close(&self) -> Result<(), Poisoned> {
+        let shared = self.shared();
+        shared.start_closing();
+        let mut threads = shared.threads.subscribe();
+        // The sender lives in `shared`, which outlives this wait.
+        let _ = threads.wait_for(|running| *running == 0).await;
+        match shared.durable.poison() {
+            Some(poison) => Err(poison),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    async fn wait_for_room(&self, class: Class, bytes: usize) -> Result<(), RoomError> {
+        if bytes > self.max_payload() {
+            return Err(RoomError::TooLarge { bytes, limit: self.max_payload() });
+        }
+        let needed = (RECORD_HEADER + bytes) as u64;
+        let mut retried = None;
+        loop {
+            let changed = self.room.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(poison) = self.durable.poison() {
+                return Err(poison.into());
+            }
+            {
+                let mut state = self.state();
+                if state.closing {
+                    return Err(Self::closed().into());
+                }
+                if state.find(class, needed, &self.sizes).is_some() {
+                    return Ok(());
+                }
+                if let Some(failed) = &mut state.growth.failed {
+                    let now = self.clock.now();
+                    let due = now >= *failed.seen.get_or_insert(now) + GROWTH_RETRY;
+                    let reason = Arc::clone(&failed.reason);
+                    if !due || retried.is_some_and(|before| state.growth.attempts > before) {
+                        self.metrics.refused(class);
+                        return Err(RoomError::Full { reason });
+                    }
+                    state.growth.failed = None;
+                    retried = Some(state.growth.attempts);
+                }
+                let wanted = state.growth.wanted.map_or(needed, |(_, other)| other.max(needed));
+                let class = state.growth.wanted.map_or(class, |(other, _)| other.min(class));
+                state.growth.wanted = Some((class, wanted));
+                self.grower_wake.notify_one();
+            }
+            changed.await;
+        }
+    }
+
+    pub(super) async fn wait_synced(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        loop {
+            let changed = self.room.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if lsn <= self.synced() {
+                return Ok(());
+            }
+            if let Some(poison) = self.durable.poison() {
+                return Err(poison);
+            }
+            if *self.threads.borrow() == 0 {
+                return Err(Self::closed());
+            }
+            self.state().sync_due = true;
+            self.writer_wake.notify_one();
+            changed.await;
+        }
+    }
+}
+
+/// Builds the pools that the log charges.
+pub(super) fn wal_pool(budget: &Budget) -> BytePool {
+    budget.pool(Pool::Wal).clone()
+}

@@ -1,0 +1,219 @@
+//! A broker process, a data directory of its own and a plain Kafka connection, for every suite.
+#![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
+#![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
+
+pub mod wire;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+pub use wire::Wire;
+
+/// How a broker is started.
+pub struct Options {
+    /// The binary to start.
+    pub binary: PathBuf,
+    /// Further `key=value` settings.
+    pub settings: Vec<String>,
+}
+
+impl Options {
+    /// The binary that Cargo built for this test run, or the one `TIDEGATE_BIN` names.
+    pub fn new() -> Self {
+        let binary = std::env::var_os("TIDEGATE_BIN")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")), PathBuf::from);
+        Self { binary, settings: Vec::new() }
+    }
+
+    /// Adds one setting.
+    pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.push(format!("{key}={value}"));
+        self
+    }
+}
+
+/// A broker process. Killed when dropped.
+pub struct Broker {
+    child: Child,
+    options: Options,
+    folder: Arc<TempDir>,
+    port: u16,
+    admin_port: u16,
+    log: Arc<Mutex<String>>,
+}
+
+impl Broker {
+    /// Starts a broker with default settings and waits until it is ready.
+    pub fn start() -> Self {
+        Self::start_with(Options::new())
+    }
+
+    /// Starts a broker in a fresh data directory and waits until it is ready.
+    pub fn start_with(options: Options) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let (port, admin_port) = (free_port(), free_port());
+        let log = Arc::new(Mutex::new(String::new()));
+        let child = spawn(&options, folder.path(), port, admin_port, &log);
+        Self { child, options, folder, port, admin_port, log }
+    }
+
+    /// Kills the process as a power button would (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the process to drain (SIGTERM) and returns its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.terminate();
+        self.child.wait().unwrap().code()
+    }
+
+    /// Sends SIGTERM and does not wait.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Starts the process again on the same ports and data directory; it must have ended.
+    pub fn restart(&mut self) {
+        self.child =
+            spawn(&self.options, self.folder.path(), self.port, self.admin_port, &self.log);
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A plain Kafka connection.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(&self.address())
+    }
+
+    /// A `GET` on the admin listener: status and body.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        http_get(self.admin_port, path)
+    }
+
+    /// The value of a metric, `name` with its labels as the exposition writes them.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.admin("/metrics");
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+    }
+
+    /// What the process has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        self.status_kib("VmRSS:") * 1024
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub fn resident_max(&self) -> u64 {
+        self.status_kib("VmHWM:") * 1024
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- broker log ---\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(
+    options: &Options,
+    folder: &Path,
+    port: u16,
+    admin_port: u16,
+    log: &Arc<Mutex<String>>,
+) -> Child {
+    let mut command = Command::new(&options.binary);
+    command.arg("serve");
+    command.args(["--set", &format!("listeners=PLAINTEXT://127.0.0.1:{port}")]);
+    command.args(["--set", &format!("admin.listener=127.0.0.1:{admin_port}")]);
+    command.args(["--set", &format!("data.dir={}", folder.join("data").display())]);
+    for setting in &options.settings {
+        command.args(["--set", setting]);
+    }
+    // The suites have TIDEGATE_* variables of their own, which are not settings.
+    command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
+    command.current_dir(folder).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    collect_log(child.stderr.take().unwrap(), Arc::clone(log));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
+    // The rest of standard output is read away, so that the process never blocks on it.
+    std::thread::spawn(move || lines.for_each(drop));
+    assert!(ready, "the broker ended before it was ready:\n{}", log.lock().unwrap());
+    child
+}
+
+fn collect_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+/// A port that is free now and below the ephemeral range: while a broker is down, no client's own
+/// connection can take its port.
+pub fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 15_000;
+    let start = (std::process::id() as u16).wrapping_mul(251) % COUNT;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn http_get(port: u16, path: &str) -> (u16, String) {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
