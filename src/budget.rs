@@ -69,7 +69,9 @@ impl Pool {
 
 /// More was asked for than the pool can ever hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{bytes} bytes are more than the {pool} pool's {capacity} bytes; raise memory.budget.bytes")]
+#[error(
+    "{bytes} bytes are more than the {pool} pool's {capacity} bytes; raise memory.budget.bytes"
+)]
 pub struct TooLarge {
     /// The pool's name.
     pub pool: &'static str,

@@ -6,8 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "this is the room that the ban points to")]
 
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in monotonic time.
@@ -81,7 +81,11 @@ impl Clock {
     }
 
     /// Runs `future` for at most `limit`.
-    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         tokio::time::timeout(limit, future).await.map_err(|_| Elapsed)
     }
 

@@ -72,7 +72,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::PageCache,
         load: Load::Produce { batch: 1 << 20, partitions: 1 },
         depth: 5,
-        requests: [512, 160],
+        requests: [256, 160],
         unit: Unit::SecondsPerGb,
     },
     Cell {
@@ -81,7 +81,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::PageCache,
         load: Load::Produce { batch: 16 << 10, partitions: 8 },
         depth: 5,
-        requests: [16_000, 4_000],
+        requests: [12_000, 4_000],
         unit: Unit::MicrosPerRequest,
     },
     Cell {
@@ -90,7 +90,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::PageCache,
         load: Load::Record { value: 100 },
         depth: 5,
-        requests: [20_000, 6_000],
+        requests: [16_000, 6_000],
         unit: Unit::MicrosPerRequest,
     },
     Cell {
@@ -99,7 +99,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::PageCache,
         load: Load::Fetch { bytes: 1 << 20 },
         depth: 5,
-        requests: [2_048, 512],
+        requests: [1_536, 512],
         unit: Unit::SecondsPerGb,
     },
     Cell {
@@ -108,7 +108,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::PageCache,
         load: Load::Fetch { bytes: 64 << 10 },
         depth: 1,
-        requests: [8_000, 2_000],
+        requests: [6_000, 2_000],
         unit: Unit::MicrosPerRequest,
     },
     Cell {
@@ -117,7 +117,7 @@ pub(crate) const CELLS: &[Cell] = &[
         lane: Lane::Durable,
         load: Load::Produce { batch: 16 << 10, partitions: 8 },
         depth: 5,
-        requests: [600, 200],
+        requests: [400, 200],
         unit: Unit::MicrosPerRequest,
     },
 ];

@@ -81,9 +81,11 @@ fn kib(text: &str, name: &str) -> u64 {
     figure.and_then(|figure| figure.parse::<u64>().ok()).map_or(0, |figure| figure << 10)
 }
 
-/// Writes to `wanted` bytes of free memory, half of what is available at most, and gives them back:
-/// a guest's memory is dear the first time it is touched, and that would be charged to whoever
-/// comes first.
+/// Writes to `wanted` bytes of free memory, half of what is available at most, and gives them back.
+///
+/// A virtual machine returns free memory to its host (free page reporting), and the first touch
+/// of such a page costs ten times as much as the write into it. What was touched last is what the
+/// kernel hands out next, so this takes that cost out of a measurement that begins at once.
 pub(crate) fn touch_memory(wanted: usize) {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = usize::try_from(kib(&meminfo, "MemAvailable:") / 2).unwrap_or(0);

@@ -33,12 +33,13 @@ use wire::fault;
 /// How to use it.
 const USAGE: &str = "\
 usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SERVER,..]
-                                  [--cells PART] [--json FILE]
+                                  [--cells PART] [--set KEY=VALUE] [--json FILE]
   --smoke   a short run: little to warm up, two pairs, no starts of their own
-  --pairs   measurements of each server in each cell (6)
+  --pairs   measurements of each server in each cell (8)
   --starts  starts of each server on an empty directory (3); 0 takes those of the lanes
   --only    of kafka, tidegate, floor
   --cells   only cells whose name contains this
+  --set     configuration that tidegate gets beside what the lane needs; may be repeated
 environment: TIDEGATE_BIN the broker, TIDEGATE_CLIENTS the folder whose folder java has Kafka's jars";
 
 /// What each server takes in before the cells of the page-cache lane.
@@ -119,7 +120,7 @@ impl Plan {
         let smoke = arguments.iter().any(|argument| argument == "--smoke");
         let mut plan = Plan {
             smoke,
-            pairs: if smoke { 2 } else { 6 },
+            pairs: if smoke { 2 } else { 8 },
             starts: if smoke { 0 } else { 3 },
             kinds: Kind::ALL.to_vec(),
             cells: CELLS.to_vec(),
@@ -128,6 +129,7 @@ impl Plan {
                 tidegate: folder("TIDEGATE_BIN", env!("CARGO_BIN_EXE_tidegate").into()),
                 clients: folder("TIDEGATE_CLIENTS", root.join("target").join("clients")),
                 scratch,
+                settings: Vec::new(),
             },
             command: "cargo bench --bench e2e --".to_owned(),
         };
@@ -150,6 +152,7 @@ impl Plan {
             "--pairs" => self.pairs = number()?,
             "--starts" => self.starts = number()?,
             "--json" => self.json = PathBuf::from(value),
+            "--set" => self.places.settings.push(value.to_owned()),
             "--cells" => self.cells.retain(|cell| cell.id.contains(value)),
             "--only" => {
                 let named = |kind: &Kind| value.split(',').any(|name| name == kind.name());
@@ -243,7 +246,6 @@ fn measure_cell(plan: &Plan, cell: Cell, peers: &mut [Peer]) -> io::Result<CellR
         eprintln!("{}: {} is warm after {passes} passes", cell.id, peer.kind.name());
         ready.push(prepared);
     }
-    machine::touch_memory(ready.iter().map(Ready::file_bytes).sum::<usize>() * plan.pairs);
     let mut measures: Vec<_> = peers.iter().map(|peer| (peer.kind, Vec::new())).collect();
     for pair in 0..plan.pairs {
         let mut order: Vec<usize> = (0..peers.len()).collect();
@@ -251,6 +253,8 @@ fn measure_cell(plan: &Plan, cell: Cell, peers: &mut [Peer]) -> io::Result<CellR
             order.reverse();
         }
         for at in order {
+            // A little more than the files need: the server's buffers grow as well.
+            machine::touch_memory(ready[at].file_bytes() / 8 * 9);
             let measure = ready[at].measure(&peers[at])?;
             eprintln!(
                 "{} pair {}: {} {:.3} {}, {:.0} requests/s",

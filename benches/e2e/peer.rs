@@ -87,7 +87,7 @@ pub(crate) enum Lane {
     Durable,
 }
 
-/// Where things are.
+/// Where things are, and how tidegate is set up.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// The tidegate binary.
@@ -96,6 +96,8 @@ pub(crate) struct Places {
     pub(crate) clients: PathBuf,
     /// The folder, on a real disk, in which every server gets its own.
     pub(crate) scratch: PathBuf,
+    /// Configuration for tidegate beside what a lane needs, `key=value`.
+    pub(crate) settings: Vec<String>,
 }
 
 /// A running server; dropping it stops it and deletes its files.
@@ -400,7 +402,7 @@ fn tidegate(lane: Lane, [port, admin]: [u16; 2], directory: &Path, places: &Plac
         "log.level=warn".to_owned(),
         sync.to_owned(),
     ];
-    for setting in settings {
+    for setting in settings.iter().chain(&places.settings) {
         command.arg("--set").arg(setting);
     }
     command
