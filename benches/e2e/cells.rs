@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::machine::Cpu;
+use super::machine::{self, Cpu};
 use super::peer::{Kind, Lane, Peer};
 use super::replay::{self, Connection, Expect, Script};
 use super::wire::{self, fault};
@@ -194,7 +194,7 @@ impl Ready {
     }
 
     /// How much one measurement may grow the server's files.
-    pub(crate) fn file_bytes(&self) -> usize {
+    fn file_bytes(&self) -> usize {
         match self.script.expect {
             Expect::Appended { .. } => self.requests * self.script.payload,
             Expect::Acknowledged | Expect::Read { .. } | Expect::Sent { .. } => 0,
@@ -206,6 +206,8 @@ impl Ready {
         let named = |error: io::Error| {
             fault(format!("{} {}: {error}\n{}", peer.kind.name(), self.topic, peer.log_tail()))
         };
+        // A little more than the files need: they have indexes beside them.
+        machine::warm_page_cache(peer.directory(), self.file_bytes() / 8 * 9)?;
         let (cpu, client) = (peer.cpu()?, Cpu::of("self")?);
         let wall = self.connection.replay(&mut self.script, self.requests).map_err(named)?;
         Ok(Measure {

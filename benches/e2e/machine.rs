@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::wire::fault;
 
 /// The unit of `utime` and `stime` (`USER_HZ`), the same on every Linux of today.
 const TICK: Duration = Duration::from_millis(10);
+
+/// The size of one write of [`warm_page_cache`].
+const WARM_BLOCK: usize = 4 << 20;
 
 /// CPU time a process has used, in both of the kernel's accounts.
 #[derive(Clone, Debug)]
@@ -81,16 +85,19 @@ fn kib(text: &str, name: &str) -> u64 {
     figure.and_then(|figure| figure.parse::<u64>().ok()).map_or(0, |figure| figure << 10)
 }
 
-/// Writes to `wanted` bytes of free memory, half of what is available at most, and gives them back.
+/// Writes a file of `bytes` below `folder` and deletes it.
 ///
-/// A virtual machine returns free memory to its host (free page reporting), and the first touch
-/// of such a page costs ten times as much as the write into it. What was touched last is what the
-/// kernel hands out next, so this takes that cost out of a measurement that begins at once.
-pub(crate) fn touch_memory(wanted: usize) {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = usize::try_from(kib(&meminfo, "MemAvailable:") / 2).unwrap_or(0);
-    let touched = vec![1_u8; wanted.min(available)];
-    std::hint::black_box(&touched);
+/// A virtual machine returns free memory to its host (free page reporting), and then the first
+/// touch of a page costs ten times as much as the write into it. The pages of a file just deleted
+/// are what the kernel hands out next for files that grow, so this takes the host's cost out of a
+/// measurement that begins at once. Anonymous memory does not do: it comes from other free lists.
+pub(crate) fn warm_page_cache(folder: &Path, bytes: usize) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    let block = vec![1_u8; WARM_BLOCK];
+    for _ in 0..bytes / WARM_BLOCK {
+        file.write_all(&block)?;
+    }
+    Ok(())
 }
 
 /// One line about processor, memory and kernel.

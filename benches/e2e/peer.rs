@@ -236,6 +236,11 @@ impl Peer {
         Resident::of(&self.child.id().to_string())
     }
 
+    /// The folder of its files.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The end of what it logged.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
