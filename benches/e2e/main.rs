@@ -40,7 +40,9 @@ usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SER
   --only    of kafka, tidegate, floor
   --cells   only cells whose name contains this
   --set     configuration that tidegate gets beside what the lane needs; may be repeated
-environment: TIDEGATE_BIN the broker, TIDEGATE_CLIENTS the folder whose folder java has Kafka's jars";
+environment:
+  TIDEGATE_BIN      the broker, instead of the one that cargo builds
+  TIDEGATE_CLIENTS  the folder whose folder java has Kafka's jars (target/clients)";
 
 /// What each server takes in before the cells of the page-cache lane.
 const WARM_BYTES: usize = 2 << 30;

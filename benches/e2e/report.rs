@@ -202,7 +202,8 @@ impl Report {
         let cells: Vec<_> = self.cells.iter().map(cell_json).collect();
         let processes: Vec<_> = self.processes.iter().map(process_json).collect();
         format!(
-            "{{\"date\":{:?},\"machine\":{:?},\"load\":{:?},\"command\":{:?},\n\"cells\":[\n{}\n],\n\
+            "{{\"date\":{:?},\"machine\":{:?},\"load\":{:?},\"command\":{:?},\n\
+             \"cells\":[\n{}\n],\n\
              \"processes\":[\n{}\n]}}\n",
             self.date,
             self.machine,
