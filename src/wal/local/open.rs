@@ -355,7 +355,7 @@ impl Recovery<'_> {
         let name = grow::file_name(layout.last_name);
         let len = needed.max(self.options.first_file_bytes.min(self.options.sizes().file));
         let len = len.next_multiple_of(PAGE);
-        let file = grow::make_file(&**self.disk, &name, len)
+        let file = grow::make_file(&**self.disk, &name, len, true)
             .map_err(|source| OpenError::io(format!("create \"{name}\""), source))?;
         Ok((Free { name, file, len }, None))
     }
