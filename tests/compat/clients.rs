@@ -1,5 +1,4 @@
 //! The client programs and how to start them.
-#![allow(unreachable_pub, reason = "a test binary has no users")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Judges a log: reads partitions by assignment and compares with what producers were told.
-#![allow(unreachable_pub, reason = "a test binary has no users")]
 
 use std::collections::HashMap;
 
