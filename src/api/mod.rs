@@ -1,8 +1,8 @@
-//! The broker's back end: one file per Kafka API, one row per API in [`routes`].
+//! The broker's back end: one file per Kafka API, one row per API in the route table.
 //!
 //! The front door hands over a request with its header parsed; the row decodes the body behind the
 //! guard (DESIGN D9), the handler answers, and the row encodes. Handlers speak Kafka's message
-//! types and map inner errors to Kafka's codes through [`error`]; nothing below this room knows
+//! types and map inner errors to Kafka's codes through [`mod@error`]; nothing below this room knows
 //! either.
 //!
 //! **Invariant:** a handler's first stage runs in the order of the connection's requests, and
