@@ -16,6 +16,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod addresses;
 mod copies;
 mod enospc;
 mod hostile;
