@@ -138,6 +138,11 @@ impl BytePool {
         self.capacity - self.free.available_permits()
     }
 
+    /// Whether nothing is left. It is so whenever somebody waits: what comes free goes to them.
+    pub fn is_exhausted(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
     /// Charges `bytes` if they are free now and nobody waits.
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;

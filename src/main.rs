@@ -1,6 +1,7 @@
 //! The `tidegate` binary: flags, configuration, runtime, run; exit codes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the terminal is the user here")]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tidegate::cli::{self, Command, Settings};
@@ -49,5 +50,7 @@ fn serve(settings: &Settings) -> ExitCode {
 /// Logs to standard error, as `log.level` says.
 fn start_logging(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(&config.process.log_level);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
 }

@@ -5,7 +5,7 @@
 //! durable, then admin HTTP ends. A poisoned WAL and a fence end the process at once: nothing that
 //! it could still say would be true.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ pub async fn serve(
     let (broker, _lock) = Broker::start(environment).await?;
     let connections = Connections::new(clock.clone());
     let door = bind_door(&broker, &connections, &registry, &shutdown).await?;
-    let addresses: Vec<SocketAddr> = door.local_addresses().iter().map(|(_, at)| *at).collect();
+    let addresses = first_addresses(&config.server.listeners, &door.local_addresses());
     broker.set_advertised(advertised(&config.server.listeners, &door.local_addresses()));
     health.clear(Health::START);
     ready(&config, &addresses, admin_address, &data_dir);
@@ -179,17 +179,14 @@ async fn drain_on_signal(shutdown: Shutdown) {
 
 /// The data directory, absolute; a temporary one where the bucket is in memory.
 fn data_dir(config: &Config, random: &Random) -> Result<(PathBuf, Option<Temporary>), RunError> {
-    match &config.storage.data_dir {
-        Some(configured) => {
-            let absolute = std::path::absolute(configured)
-                .map_err(|source| RunError::Directory { directory: configured.clone(), source })?;
-            Ok((absolute, None))
-        }
-        None => {
-            let name = format!("tidegate-{:016x}", random.u64());
-            let directory = std::env::temp_dir().join(name);
-            Ok((directory.clone(), Some(Temporary(directory))))
-        }
+    if let Some(configured) = &config.storage.data_dir {
+        let absolute = std::path::absolute(configured)
+            .map_err(|source| RunError::Directory { directory: configured.clone(), source })?;
+        Ok((absolute, None))
+    } else {
+        let name = format!("tidegate-{:016x}", random.u64());
+        let directory = std::env::temp_dir().join(name);
+        Ok((directory.clone(), Some(Temporary(directory))))
     }
 }
 
@@ -221,8 +218,9 @@ async fn bind_door(
     let mut listeners = Vec::new();
     for listener in &server.listeners {
         let name: Arc<str> = listener.name.as_str().into();
-        let address = resolve(listener).await?;
-        listeners.push(ListenerOptions { name, address });
+        for address in addresses(listener).await? {
+            listeners.push(ListenerOptions { name: Arc::clone(&name), address });
+        }
     }
     let options = DoorOptions {
         listeners,
@@ -236,16 +234,42 @@ async fn bind_door(
         .map_err(RunError::Listener)
 }
 
-/// The address to bind: what is written, or what a name resolves to.
-async fn resolve(listener: &Listener) -> Result<SocketAddr, RunError> {
-    if let Some(address) = listener.bind.bind_addrs().into_iter().next() {
-        return Ok(address);
+/// The addresses to bind: what is written, all that a name resolves to (a client may take any of
+/// them), or both families where every address of the machine is meant. With port 0 it is one
+/// address, since several would get ports of their own.
+async fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, RunError> {
+    let mut found = listener.bind.bind_addrs();
+    if found.is_empty() {
+        found = resolve(listener).await?;
     }
+    if listener.bind.host == Host::Any && std::net::TcpListener::bind("[::]:0").is_err() {
+        found.retain(SocketAddr::is_ipv4);
+    }
+    if listener.bind.port == 0 {
+        found.truncate(1);
+    }
+    Ok(found)
+}
+
+async fn resolve(listener: &Listener) -> Result<Vec<SocketAddr>, RunError> {
     let Endpoint { host, port } = &listener.bind;
     let failed =
         |source| RunError::Resolve { name: listener.name.clone(), host: host.to_string(), source };
-    let mut found = tokio::net::lookup_host((host.to_string(), *port)).await.map_err(failed)?;
-    found.next().ok_or_else(|| failed(std::io::Error::other("it has no address")))
+    let found = tokio::net::lookup_host((host.to_string(), *port)).await.map_err(failed)?;
+    let found: BTreeSet<SocketAddr> = found.collect();
+    if found.is_empty() {
+        return Err(failed(std::io::Error::other("it has no address")));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The first bound address of each listener, in the listeners' order.
+fn first_addresses(listeners: &[Listener], bound: &[(Arc<str>, SocketAddr)]) -> Vec<SocketAddr> {
+    let first = |listener: &Listener| {
+        let found = bound.iter().find(|(name, _)| **name == *listener.name);
+        found.map(|(_, address)| *address)
+    };
+    listeners.iter().filter_map(first).collect()
 }
 
 /// What clients are told, by listener: the advertised address, with the bound port for port 0.

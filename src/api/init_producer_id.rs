@@ -11,6 +11,10 @@ use tracing::warn;
 use super::error::cluster_error;
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
+use crate::server::LogLimit;
+
+/// A client that is refused tries again, perhaps for ever.
+static REFUSED: LogLimit = LogLimit::new();
 
 /// `InitProducerId`.
 pub(super) struct InitProducerId;
@@ -29,12 +33,15 @@ impl Api for InitProducerId {
                 .with_producer_epoch(-1)
         };
         if let Some(id) = &request.transactional_id {
-            warn!(
-                transactional_id = id.as_str(),
-                client_id = &*cx.client_id,
-                peer = %cx.session.peer,
-                "transactions are not served yet; unset transactional.id"
-            );
+            if let Some(more) = REFUSED.allow(cx.broker.clock()) {
+                warn!(
+                    transactional_id = id.as_str(),
+                    client_id = &*cx.client_id,
+                    peer = %cx.session.peer,
+                    more,
+                    "transactions are not served yet; unset transactional.id"
+                );
+            }
             return Answer::Now(refuse(ErrorCode::InvalidRequest));
         }
         let (id, epoch) = (request.producer_id.0, request.producer_epoch);

@@ -17,7 +17,9 @@ use super::topics::{is_internal, partition_by_id, partition_by_name};
 use super::{Context, Tally};
 use crate::config::TimestampType as ConfiguredTimestamp;
 use crate::config::topic::TopicSettings;
-use crate::partition::{AppendError, AppendRequest, MAX_DECOMPRESSED_BYTES, Partition, record};
+use crate::partition::{
+    AppendError, AppendRequest, Appended, MAX_DECOMPRESSED_BYTES, Partition, record,
+};
 use crate::protocol::batch::{Batch, ProduceCheck, ProduceRules, TimestampBounds, TimestampType};
 use crate::protocol::compression::Compression;
 use crate::protocol::error::ErrorCode;
@@ -68,6 +70,8 @@ struct Outcome {
     topic_position: usize,
     response: ProducePartitionResponse,
     lsn: Lsn,
+    /// Where the records are, if they are.
+    appended: Option<(Arc<Partition>, Appended)>,
 }
 
 /// Handles one request.
@@ -97,7 +101,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         });
     }
     let last = outcomes.iter().map(|outcome| outcome.lsn).max().unwrap_or(Lsn::ZERO);
-    if last <= cx.broker.stream().durable() {
+    if last == Lsn::ZERO {
         return respond(version, outcomes).map(Reply::Now);
     }
     let durable = cx.broker.stream().wait_durable(last);
@@ -105,6 +109,10 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         let mut outcomes = outcomes;
         if durable.await.is_err() {
             outcomes.iter_mut().for_each(Outcome::lose);
+            return respond(version, outcomes);
+        }
+        for (partition, appended) in outcomes.iter().filter_map(|one| one.appended.as_ref()) {
+            partition.visible(appended).await;
         }
         respond(version, outcomes)
     })))
@@ -231,14 +239,14 @@ fn refused(item: Item, code: ErrorCode, message: &str) -> Outcome {
     let refusal =
         |_: Ready| ProducePartitionResponse::error(index, code.code(), Some(message.to_owned()));
     let response = step.map_or_else(|refused| refused, refusal);
-    Outcome { topic, topic_position, response, lsn: Lsn::ZERO }
+    Outcome { topic, topic_position, response, lsn: Lsn::ZERO, appended: None }
 }
 
 async fn append(cx: &Context, admission: &mut Admission, item: Item) -> Outcome {
     let Item { topic, topic_position, index, step } = item;
     let by_id = matches!(topic, Named::Id(_));
-    let (response, lsn) = match step {
-        Err(response) => (response, Lsn::ZERO),
+    let (response, lsn, appended) = match step {
+        Err(response) => (response, Lsn::ZERO, None),
         Ok(ready) => match append_with_room(cx, admission, &ready).await {
             Ok(appended) => {
                 let response = ProducePartitionResponse {
@@ -247,7 +255,7 @@ async fn append(cx: &Context, admission: &mut Admission, item: Item) -> Outcome 
                     log_start_offset: appended.log_start_offset,
                     ..ProducePartitionResponse::error(index, 0, None)
                 };
-                (response, appended.lsn)
+                (response, appended.lsn, Some((ready.partition, appended)))
             }
             Err(error) => {
                 let code = append_error(&error, by_id).code();
@@ -258,11 +266,11 @@ async fn append(cx: &Context, admission: &mut Admission, item: Item) -> Outcome 
                     AppendError::DuplicateSequence { lsn, .. } => lsn,
                     _ => Lsn::ZERO,
                 };
-                (response, lsn)
+                (response, lsn, None)
             }
         },
     };
-    Outcome { topic, topic_position, response, lsn }
+    Outcome { topic, topic_position, response, lsn, appended }
 }
 
 /// Appends, waiting for file space as long as some is being prepared (DESIGN §3).
@@ -270,7 +278,7 @@ async fn append_with_room(
     cx: &Context,
     admission: &mut Admission,
     ready: &Ready,
-) -> Result<crate::partition::Appended, AppendError> {
+) -> Result<Appended, AppendError> {
     let request = AppendRequest {
         batch: &ready.batch,
         max_timestamp: ready.check.max_timestamp,

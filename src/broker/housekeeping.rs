@@ -3,6 +3,7 @@
 //! One task per rhythm. Each ends with the drain; the last checkpoint is [`Broker::stop`]'s.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
@@ -10,8 +11,10 @@ use tracing::{debug, error, info, warn};
 use super::checkpoint::CHECKPOINT_BYTES;
 use super::start::label;
 use super::{Broker, OFFSETS_TOPIC};
-use crate::clock::Instant;
+use crate::clock::{Instant, Random};
 use crate::cluster::CheckError;
+use crate::object::probe::{self, ProbeError};
+use crate::object::{DataDir, Store};
 use crate::partition::{LogStartError, Partition, RetentionLimits, record};
 use crate::task;
 use crate::wal::Class;
@@ -27,6 +30,17 @@ const CLOCK_DRIFT_MAX_MS: i64 = 5 * 60 * 1_000;
 /// How long time-based deletion pauses after a clock jump.
 const DELETION_PAUSE: Duration = Duration::from_hours(1);
 
+/// How often the bucket is asked again whether it keeps its promises (DESIGN §4).
+const PROBE_CHECK: Duration = Duration::from_hours(24);
+
+/// What the daily probe works on.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) store: Store,
+    pub(super) dir: DataDir,
+    pub(super) random: Random,
+}
+
 /// Both clocks at one moment, to see whether the wall clock jumps.
 struct ClockWatch {
     wall_ms: i64,
@@ -37,6 +51,8 @@ struct ClockWatch {
 impl Broker {
     /// Starts the loops; they end with the drain.
     pub(super) fn start_loops(self: &Arc<Self>) {
+        self.note_capacity();
+        self.note_use();
         let broker = Arc::clone(self);
         task::spawn("checkpoints", async move { broker.watch_growth().await });
         let broker = Arc::clone(self);
@@ -47,6 +63,8 @@ impl Broker {
         task::spawn("producers", async move { broker.watch_producers().await });
         let broker = Arc::clone(self);
         task::spawn("offsets", async move { broker.watch_offsets().await });
+        let broker = Arc::clone(self);
+        task::spawn("probe", async move { broker.watch_bucket().await });
     }
 
     /// Waits for `period`; false when the broker drains.
@@ -59,7 +77,6 @@ impl Broker {
 
     /// Takes a checkpoint for every 64 MiB of log, and trims after it.
     async fn watch_growth(&self) {
-        self.note_capacity();
         while self.tick(GROWTH_CHECK).await {
             self.note_use();
             if self.stream.bytes_since_checkpoint() < CHECKPOINT_BYTES {
@@ -71,6 +88,22 @@ impl Broker {
             }
             self.trim().await;
         }
+    }
+
+    /// Gives back files that retention or a deleted topic made free, also while nothing is written.
+    async fn reclaim(&self) {
+        let (oldest, _) = self.stream.oldest_file();
+        let needed = self.partitions.oldest_needed().map(|needed| needed.file);
+        if needed.is_some_and(|needed| needed <= oldest) || self.partitions.is_empty() {
+            return;
+        }
+        if self.stream.bytes_since_checkpoint() > 0
+            && let Err(error) = self.checkpoint().await
+        {
+            error!(%error, "checkpoint not written; files are given back later");
+            return;
+        }
+        self.trim().await;
     }
 
     /// Gives back the WAL's files below the oldest byte that a partition needs.
@@ -120,6 +153,19 @@ impl Broker {
         }
     }
 
+    /// Runs the conformance probe once a day. The note of a bucket that broke a promise is gone, so
+    /// the next start refuses it; this run goes on, because stopping would help nobody.
+    async fn watch_bucket(&self) {
+        let Bucket { store, dir, random } = &self.bucket;
+        while self.tick(PROBE_CHECK).await {
+            match probe::renew(store, dir, &self.clock, random).await {
+                Ok(()) => {}
+                Err(error @ ProbeError::Broken { .. }) => error!(%error, "bucket must be replaced"),
+                Err(error) => warn!(%error, "bucket not probed; it is tried again tomorrow"),
+            }
+        }
+    }
+
     async fn watch_producers(&self) {
         let expiration = i64::try_from(self.config.producers.id_expiration.as_millis());
         while self.tick(PRODUCER_CHECK).await {
@@ -131,6 +177,9 @@ impl Broker {
 
     async fn watch_offsets(&self) {
         while self.tick(self.config.groups.offsets_retention_check_interval).await {
+            if self.deletion_paused.load(Ordering::Relaxed) {
+                continue;
+            }
             let expired = self.groups.expire_offsets().await;
             if expired > 0 {
                 info!(expired, "committed offsets expired");
@@ -147,7 +196,9 @@ impl Broker {
         while self.tick(self.config.topics.retention_check_interval).await {
             let paused = watch.is_paused(self.clock.wall_ms(), self.clock.now());
             self.metrics.deletion_paused.set(i64::from(paused));
+            self.deletion_paused.store(paused, Ordering::Relaxed);
             self.retain(paused).await;
+            self.reclaim().await;
         }
     }
 

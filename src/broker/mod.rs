@@ -17,6 +17,7 @@ mod topics;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use crate::cluster::NewTopic;
 pub use metrics::BrokerMetrics;
@@ -57,10 +58,14 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     groups: GroupCoordinator,
+    bucket: housekeeping::Bucket,
     settings: TopicSettings,
     /// By listener name; written once the listeners are bound.
     advertised: std::sync::OnceLock<HashMap<Arc<str>, Advertised>>,
     metrics: BrokerMetrics,
+    /// Whether time-based deletion pauses after a clock jump (DESIGN D8). Written by the retention
+    /// loop.
+    deletion_paused: AtomicBool,
 }
 
 impl Broker {

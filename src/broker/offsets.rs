@@ -78,7 +78,12 @@ impl OffsetsTopic {
 
 impl OffsetsLog for OffsetsTopic {
     fn partitions(&self) -> Option<i32> {
-        self.cluster.image().topic(OFFSETS_TOPIC).map(|topic| topic.partition_count())
+        let image = self.cluster.image();
+        let topic = image.topic(OFFSETS_TOPIC)?;
+        let count = topic.partition_count();
+        // An image names a new topic a moment before its partitions are opened, the last one last.
+        let last = TopicPartition { topic: topic.id, partition: count - 1 };
+        self.partitions.get(last).map(|_| count)
     }
 
     fn append(
@@ -162,5 +167,50 @@ impl Topics for Cluster {
         let image = self.image();
         let topic = image.topic(name)?;
         Some(Topic { id: topic.id, partitions: topic.partition_count() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Broker, Environment};
+    use super::*;
+    use crate::budget::Budget;
+    use crate::clock::Random;
+    use crate::cluster::Change;
+    use crate::config::Sources;
+    use crate::metrics::Registry;
+    use crate::shutdown::Shutdown;
+
+    #[tokio::test]
+    async fn the_topic_has_no_partitions_for_the_coordinator_until_they_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = vec![("data.dir".to_owned(), folder.path().display().to_string())];
+        let environment = Environment {
+            config: Arc::new(Sources { flags, ..Sources::default() }.load().unwrap()),
+            clock: Clock::system(),
+            random: Random::seeded(1),
+            budget: Budget::new(64 << 20),
+            registry: Registry::new(),
+            shutdown: Shutdown::new(),
+            data_dir: folder.path().to_owned(),
+            take_over: false,
+            waiting: Box::new(|_| {}),
+        };
+        let (broker, _lock) = Broker::start(environment).await.unwrap();
+        let log = OffsetsTopic {
+            cluster: broker.cluster.clone(),
+            stream: broker.stream.clone(),
+            partitions: Arc::clone(&broker.partitions),
+            clock: broker.clock.clone(),
+            recovered_append_ms: 0,
+        };
+        assert_eq!(log.partitions(), None);
+        let change = Change::CreateTopic(broker.default_topic(OFFSETS_TOPIC));
+        let committed = broker.cluster.commit(vec![change]).await.unwrap();
+        assert_eq!(log.partitions(), None, "the image has it, the broker not yet");
+        let topic = committed.image.topic(OFFSETS_TOPIC).unwrap();
+        broker.open_topic(&committed.image, topic);
+        assert_eq!(log.partitions(), Some(50));
+        broker.stop().await;
     }
 }

@@ -1,12 +1,14 @@
 //! Starting and stopping a broker: data directory, WAL, metadata, replay, in this order.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Broker;
+use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
 use crate::budget::Budget;
@@ -122,6 +124,7 @@ impl Broker {
         let url = bucket_url(&environment);
         let Environment { clock, random, registry, .. } = &environment;
         let store = Store::open(&url, clock, random, registry)?;
+        let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
         let (stream, recovered) = opened.ok_or_else(unopened)?;
@@ -133,7 +136,14 @@ impl Broker {
         let partitions = Arc::new(Partitions::new(shared));
         let recovered_append_ms = recovered.append_ms.unwrap_or_else(|| clock.wall_ms());
         replay(&cluster, &partitions, recovered).await?;
-        let broker = assemble(environment, cluster, stream, partitions, recovered_append_ms);
+        let log = OffsetsTopic {
+            cluster: cluster.clone(),
+            stream: stream.clone(),
+            partitions: Arc::clone(&partitions),
+            clock: clock.clone(),
+            recovered_append_ms,
+        };
+        let broker = assemble(environment, cluster, stream, partitions, log, bucket);
         broker.open_all_topics();
         broker.start_loops();
         Ok((broker, lock))
@@ -298,16 +308,10 @@ fn assemble(
     cluster: Cluster,
     stream: crate::wal::Stream,
     partitions: Arc<Partitions>,
-    recovered_append_ms: i64,
+    log: OffsetsTopic,
+    bucket: Bucket,
 ) -> Arc<Broker> {
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
-    let log = OffsetsTopic {
-        cluster: cluster.clone(),
-        stream: stream.clone(),
-        partitions: Arc::clone(&partitions),
-        clock: clock.clone(),
-        recovered_append_ms,
-    };
     let groups = GroupCoordinator::new(
         group_config(&config),
         Arc::new(log),
@@ -326,8 +330,10 @@ fn assemble(
         stream,
         partitions,
         groups,
+        bucket,
         advertised: OnceLock::new(),
         metrics: BrokerMetrics::new(&registry),
+        deletion_paused: AtomicBool::new(false),
     })
 }
 

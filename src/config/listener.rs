@@ -121,9 +121,8 @@ impl Endpoint {
         Some(Self { host: Host::parse(host)?, port })
     }
 
-    /// The socket addresses to bind, best first; the first that binds is enough. Empty for a name,
-    /// which has to be resolved. [`Host::Any`] is IPv6's wildcard (which takes IPv4 too) or, on a
-    /// machine without IPv6, IPv4's.
+    /// The socket addresses to bind. Empty for a name, which has to be resolved. [`Host::Any`] is
+    /// the wildcard of both families; where one socket is enough the first that binds is taken.
     pub fn bind_addrs(&self) -> Vec<SocketAddr> {
         let at = |ip: IpAddr| SocketAddr::new(ip, self.port);
         match &self.host {

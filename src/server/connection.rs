@@ -154,6 +154,9 @@ where
             }
             self.active_at = self.context.clock.now();
         }
+        if self.call.is_some() {
+            self.reader.give_way();
+        }
         if self.in_flight() == 0
             && let Some(cause) = self.ended.take()
         {
@@ -230,6 +233,7 @@ where
             Err(cause) => return Err(cause),
         }
         if self.call.is_some() {
+            self.reader.pause();
             return Ok(false);
         }
         let Some(frame) = self.reader.take_frame() else { return Ok(false) };

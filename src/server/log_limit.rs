@@ -10,7 +10,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Says when a repeating line may be written.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub struct LogLimit {
     state: Mutex<State>,
 }
 
@@ -21,8 +21,13 @@ struct State {
 }
 
 impl LogLimit {
+    /// The first line may be written at once.
+    pub const fn new() -> Self {
+        Self { state: Mutex::new(State { last: None, suppressed: 0 }) }
+    }
+
     /// `Some(lines left out since the last one)` if the line may be written now.
-    pub(super) fn allow(&self, clock: &Clock) -> Option<u64> {
+    pub fn allow(&self, clock: &Clock) -> Option<u64> {
         let now = clock.now();
         let mut state = self.state.lock().expect("nothing panics under this lock");
         if state.last.is_some_and(|last| now.duration_since(last) < QUIET) {

@@ -45,4 +45,5 @@ pub use connections::Connections;
 pub use context::Limits;
 pub use door::{Door, DoorOptions};
 pub use listener::ListenerOptions;
+pub use log_limit::LogLimit;
 pub use service::Service;

@@ -12,9 +12,10 @@
 //!
 //! **Invariant:** nothing is held in one pool while another one is waited for, except the slot's
 //! 64 KiB of the small pool by a frame that waits for the receive pool; slots are at most a quarter
-//! of the small pool. The price is that a connection that waits for the small pool or for a slot
-//! may have up to one read buffer of bytes that are not charged: seldom more than 4 KiB, because
-//! the first read of a connection, and of a frame after a large one, is no larger.
+//! of the small pool. The price is that a connection that waits for the small pool or for a slot,
+//! itself or in the first stage of its request, may have up to one read buffer of bytes that are
+//! not charged: seldom more than 4 KiB, because the first read of a connection, and of a frame
+//! after a large one, is no larger.
 
 use std::future::Future;
 use std::pin::pin;
@@ -200,10 +201,24 @@ impl Reader {
         Some(Frame { bytes, charge, received: self.read_at })
     }
 
-    /// The reader will not be polled for a while: gives back a buffer that holds nothing.
+    /// The reader will not be polled for a while: gives back a buffer that holds nothing. One that
+    /// holds bytes counts as a transfer without progress, lest requests that wait for long, behind
+    /// which their peer sends more, hold the small pool for as long.
     pub(super) fn pause(&mut self) {
         if self.buffer.is_empty() {
             self.release_buffer();
+        } else if self.charge.bytes() > 0 && matches!(self.stage, Stage::Small) {
+            self.entry.set_stage(Reported::Small);
+            self.entry.receive.hold(READ_BUFFER, self.context.connections.now_ms());
+        }
+    }
+
+    /// The connection's request waits, perhaps for the small pool, of which nothing is left: what
+    /// the buffer holds of it is given back, or connections could wait for one another.
+    pub(super) fn give_way(&mut self) {
+        if matches!(self.stage, Stage::Small) && self.context.small.is_exhausted() {
+            self.entry.receive.end();
+            self.charge = Charge::none();
         }
     }
 

@@ -67,7 +67,7 @@ pub fn check(disk: &dyn Disk) -> Result<Report, OpenError> {
     while layout.chain.get(1).is_some_and(|second| second.header.first_lsn <= below) {
         layout.free.push(layout.chain.remove(0).into_free());
     }
-    let mut proven = layout.checkpoints.covered();
+    let mut proven = layout.checkpoints.reaches();
     let mut files = Vec::new();
     let mut end = Lsn::ZERO;
     for (index, found) in layout.chain.iter().enumerate() {

@@ -51,6 +51,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn read(&self, into: &mut Vec<u8>, len: usize, position: u64) -> io::Result<()>;
     /// Writes all slices one after the other from `position` on.
     fn write(&self, slices: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Takes room for the bytes from `from` to `until` without writing them; they read as zeros.
+    /// [`io::ErrorKind::Unsupported`] where the disk cannot.
+    fn allocate(&self, _from: u64, _until: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes everything written so far durable, with the length of the file.
     fn sync(&self) -> io::Result<()>;
     /// The length of the file.
@@ -203,6 +208,16 @@ impl DiskFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    fn allocate(&self, from: u64, until: u64) -> io::Result<()> {
+        let len = until.saturating_sub(from);
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), from, len) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            done => Ok(done?),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -11,8 +11,8 @@ use super::stream::Shared;
 use super::{FileNumber, Kind, Location, Lsn, Owner};
 use crate::budget::Charge;
 
-/// From this length on, a crc known already is combined instead of being computed again.
-const COMBINE_BYTES: usize = 32 << 10;
+/// From this length on, combining a known crc (0.2 µs) is cheaper than reading the bytes again.
+const COMBINE_BYTES: usize = 4 << 10;
 
 /// A group that takes records or waits for them to be filled.
 #[derive(Debug)]
@@ -232,7 +232,7 @@ impl Reservation {
         let record = self.record.take().expect("a reservation is filled once");
         let head = &record[RECORD_HEADER..RECORD_HEADER + len - tail_len];
         let crc = self.seed.record(&header, head);
-        let crc = crc32c::crc32c_combine(crc, tail_crc32c, tail_len);
+        let crc = crate::protocol::crc::combine(crc, tail_crc32c, tail_len);
         self.finish(&mut header, record, crc)
     }
 

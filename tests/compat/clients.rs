@@ -16,11 +16,13 @@ pub enum Client {
     FranzGo,
 }
 
-/// A running client that prints JSON lines; killed when dropped.
+/// A running client; killed when dropped.
 pub struct Running {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
 }
+
+/// The JSON lines that a client prints.
+pub type Lines = std::io::Lines<BufReader<ChildStdout>>;
 
 /// The folder into which `tests/run` installs clients.
 pub fn folder() -> PathBuf {
@@ -43,7 +45,13 @@ pub fn kafka_tool(class: &str) -> Command {
 
 impl Client {
     /// A producer of the values `0` to `records - 1`, idempotent, that retries without end.
-    pub fn producer(self, bootstrap: &str, topic: &str, records: usize, scratch: &Path) -> Running {
+    pub fn producer(
+        self,
+        bootstrap: &str,
+        topic: &str,
+        records: usize,
+        scratch: &Path,
+    ) -> (Running, Lines) {
         let records = records.to_string();
         let mut command = match self {
             Client::Java => {
@@ -63,7 +71,7 @@ impl Client {
     }
 
     /// A member of `group` that reads from the beginning and commits what it has read.
-    pub fn consumer(self, bootstrap: &str, topic: &str, group: &str) -> Running {
+    pub fn consumer(self, bootstrap: &str, topic: &str, group: &str) -> (Running, Lines) {
         let mut command = match self {
             Client::Java => {
                 let mut command = kafka_tool("org.apache.kafka.tools.VerifiableConsumer");
@@ -92,21 +100,15 @@ impl Client {
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    fn start(command: &mut Command) -> (Self, Lines) {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// The next JSON line; `None` when the client has ended.
-    pub fn line(&mut self) -> Option<String> {
-        self.lines.next().transpose().unwrap()
+        (Self { child }, lines)
     }
 
     /// Waits for the end and returns the exit code.
     pub fn wait(mut self) -> Option<i32> {
-        while self.line().is_some() {}
         self.child.wait().unwrap().code()
     }
 }

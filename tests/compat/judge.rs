@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::RecordBatchDecoder;
+use tidegate::protocol::batch::{Batch, BatchIter};
 
 use crate::harness::Wire;
 
@@ -72,19 +72,28 @@ pub fn read_partition(wire: &mut Wire, topic: &str, partition: i32) -> Vec<Bytes
     let mut values = Vec::new();
     while (values.len() as i64) < end {
         let at = values.len() as i64;
-        let mut records = fetch(wire, topic, partition, at);
+        let records = fetch(wire, topic, partition, at);
         assert!(!records.is_empty(), "nothing at offset {at} of {topic}-{partition} below {end}");
-        // The crate decodes whole batches; the first may begin before the offset asked for.
-        let mut batches = RecordBatchDecoder::decode_all(&mut records).unwrap();
-        for record in batches.drain(..).flat_map(|set| set.records) {
-            if record.offset < at {
-                continue;
-            }
-            assert_eq!(record.offset, values.len() as i64, "a gap in {topic}-{partition}");
-            values.push(record.value.unwrap_or_default());
+        for batch in BatchIter::new(records) {
+            add_values(&batch.unwrap(), at, &mut values);
         }
     }
     values
+}
+
+/// Adds the values of a batch; the first batch of an answer may begin before the offset asked for.
+fn add_values(batch: &Batch, from: i64, values: &mut Vec<Bytes>) {
+    batch.verify_crc().unwrap();
+    let payload = batch.payload(64 << 20).unwrap();
+    for record in batch.records(&payload) {
+        let record = record.unwrap();
+        let offset = batch.header().offset_of(&record);
+        if offset < from {
+            continue;
+        }
+        assert_eq!(offset, values.len() as i64, "offsets have no gap");
+        values.push(record.value.map(|value| payload.slice_ref(value)).unwrap_or_default());
+    }
 }
 
 fn fetch(wire: &mut Wire, topic: &str, partition: i32, offset: i64) -> Bytes {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::clients::{Client, Running};
+use crate::clients::{Client, Lines};
 use crate::harness::{Broker, Options};
 use crate::judge::{Position, committed_offsets, end_offset, judge, partition_count};
 
@@ -45,16 +45,17 @@ fn main_job(client: Client) {
     let address = broker.address();
 
     let (committed, commits) = channel();
-    let mut readers = Vec::new();
+    let mut consumers = Vec::new();
     for _ in 0..2 {
-        let consumer = client.consumer(&address, TOPIC, GROUP);
+        let (consumer, lines) = client.consumer(&address, TOPIC, GROUP);
         let sender = committed.clone();
-        readers.push(std::thread::spawn(move || follow_commits(consumer, &sender)));
+        std::thread::spawn(move || follow_commits(lines, &sender));
+        consumers.push(consumer);
     }
-    let mut producer = client.producer(&address, TOPIC, records, scratch.path());
+    let (producer, lines) = client.producer(&address, TOPIC, records, scratch.path());
     let mut acked = HashMap::new();
     let mut killed = 0;
-    while let Some(line) = producer.line() {
+    for line in lines.map_while(Result::ok) {
         let Some((value, position)) = acknowledgement(&line) else { continue };
         acked.insert(value, position);
         if killed < kills && acked.len() >= records * (killed + 1) / (kills + 1) {
@@ -92,8 +93,8 @@ fn acknowledgement(line: &str) -> Option<(u64, Position)> {
 }
 
 /// Sends on what a consumer committed, until it ends or nobody listens any more.
-fn follow_commits(mut consumer: Running, sender: &Sender<(i32, i64)>) {
-    while let Some(line) = consumer.line() {
+fn follow_commits(lines: Lines, sender: &Sender<(i32, i64)>) {
+    for line in lines.map_while(Result::ok) {
         let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
         if line["name"] != "offsets_committed" || line["success"] != true {
             continue;

@@ -1,5 +1,7 @@
 //! A broker process, a data directory of its own and a plain Kafka connection, for every suite.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+#![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 pub mod wire;
@@ -9,10 +11,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 pub use wire::Wire;
+
+/// How often, and how many times, a condition is looked at that no event tells.
+const POLL: Duration = Duration::from_millis(20);
+const POLLS: u32 = 1_500;
 
 /// How a broker is started.
 pub struct Options {
@@ -20,6 +27,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// Further `key=value` settings.
     pub settings: Vec<String>,
+    /// The data directory; one in a temporary folder without it.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -27,12 +36,25 @@ impl Options {
     pub fn new() -> Self {
         let binary = std::env::var_os("TIDEGATE_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")), PathBuf::from);
-        Self { binary, settings: Vec::new() }
+        Self { binary, settings: Vec::new(), data_dir: None }
     }
 
     /// Adds one setting.
     pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.settings.push(format!("{key}={value}"));
+        self
+    }
+
+    /// Keeps the data on the disk of the build, where the system's folder for temporary files may
+    /// be in memory. The folder goes with what is returned.
+    pub fn on_disk(self) -> (Self, TempDir) {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        (self.data_dir(folder.path().join("data")), folder)
+    }
+
+    /// Keeps the data in `path`.
+    pub fn data_dir(mut self, path: PathBuf) -> Self {
+        self.data_dir = Some(path);
         self
     }
 }
@@ -88,7 +110,15 @@ impl Broker {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        data_dir(&self.options, self.folder.path())
+    }
+
+    /// Starts another process on this one's data directory, which must end by itself: its exit code
+    /// and what it wrote to standard error.
+    pub fn start_beside(&self) -> (Option<i32>, String) {
+        let mut command = command(&self.options, self.folder.path(), free_port(), free_port());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
     /// Where clients connect.
@@ -114,6 +144,27 @@ impl Broker {
             .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }
 
+    /// The values of all metrics at one moment.
+    pub fn metrics(&self) -> Metrics {
+        Metrics(self.admin("/metrics").1)
+    }
+
+    /// Waits until `condition` holds, looking again and again: only for what no event tells.
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        for _ in 0..POLLS {
+            if condition(self) {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("not within {:?}: {what}", POLL * POLLS);
+    }
+
+    /// Waits until the process has logged `text`: its lines come through a pipe.
+    pub fn wait_for_log(&self, text: &str) {
+        self.wait_until(&format!("the log says \"{text}\""), |broker| broker.log().contains(text));
+    }
+
     /// What the process has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -134,10 +185,31 @@ impl Broker {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Waits for the process to end by itself; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// The metrics of one moment.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The value of `name` with its labels as the exposition writes them; 0 for a series that has
+    /// not begun.
+    pub fn get(&self, name: &str) -> f64 {
+        let family = name.split('{').next().unwrap();
+        assert!(self.0.contains(&format!("# TYPE {family} ")), "no metric {family}");
+        self.0
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
     }
 }
 
@@ -151,6 +223,25 @@ impl Drop for Broker {
     }
 }
 
+fn data_dir(options: &Options, folder: &Path) -> PathBuf {
+    options.data_dir.clone().unwrap_or_else(|| folder.join("data"))
+}
+
+fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Command {
+    let mut command = Command::new(&options.binary);
+    command.arg("serve");
+    command.args(["--set", &format!("listeners=PLAINTEXT://127.0.0.1:{port}")]);
+    command.args(["--set", &format!("admin.listener=127.0.0.1:{admin_port}")]);
+    command.args(["--set", &format!("data.dir={}", data_dir(options, folder).display())]);
+    for setting in &options.settings {
+        command.args(["--set", setting]);
+    }
+    // The suites have TIDEGATE_* variables of their own, which are not settings.
+    command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
 fn spawn(
     options: &Options,
     folder: &Path,
@@ -158,17 +249,7 @@ fn spawn(
     admin_port: u16,
     log: &Arc<Mutex<String>>,
 ) -> Child {
-    let mut command = Command::new(&options.binary);
-    command.arg("serve");
-    command.args(["--set", &format!("listeners=PLAINTEXT://127.0.0.1:{port}")]);
-    command.args(["--set", &format!("admin.listener=127.0.0.1:{admin_port}")]);
-    command.args(["--set", &format!("data.dir={}", folder.join("data").display())]);
-    for setting in &options.settings {
-        command.args(["--set", setting]);
-    }
-    // The suites have TIDEGATE_* variables of their own, which are not settings.
-    command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
-    command.current_dir(folder).stdin(Stdio::null());
+    let mut command = command(options, folder, port, admin_port);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     collect_log(child.stderr.take().unwrap(), Arc::clone(log));

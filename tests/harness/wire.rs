@@ -9,6 +9,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
+/// How long a broker may take to answer, or to take a byte.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// A connection. A broker that does not answer within a minute fails the test.
 pub struct Wire {
     stream: TcpStream,
@@ -19,7 +22,8 @@ impl Wire {
     /// Connects to `address`.
     pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, correlation_id: 0 }
     }
@@ -36,6 +40,12 @@ impl Wire {
         let frame = request_frame(version, request, self.correlation_id);
         self.stream.write_all(&frame).unwrap();
         self.correlation_id
+    }
+
+    /// Sends a request on a connection that the broker may close.
+    pub fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
+        self.correlation_id += 1;
+        self.stream.write_all(&request_frame(version, request, self.correlation_id))
     }
 
     /// Receives the response of the request with correlation id `id`, which must be next.
@@ -65,6 +75,16 @@ impl Wire {
         let mut frame = vec![0; i32::from_be_bytes(length) as usize];
         self.stream.read_exact(&mut frame).unwrap();
         Some(frame.into())
+    }
+
+    /// Receives the next frame, whose response is `R`'s in `version`, and its correlation id.
+    pub fn receive_any<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
+        let mut body = self.receive_frame().expect("the broker answers");
+        let header_version = R::Response::header_version(version);
+        let header = ResponseHeader::decode(&mut body, header_version).unwrap();
+        let response = R::Response::decode(&mut body, version).unwrap();
+        assert!(!body.has_remaining(), "{} bytes after the response", body.remaining());
+        (header.correlation_id, response)
     }
 
     /// Whether the broker closes the connection without another frame.

@@ -10,9 +10,10 @@
 //! Part (8 bytes and the payload), any number of them: length (u32), crc32c of sequence, index of
 //! the part (both u64) and payload (u32), payload.
 //!
-//! Trailer (56 bytes): magic `TGCE`, major 1, minor 0, flags (u16), sequence (u64), number of parts
+//! Trailer (68 bytes): magic `TGCE`, major 1, minor 0, flags (u16), sequence (u64), number of parts
 //! (u64), covered LSN (u64), floor (u64), metadata number (u64), wall time in ms of the last group
-//! before it was published (i64, minimum if there was none), crc32c of what precedes (u32).
+//! before it was published (i64, minimum if there was none), the last LSN that a part may know
+//! (u64), crc32c of what precedes (u32).
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ use crate::wal::{Class, Kind, Lsn, Stream};
 
 const HEADER: usize = 52;
 const PART: usize = 8;
-const TRAILER: usize = 60;
+const TRAILER: usize = 68;
 const HEADER_MAGIC: [u8; 4] = *b"TGCK";
 const TRAILER_MAGIC: [u8; 4] = *b"TGCE";
 const VERSION: [u8; 4] = [1, 0, 0, 0];
@@ -99,6 +100,9 @@ pub struct Checkpoint {
     pub kind: CheckpointKind,
     /// Records up to this LSN are in it; parts may know more.
     pub covers: Lsn,
+    /// Parts know no record above this one. It was synced when the checkpoint was published, and
+    /// where it lies is where the parts say.
+    pub reaches: Lsn,
     /// The file's name.
     pub name: String,
     sequence: u64,
@@ -129,6 +133,11 @@ impl Published {
 
     pub(in crate::wal) fn covered(&self) -> Lsn {
         self.last().map_or(Lsn::ZERO, |last| last.covers)
+    }
+
+    /// Records up to here are synced and stay where they are: some part may name their places.
+    pub(in crate::wal) fn reaches(&self) -> Lsn {
+        self.last().map_or(Lsn::ZERO, |last| last.reaches.max(last.covers))
     }
 
     pub(in crate::wal) fn floor(&self) -> Lsn {
@@ -253,6 +262,7 @@ impl Checkpoint {
             floor: Lsn(u64_at(&trailer, 32)),
             metadata_number: u64_at(&trailer, 40),
             append_ms: u64_at(&trailer, 48) as i64,
+            reaches: Lsn(u64_at(&trailer, 56)),
             len,
             file,
         }))
@@ -347,7 +357,7 @@ fn encode_header(sequence: u64, base: u64, previous: u64, identity: [u8; 16]) ->
     with_crc(out)
 }
 
-fn encode_trailer(numbers: [u64; 6]) -> Vec<u8> {
+fn encode_trailer(numbers: [u64; 7]) -> Vec<u8> {
     let mut out = Vec::with_capacity(TRAILER);
     out.extend_from_slice(&TRAILER_MAGIC);
     out.extend_from_slice(&VERSION);
@@ -484,7 +494,7 @@ impl Shared {
         let floor = self.state().floor_asked.0;
         let metadata_number = self.metadata_number.load(Ordering::Acquire);
         let append_ms = self.append_ms.load(Ordering::Acquire) as u64;
-        let numbers = [sequence, count, covers.0, floor, metadata_number, append_ms];
+        let numbers = [sequence, count, covers.0, floor, metadata_number, append_ms, greatest.0];
         buffer.extend_from_slice(&encode_trailer(numbers));
         flush(&*file, &mut buffer, &mut at).map_err(about)?;
         file.sync().map_err(about)?;

@@ -106,7 +106,7 @@ fn do_work(shared: &Shared, work: Work, target: Target) -> Result<(), Refusal> {
         (Work::Create(size), _) => create(shared, size),
         (Work::GrowCurrent(size) | Work::GrowReady(_, size), Some((name, file, allocated))) => {
             check_limits(shared, size.saturating_sub(allocated), false)?;
-            write_zeros(&*file, allocated, size).map_err(|error| full(&error))?;
+            prepare(&*file, allocated, size, shared.always_sync).map_err(|error| full(&error))?;
             file.sync().map_err(Refusal::Fatal)?;
             let mut state = shared.state();
             state.disk_bytes += size - allocated;
@@ -133,7 +133,8 @@ fn create(shared: &Shared, size: u64) -> Result<(), Refusal> {
         (state.ready.len() < 2, file_name(state.last_name))
     };
     check_limits(shared, size, for_reserve)?;
-    let file = make_file(&*shared.disk, &name, size).map_err(|error| full(&error))?;
+    let made = make_file(&*shared.disk, &name, size, shared.always_sync);
+    let file = made.map_err(|error| full(&error))?;
     let mut state = shared.state();
     state.disk_bytes += size;
     state.ready.push_back(ReadyFile { name, file, allocated: size });
@@ -168,11 +169,16 @@ pub(super) fn file_name(number: u64) -> String {
 }
 
 /// Makes a file of zeros that survives a crash whole or not at all.
-pub(super) fn make_file(disk: &dyn Disk, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>> {
+pub(super) fn make_file(
+    disk: &dyn Disk,
+    name: &str,
+    size: u64,
+    always_sync: bool,
+) -> io::Result<Arc<dyn DiskFile>> {
     let unfinished = format!("{name}{UNFINISHED}");
     let made = (|| {
         let file = disk.create(&unfinished)?;
-        write_zeros(&*file, 0, size)?;
+        prepare(&*file, 0, size, always_sync)?;
         file.sync()?;
         disk.rename(&unfinished, name)?;
         disk.sync_dir()?;
@@ -185,8 +191,20 @@ pub(super) fn make_file(disk: &dyn Disk, name: &str, size: u64) -> io::Result<Ar
     made
 }
 
-/// Writes zeros, so that a sync of records later allocates nothing.
-pub(super) fn write_zeros(file: &dyn DiskFile, from: u64, until: u64) -> io::Result<()> {
+/// Makes room. Where every group is synced the blocks are written, so that no such sync has extents
+/// to convert. Where syncs are rare that would only write every byte twice, and the space is taken
+/// without.
+fn prepare(file: &dyn DiskFile, from: u64, until: u64, always_sync: bool) -> io::Result<()> {
+    if !always_sync {
+        match file.allocate(from, until) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            done => return done,
+        }
+    }
+    write_zeros(file, from, until)
+}
+
+fn write_zeros(file: &dyn DiskFile, from: u64, until: u64) -> io::Result<()> {
     let zeros = vec![0; PIECE];
     let mut at = from;
     while at < until {

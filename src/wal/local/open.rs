@@ -267,8 +267,8 @@ impl Recovery<'_> {
         let Some(last) = self.analysis.layout.chain.last() else { return Ok((above, needed)) };
         let first = last.header.first_lsn;
         let small = self.analysis.last.end <= SMALL_FILE_BYTES;
-        // What a checkpoint covers stays where the checkpoint says it is.
-        if !small || first <= self.analysis.layout.checkpoints.covered() {
+        // What a checkpoint knows stays where the checkpoint says it is.
+        if !small || first <= self.analysis.layout.checkpoints.reaches() {
             return Ok((above, needed));
         }
         let whole = self.needed_bytes(first)?;
@@ -355,7 +355,7 @@ impl Recovery<'_> {
         let name = grow::file_name(layout.last_name);
         let len = needed.max(self.options.first_file_bytes.min(self.options.sizes().file));
         let len = len.next_multiple_of(PAGE);
-        let file = grow::make_file(&**self.disk, &name, len)
+        let file = grow::make_file(&**self.disk, &name, len, true)
             .map_err(|source| OpenError::io(format!("create \"{name}\""), source))?;
         Ok((Free { name, file, len }, None))
     }

@@ -229,7 +229,7 @@ pub(in crate::wal) fn proven_behind(found: &Found, position: u64) -> io::Result<
 pub(in crate::wal) fn analyse(layout: Layout) -> Result<Analysis, OpenError> {
     let covered = layout.checkpoints.covered();
     let mut analysis = Analysis {
-        proven: covered,
+        proven: layout.checkpoints.reaches(),
         end: Lsn::ZERO,
         last: FileScan::default(),
         metadata_number: layout.checkpoints.metadata_number(),

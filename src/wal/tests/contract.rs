@@ -123,6 +123,21 @@ async fn checkpoint(stream: &Stream, kind: CheckpointKind, covers: Lsn, parts: V
 }
 
 #[tokio::test]
+async fn records_that_a_checkpoint_may_know_stay_where_its_parts_say() {
+    for (disk, _dir) in disks() {
+        let stream = open(&disk).stream;
+        let owner: Arc<dyn Owner> = Arc::new(Watcher::default());
+        let (lsn, placed) = append(&stream, Class::Data, &owner, b"known to a part").await;
+        // The part was taken after the record, which is above what the checkpoint covers.
+        checkpoint(&stream, CheckpointKind::Base, Lsn::ZERO, vec![Bytes::new()]).await;
+        let opened = reopen(&disk, stream).await;
+        let replayed: Vec<_> = opened.recovered.replay.map(Result::unwrap).collect();
+        assert_eq!(replayed.first().map(|entry| (entry.lsn, entry.location)), Some((lsn, placed)));
+        assert_eq!(&opened.stream.read_record(placed).unwrap()[..], b"known to a part");
+    }
+}
+
+#[tokio::test]
 async fn a_start_gets_base_and_deltas_and_only_the_records_after_them() {
     for (disk, _dir) in disks() {
         let stream = open(&disk).stream;

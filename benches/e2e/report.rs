@@ -1,0 +1,253 @@
+//! What was measured, as Markdown for people and JSON for machines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::cells::{Cell, Measure};
+use super::machine::Resident;
+use super::peer::{Kind, Start};
+
+/// A cell whose greatest ratio is more than this times its least is not steady enough to be told.
+const STEADY: f64 = 1.3;
+
+/// The measurements of one cell.
+#[derive(Debug)]
+pub(crate) struct CellResult {
+    pub(crate) cell: Cell,
+    /// By server; number n of each belongs to pair n.
+    pub(crate) measures: Vec<(Kind, Vec<Measure>)>,
+}
+
+/// The starts and the memory of one server.
+#[derive(Debug)]
+pub(crate) struct ProcessResult {
+    pub(crate) kind: Kind,
+    pub(crate) starts: Vec<Start>,
+    /// After each start and a moment of quiet.
+    pub(crate) idle: Vec<Resident>,
+    /// After the cells of the page-cache lane.
+    pub(crate) loaded: Option<Resident>,
+}
+
+/// Everything of one run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) machine: String,
+    pub(crate) date: String,
+    /// Load averages before and after.
+    pub(crate) load: [String; 2],
+    pub(crate) command: String,
+    pub(crate) cells: Vec<CellResult>,
+    pub(crate) processes: Vec<ProcessResult>,
+}
+
+/// Median, least and greatest.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    median: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Spread {
+    /// Of at least one figure.
+    fn of(mut figures: Vec<f64>) -> Option<Spread> {
+        figures.sort_by(f64::total_cmp);
+        let (least, greatest) = (*figures.first()?, *figures.last()?);
+        let upper = figures.len() / 2;
+        let lower = (figures.len() - 1) / 2;
+        Some(Spread { median: f64::midpoint(figures[lower], figures[upper]), least, greatest })
+    }
+
+    /// Of the quotients of the pairs.
+    fn of_ratios(upper: &[f64], lower: &[f64]) -> Option<Spread> {
+        Spread::of(upper.iter().zip(lower).map(|(upper, lower)| upper / lower).collect())
+    }
+
+    fn steady(self) -> bool {
+        self.greatest <= STEADY * self.least
+    }
+}
+
+impl CellResult {
+    /// A figure of every measurement on one server.
+    fn figures(&self, kind: Kind, figure: impl Fn(&Measure) -> f64) -> Vec<f64> {
+        let measures = self.measures.iter().find(|(of, _)| *of == kind);
+        measures.map_or(Vec::new(), |(_, measures)| measures.iter().map(figure).collect())
+    }
+
+    fn costs(&self, kind: Kind) -> Vec<f64> {
+        self.figures(kind, |measure| measure.cost(self.cell.unit))
+    }
+
+    fn rates(&self, kind: Kind) -> Vec<f64> {
+        self.figures(kind, Measure::rate)
+    }
+}
+
+/// A figure with three significant digits, or a dash.
+fn figure(figure: Option<f64>) -> String {
+    match figure {
+        None => "-".to_owned(),
+        Some(figure) if figure.abs() >= 100.0 => format!("{figure:.0}"),
+        Some(figure) if figure.abs() >= 10.0 => format!("{figure:.1}"),
+        Some(figure) if figure.abs() >= 1.0 => format!("{figure:.2}"),
+        Some(figure) => format!("{figure:.3}"),
+    }
+}
+
+fn median(figures: Vec<f64>) -> String {
+    figure(Spread::of(figures).map(|spread| spread.median))
+}
+
+fn ratio(upper: &[f64], lower: &[f64]) -> String {
+    let Some(spread) = Spread::of_ratios(upper, lower) else { return "-".to_owned() };
+    let remark = if spread.steady() { "" } else { ", not steady" };
+    format!("{:.3} ({:.3}-{:.3}{remark})", spread.median, spread.least, spread.greatest)
+}
+
+/// A figure of a server for every time that it was taken.
+type Figures = fn(&ProcessResult) -> Vec<f64>;
+
+/// The rows of the table of processes.
+const PROCESS_ROWS: [(&str, Figures); 5] = [
+    ("exec to first acked produce, ms", |process| millis(process, |start| start.wall)),
+    ("CPU until then, ms", |process| millis(process, |start| start.cpu)),
+    ("RSS idle, MiB", |process| mib(process.idle.iter().map(|resident| resident.now))),
+    ("RSS after load, MiB", |process| mib(process.loaded.iter().map(|resident| resident.now))),
+    ("RSS greatest, MiB", |process| mib(process.loaded.iter().map(|resident| resident.peak))),
+];
+
+fn millis(process: &ProcessResult, part: fn(&Start) -> Duration) -> Vec<f64> {
+    process.starts.iter().map(|start| part(start).as_secs_f64() * 1e3).collect()
+}
+
+fn mib(bytes: impl Iterator<Item = u64>) -> Vec<f64> {
+    bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)).collect()
+}
+
+impl Report {
+    /// The tables, as `benches/README.md` shows them.
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "{}, {}; load averages {} before, {} after.",
+            self.date, self.machine, self.load[0], self.load[1]
+        );
+        let _ = writeln!(out, "\nCommand: `{}`", self.command);
+        self.cost_table(&mut out);
+        self.rate_table(&mut out);
+        self.process_table(&mut out);
+        out
+    }
+
+    fn cost_table(&self, out: &mut String) {
+        out.push_str(
+            "\nCPU time of the server (median; ratios: median of the pairs, least and greatest)\n\n\
+             | cell | unit | kafka | tidegate | floor | tidegate / kafka | tidegate / floor |\n\
+             |---|---|---|---|---|---|---|\n",
+        );
+        for result in &self.cells {
+            let [kafka, tidegate, floor] = Kind::ALL.map(|kind| result.costs(kind));
+            let ratios = [ratio(&tidegate, &kafka), ratio(&tidegate, &floor)].join(" | ");
+            let costs = [kafka, tidegate, floor].map(median).join(" | ");
+            let (title, unit) = (result.cell.title, result.cell.unit.name());
+            let _ = writeln!(out, "| {title} | {unit} | {costs} | {ratios} |");
+        }
+    }
+
+    fn rate_table(&self, out: &mut String) {
+        out.push_str(
+            "\nRequests a second of wall time (one connection, the client on the same cores)\n\n\
+             | cell | kafka | tidegate | floor | tidegate / kafka | client's cpu-us/request |\n\
+             |---|---|---|---|---|---|\n",
+        );
+        for result in &self.cells {
+            let [kafka, tidegate, floor] = Kind::ALL.map(|kind| result.rates(kind));
+            let ratio = ratio(&tidegate, &kafka);
+            let rates = [kafka, tidegate, floor].map(median).join(" | ");
+            let client = |kind| {
+                median(result.figures(kind, |measure| {
+                    measure.client.as_secs_f64() * 1e6 / measure.requests as f64
+                }))
+            };
+            let clients = Kind::ALL.map(client).join(" / ");
+            let _ = writeln!(out, "| {} | {rates} | {ratio} | {clients} |", result.cell.title);
+        }
+    }
+
+    fn process_table(&self, out: &mut String) {
+        out.push_str("\nProcess (an empty directory, each server's own defaults)\n\n| |");
+        for process in &self.processes {
+            let _ = write!(out, " {} |", process.kind.name());
+        }
+        out.push_str(" tidegate / kafka |\n|---|");
+        out.push_str(&"---|".repeat(self.processes.len() + 1));
+        for (title, figures) in PROCESS_ROWS {
+            let of = |kind| {
+                let process = self.processes.iter().find(|process| process.kind == kind);
+                process.map_or(Vec::new(), figures)
+            };
+            let cells: Vec<_> =
+                self.processes.iter().map(|process| median(figures(process))).collect();
+            let ratio = ratio(&of(Kind::Tidegate), &of(Kind::Kafka));
+            let _ = write!(out, "\n| {title} | {} | {ratio} |", cells.join(" | "));
+        }
+        out.push('\n');
+    }
+
+    /// Every single measurement.
+    pub(crate) fn json(&self) -> String {
+        let cells: Vec<_> = self.cells.iter().map(cell_json).collect();
+        let processes: Vec<_> = self.processes.iter().map(process_json).collect();
+        format!(
+            "{{\"date\":{:?},\"machine\":{:?},\"load\":{:?},\"command\":{:?},\n\
+             \"cells\":[\n{}\n],\n\
+             \"processes\":[\n{}\n]}}\n",
+            self.date,
+            self.machine,
+            self.load,
+            self.command,
+            cells.join(",\n"),
+            processes.join(",\n"),
+        )
+    }
+}
+
+fn cell_json(result: &CellResult) -> String {
+    let measure = |measure: &Measure| {
+        format!(
+            "{{\"cpu_ns\":{},\"client_cpu_ns\":{},\"wall_ns\":{},\"requests\":{},\"bytes\":{}}}",
+            measure.cpu.as_nanos(),
+            measure.client.as_nanos(),
+            measure.wall.as_nanos(),
+            measure.requests,
+            measure.bytes,
+        )
+    };
+    let server = |(kind, measures): &(Kind, Vec<Measure>)| {
+        let measures: Vec<_> = measures.iter().map(measure).collect();
+        format!("\"{}\":[{}]", kind.name(), measures.join(","))
+    };
+    let servers: Vec<_> = result.measures.iter().map(server).collect();
+    format!("{{\"id\":\"{}\",{}}}", result.cell.id, servers.join(","))
+}
+
+fn process_json(process: &ProcessResult) -> String {
+    let start = |start: &Start| {
+        let (wall, cpu) = (start.wall.as_nanos(), start.cpu.as_nanos());
+        format!("{{\"wall_ns\":{wall},\"cpu_ns\":{cpu}}}")
+    };
+    let resident =
+        |resident: &Resident| format!("{{\"rss\":{},\"peak\":{}}}", resident.now, resident.peak);
+    let starts: Vec<_> = process.starts.iter().map(start).collect();
+    let idle: Vec<_> = process.idle.iter().map(resident).collect();
+    let loaded = process.loaded.as_ref().map_or("null".to_owned(), resident);
+    format!(
+        "{{\"server\":\"{}\",\"starts\":[{}],\"idle\":[{}],\"loaded\":{loaded}}}",
+        process.kind.name(),
+        starts.join(","),
+        idle.join(","),
+    )
+}
