@@ -149,8 +149,8 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
     Ok(topic)
 }
 
-/// Partition count and replication factor as numbers, -1 for the broker's default: in every version,
-/// although clients offer it from v4 on (KIP-464).
+/// Partition count and replication factor as numbers, -1 for the broker's default: in every
+/// version, although clients offer it from v4 on (KIP-464).
 fn sizes(asked: &CreatableTopic, topic: &mut NewTopic) -> Result<(), Refusal> {
     match asked.num_partitions {
         -1 => {}

@@ -1,4 +1,5 @@
-//! `DescribeCluster` (key 60), versions 0-2 (KIP-700; endpoint type KIP-919, v1; fenced brokers, v2).
+//! `DescribeCluster` (key 60), versions 0-2 (KIP-700; endpoint type, KIP-919, v1; fenced
+//! brokers, v2).
 
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};

@@ -1,5 +1,6 @@
-//! `DescribeGroups` (key 15), versions 0-6 (authorized operations, v3; static members, v4; an unknown
-//! group is an error with words, KIP-1043, v6). Up to v5 an unknown group is shown as "Dead".
+//! `DescribeGroups` (key 15), versions 0-6 (authorized operations, v3; static members, v4; an
+//! unknown group is an error with words, KIP-1043, v6). Up to v5 an unknown group is shown as
+//! "Dead".
 
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};

@@ -2,8 +2,8 @@
 //!
 //! Without a transactional id every call gets a fresh producer id with epoch 0, as in Apache Kafka:
 //! a bump of (producer id, epoch) is a matter of transactional producers (KIP-360). Transactions
-//! are not served yet: a transactional id answers `INVALID_REQUEST`, and the reason is logged, since
-//! this response has no field for words.
+//! are not served yet: a transactional id answers `INVALID_REQUEST`, and the reason is logged,
+//! since this response has no field for words.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use tracing::warn;

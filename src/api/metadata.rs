@@ -3,8 +3,8 @@
 //! KIPs: 430 (authorized operations, v8-10), 516 (topic ids, v10; look-up by id, v12). Brokers are
 //! the real ones, whatever replication factor a topic was created with (DESIGN D13). A topic that
 //! is missing is created when the request and `auto.create.topics.enable` allow it, and is then in
-//! the same answer; Apache Kafka answers `UNKNOWN_TOPIC_OR_PARTITION` or `LEADER_NOT_AVAILABLE` first
-//! and lets the client ask again.
+//! the same answer; Apache Kafka answers `UNKNOWN_TOPIC_OR_PARTITION` or `LEADER_NOT_AVAILABLE`
+//! first and lets the client ask again.
 
 use std::collections::HashSet;
 use std::sync::Arc;

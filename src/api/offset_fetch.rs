@@ -3,7 +3,9 @@
 //!
 //! Commits inside transactions are not served yet, so every committed offset is stable.
 
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -30,9 +32,8 @@ impl Api for OffsetFetch {
         if version < GROUPS_FROM {
             let asked = request.clone();
             let topics = request.topics.map(|topics| {
-                let named = |topic: kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| {
-                    (shared(&topic.name), topic.partition_indexes)
-                };
+                let named =
+                    |topic: OffsetFetchRequestTopic| (shared(&topic.name), topic.partition_indexes);
                 topics.into_iter().map(named).collect()
             });
             let group = GroupRequest { group: shared(&request.group_id), topics };

@@ -46,7 +46,7 @@ impl Api for OffsetForLeaderEpoch {
     }
 }
 
-/// The largest epoch that is not above the asked one, and where it ends; -1 and -1 if there is none.
+/// The largest epoch that is not above the asked one, and where it ends; -1 and -1 if none is.
 fn end_of(
     cx: &Context,
     topic: &str,

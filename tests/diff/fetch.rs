@@ -99,6 +99,8 @@ pub fn by_version(peer: &mut Peer) {
         let parts = vec![part(0, 4), part(1, 0), part(2, 0), part(9, 0)];
         let asked = request(version, "fetched-by-version", topic.id, parts);
         peer.ask("some", version, &asked);
+        let little = request(version, "fetched-by-version", topic.id, vec![part(1, 0)]);
+        peer.ask("a little", version, &little);
         peer.ask("some, committed", version, &asked.with_isolation_level(1));
     }
 }

@@ -84,9 +84,13 @@ fn tidegate_answers_as_apache_kafka_does() {
     let starting = std::thread::spawn(|| Kafka::start(SETTINGS));
     let options = SETTINGS.iter().fold(Options::new(), |all, (key, value)| all.set(key, value));
     let broker = Broker::start_with(options);
-    let ours = run(&broker.address());
+    let (_, ours) = run(&broker.address());
     let kafka = starting.join().expect("Kafka starts");
-    let theirs = run(&kafka.address());
+    let (samples, theirs) = run(&kafka.address());
+    // How tests/wire/goldens was made.
+    if let Some(path) = std::env::var_os("TIDEGATE_GOLDENS") {
+        std::fs::write(path, samples).unwrap();
+    }
     assert_eq!(labels(&theirs), labels(&ours), "a scenario asked one broker something else");
 
     let mut differences = Vec::new();
@@ -97,13 +101,14 @@ fn tidegate_answers_as_apache_kafka_does() {
     assert!(faults.is_empty(), "of {} answers:\n{faults}", ours.len());
 }
 
-fn run(address: &str) -> Vec<Answer> {
+/// Raw samples, and every answer.
+fn run(address: &str) -> (String, Vec<Answer>) {
     let mut peer = Peer::connect(address);
     for (name, scenario) in SCENARIOS {
         peer.begin(name);
         scenario(&mut peer);
     }
-    peer.into_answers()
+    (peer.samples(), peer.into_answers())
 }
 
 fn labels(answers: &[Answer]) -> Vec<String> {

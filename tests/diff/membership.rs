@@ -6,7 +6,7 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -151,6 +151,13 @@ pub fn two_members(peer: &mut Peer) {
         peer.ask(format!("commit: {label}"), 8, &request);
     }
     peer.ask("describe stable", 5, &describe(&[GROUP]));
+    // Tidegate loads a coordinator's partition when it is first asked for; the list asks for all.
+    peer.until("all coordinators", |peer| {
+        (peer.get(5, &ListGroupsRequest::default()).error_code == 0).then_some(())
+    });
+    for version in 0..=5 {
+        peer.ask("list the only group", version, &ListGroupsRequest::default());
+    }
     second_member(peer, GROUP, &first);
 }
 

@@ -1,6 +1,7 @@
 //! One of the two brokers: connections to it, and every answer it gave.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Display, Write as _};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use crate::tree::Tree;
 
 /// How long a change may take until it is seen.
 const VISIBLE: Duration = Duration::from_mins(1);
+
+/// The largest response that is kept as a sample.
+const SAMPLE_BYTES_MAX: usize = 250;
 
 /// An answer, ready to be compared.
 pub struct Answer {
@@ -52,6 +56,7 @@ pub struct Peer {
     scenario: &'static str,
     masks: Vec<(String, String)>,
     ids: Vec<Uuid>,
+    frames: BTreeMap<(i16, i16), Bytes>,
     answers: Vec<Answer>,
 }
 
@@ -74,6 +79,7 @@ impl Peer {
             scenario: "",
             masks: vec![(UNKNOWN_ID.to_string(), "an-unknown-id".to_owned())],
             ids: Vec::new(),
+            frames: BTreeMap::new(),
             answers: Vec::new(),
         }
     }
@@ -89,6 +95,15 @@ impl Peer {
     /// Every answer.
     pub fn into_answers(self) -> Vec<Answer> {
         self.answers
+    }
+
+    /// A raw response of each API and version: the longest that is not long.
+    pub fn samples(&self) -> String {
+        let mut text = String::new();
+        for ((key, version), frame) in self.frames.iter().filter(|(_, frame)| !frame.is_empty()) {
+            let _ = writeln!(text, "{key} {version} {frame:x}");
+        }
+        text
     }
 
     /// Goes on with another connection, opened if need be.
@@ -174,6 +189,10 @@ impl Peer {
             *wire = Wire::connect(&self.address);
             return None;
         };
+        let known = self.frames.entry((R::KEY, version)).or_default();
+        if (known.len() + 1..=SAMPLE_BYTES_MAX).contains(&frame.len()) {
+            *known = frame.clone();
+        }
         ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
         let response = R::Response::decode(&mut frame, version).unwrap();
         assert!(frame.is_empty(), "{} bytes after the response", frame.len());

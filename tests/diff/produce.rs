@@ -78,9 +78,7 @@ pub fn by_version(peer: &mut Peer) {
 }
 
 /// Batches that break one rule each.
-pub fn refusals(peer: &mut Peer) {
-    let topic = peer.create("refused", 1, &[]);
-    let good = Batch::values(3, 10);
+fn broken_batches(good: &Batch) -> Vec<(&'static str, Bytes)> {
     let changed = |change: &dyn Fn(&mut Batch)| {
         let mut batch = good.clone();
         change(&mut batch);
@@ -95,7 +93,7 @@ pub fn refusals(peer: &mut Peer) {
         bytes[11] += 4;
         bytes
     };
-    let cases: Vec<(&str, Bytes)> = vec![
+    vec![
         ("magic 0", changed(&|batch| batch.magic = 0)),
         ("magic 1", changed(&|batch| batch.magic = 1)),
         ("magic 3", changed(&|batch| batch.magic = 3)),
@@ -136,11 +134,17 @@ pub fn refusals(peer: &mut Peer) {
         ("producer id without epoch", changed(&|batch| batch.producer = (5, -1, 0))),
         ("sequence without producer id", changed(&|batch| batch.producer = (-1, -1, 4))),
         ("producer id -2", changed(&|batch| batch.producer = (-2, 0, 0))),
-    ];
+    ]
+}
+
+/// One rule broken after the other.
+pub fn refusals(peer: &mut Peer) {
+    let topic = peer.create("refused", 1, &[]);
+    let good = Batch::values(3, 10);
     // What only one of the two takes goes to a topic of its own: offsets would part for good.
     let odd = ["bytes after the batch", "log append time", "producer id without epoch"];
     peer.create("refused-oddly", 1, &[]);
-    for (label, records) in cases {
+    for (label, records) in broken_batches(&good) {
         let place = if odd.contains(&label) { "refused-oddly" } else { "refused" };
         peer.ask(label, 9, &request(9, place, topic.id, &[(0, records)]));
     }

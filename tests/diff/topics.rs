@@ -121,6 +121,58 @@ fn configured(topic: CreatableTopic, configs: &[(&str, Option<&str>)]) -> Creata
     topic.with_configs(configs.iter().map(one).collect())
 }
 
+/// Topic configs, legal and not.
+const CONFIGS: &[(&str, Option<&str>)] = &[
+    ("no.such.key", Some("1")),
+    ("retention.ms", Some("x")),
+    ("retention.ms", Some("-2")),
+    ("retention.ms", None),
+    ("retention.ms", Some("")),
+    ("retention.ms", Some(" 5 ")),
+    ("retention.ms", Some("9223372036854775808")),
+    ("segment.bytes", Some("1")),
+    ("cleanup.policy", Some("compact,delete")),
+    ("cleanup.policy", Some("delete,delete")),
+    ("cleanup.policy", Some("Compact")),
+    ("cleanup.policy", Some("")),
+    ("cleanup.policy", Some("none")),
+    ("compression.type", Some("lzma")),
+    ("compression.type", Some("GZIP")),
+    ("message.timestamp.type", Some("LogAppendTime")),
+    ("message.timestamp.type", Some("Other")),
+    ("min.cleanable.dirty.ratio", Some("1.5")),
+    ("min.cleanable.dirty.ratio", Some("0.25")),
+    ("min.insync.replicas", Some("0")),
+    ("min.insync.replicas", Some("3")),
+    ("unclean.leader.election.enable", Some("TRUE")),
+    ("preallocate", Some("yes")),
+    ("max.message.bytes", Some("-1")),
+    ("compression.gzip.level", Some("0")),
+    ("compression.gzip.level", Some("-1")),
+    ("leader.replication.throttled.replicas", Some("*")),
+    ("leader.replication.throttled.replicas", Some("none")),
+    ("message.format.version", Some("3.0")),
+    ("message.timestamp.difference.max.ms", Some("5")),
+];
+
+/// A partition and its brokers.
+type Assignment = (i32, &'static [i32]);
+
+/// Manual assignments, legal and not.
+const ASSIGNMENTS: &[(&str, &[Assignment])] = &[
+    ("one", &[(0, &[1])]),
+    ("two", &[(0, &[1]), (1, &[1])]),
+    ("in another order", &[(1, &[1]), (0, &[1])]),
+    ("a gap", &[(0, &[1]), (2, &[1])]),
+    ("not from 0", &[(1, &[1])]),
+    ("negative", &[(-1, &[1])]),
+    ("a partition twice", &[(0, &[1]), (0, &[1])]),
+    ("a broker twice", &[(0, &[1, 1])]),
+    ("no broker", &[(0, &[])]),
+    ("an unknown broker", &[(0, &[9])]),
+    ("uneven", &[(0, &[1]), (1, &[1, 2])]),
+];
+
 /// What `CreateTopics` takes and refuses, on the newest version, without creating anything.
 pub fn create_topics(peer: &mut Peer) {
     let existing = peer.create("made.one", 1, &[]);
@@ -141,38 +193,7 @@ pub fn create_topics(peer: &mut Peer) {
     for bad in ["", ".", "..", "a b", "a/b", "ü", &"n".repeat(250), "__consumer_offsets"] {
         check(peer, &format!("name {bad:?}"), topic(bad, 1, 1));
     }
-    for (key, value) in [
-        ("no.such.key", Some("1")),
-        ("retention.ms", Some("x")),
-        ("retention.ms", Some("-2")),
-        ("retention.ms", None),
-        ("retention.ms", Some("")),
-        ("retention.ms", Some(" 5 ")),
-        ("retention.ms", Some("9223372036854775808")),
-        ("segment.bytes", Some("1")),
-        ("cleanup.policy", Some("compact,delete")),
-        ("cleanup.policy", Some("delete,delete")),
-        ("cleanup.policy", Some("Compact")),
-        ("cleanup.policy", Some("")),
-        ("cleanup.policy", Some("none")),
-        ("compression.type", Some("lzma")),
-        ("compression.type", Some("GZIP")),
-        ("message.timestamp.type", Some("LogAppendTime")),
-        ("message.timestamp.type", Some("Other")),
-        ("min.cleanable.dirty.ratio", Some("1.5")),
-        ("min.cleanable.dirty.ratio", Some("0.25")),
-        ("min.insync.replicas", Some("0")),
-        ("min.insync.replicas", Some("3")),
-        ("unclean.leader.election.enable", Some("TRUE")),
-        ("preallocate", Some("yes")),
-        ("max.message.bytes", Some("-1")),
-        ("compression.gzip.level", Some("0")),
-        ("compression.gzip.level", Some("-1")),
-        ("leader.replication.throttled.replicas", Some("*")),
-        ("leader.replication.throttled.replicas", Some("none")),
-        ("message.format.version", Some("3.0")),
-        ("message.timestamp.difference.max.ms", Some("5")),
-    ] {
+    for (key, value) in CONFIGS.iter().copied() {
         let made = configured(topic("made-config", 1, 1), &[(key, value)]);
         check(peer, &format!("config {key}={value:?}"), made);
     }
@@ -181,19 +202,7 @@ pub fn create_topics(peer: &mut Peer) {
         &[("retention.ms", Some("1")), ("retention.ms", Some("2"))],
     );
     check(peer, "a config twice", twice);
-    for (label, assignments) in [
-        ("one", &[(0, &[1][..])][..]),
-        ("two", &[(0, &[1][..]), (1, &[1][..])]),
-        ("in another order", &[(1, &[1][..]), (0, &[1][..])]),
-        ("a gap", &[(0, &[1][..]), (2, &[1][..])]),
-        ("not from 0", &[(1, &[1][..])]),
-        ("negative", &[(-1, &[1][..])]),
-        ("a partition twice", &[(0, &[1][..]), (0, &[1][..])]),
-        ("a broker twice", &[(0, &[1, 1][..])]),
-        ("no broker", &[(0, &[][..])]),
-        ("an unknown broker", &[(0, &[9][..])]),
-        ("uneven", &[(0, &[1][..]), (1, &[1, 2][..])]),
-    ] {
+    for (label, assignments) in ASSIGNMENTS.iter().copied() {
         let made = assigned(topic("made-assigned", -1, -1), assignments);
         check(peer, &format!("assignment: {label}"), made);
     }

@@ -3,5 +3,6 @@
 
 mod content;
 mod corpus;
+mod goldens;
 mod guard;
 mod requests;
