@@ -28,7 +28,7 @@ use crate::shutdown::Shutdown;
 use crate::task;
 
 /// How often the send pool is looked at: a pool that stays full has its slowest connections closed.
-const SEND_CHECK: Duration = Duration::from_millis(100);
+const SEND_CHECK: Duration = Duration::from_millis(50);
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]

@@ -37,7 +37,7 @@ const RANKS: &[(&str, u8)] = &[
     ("admin", 9),
     ("cli", 9),
     ("run", 10),
-    ("main", 10),
+    ("main", 11),
 ];
 
 /// Crates and the rooms that may name them.
@@ -225,7 +225,9 @@ fn files_lines_and_functions_stay_short() {
         }
         for (number, line) in source.text.lines().enumerate() {
             let columns = line.chars().count();
-            if columns > LINE_COLUMNS_MAX {
+            // A row of a table cannot be broken.
+            let is_row = line.trim_start().starts_with("//! |");
+            if columns > LINE_COLUMNS_MAX && !is_row {
                 let _ = writeln!(faults, "src/{}:{}: {columns} columns", source.path, number + 1);
             }
         }

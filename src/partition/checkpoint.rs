@@ -35,7 +35,8 @@ use crate::wal::{FileNumber, Lsn};
 const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
 
-/// A partition's part of a checkpoint cannot be read. The file's crc was right, so it was written so.
+/// A partition's part of a checkpoint cannot be read. The file's crc was right, so this is how it
+/// was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// Another version wrote it.

@@ -1,5 +1,5 @@
 //! The clock that producer states age by (DESIGN D8): monotonic while the process runs, and across
-//! a restart it goes on from the newest append time in the log. A jump of the wall clock never makes
+//! a restart it goes on from the newest append time in the log. A wall clock's jump never makes
 //! a state older, and neither does time in which the broker was down.
 
 use std::sync::atomic::{AtomicI64, Ordering};

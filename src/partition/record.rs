@@ -8,7 +8,8 @@
 //! | 4 | Drop | topic id 16 |
 //! | 5 | `EpochStart` | topic id 16 · partition i32 · leader epoch i32 · start offset i64 |
 //!
-//! The WAL's own records (kinds 254 and 255) are not this room's. A record names its partition by (topic id, partition): a name is reused by the next incarnation
+//! The WAL's own records (kinds 254 and 255) are not this room's. A record names its partition by
+//! (topic id, partition): a name is reused by the next incarnation
 //! of a topic, an id never is. The kind is the version: a payload of another shape gets a new kind,
 //! and a start refuses a kind that it does not know.
 

@@ -59,7 +59,7 @@ impl Partitions {
         partition
     }
 
-    /// Closes a topic's partitions and forgets them; returns how many there were. The second step of
+    /// Closes a topic's partitions and forgets them; returns how many there were. Second step of
     /// a deletion, after the metadata; [`Partitions::append_drop`] is the third.
     pub fn close_topic(&self, topic: TopicId) -> usize {
         let mut map = self.write();

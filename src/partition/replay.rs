@@ -40,7 +40,7 @@ impl From<crate::wal::Entry> for ReplayedRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A record is not what its kind says.
-    #[error("wal record {lsn} at byte {position} of file {file}", position = .location.position, file = .location.file)]
+    #[error("wal record {lsn} at byte {} of file {}", .location.position, .location.file)]
     Record {
         /// Its number.
         lsn: Lsn,

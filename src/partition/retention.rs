@@ -105,7 +105,7 @@ impl Partition {
     }
 
     /// Where the log should start by its limits, if that is later than it does. Whole stretches of
-    /// the index go, oldest first, as Kafka's segments do: by time while their greatest timestamp is
+    /// the index go, oldest first, as Kafka's segments: by time while their greatest timestamp is
     /// older than the limit, by size while what stays is not below it. Never beyond the high
     /// watermark.
     pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {

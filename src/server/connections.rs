@@ -12,7 +12,10 @@ use super::cause::Refusal;
 use crate::clock::{Clock, Instant};
 
 /// A transfer younger than this is not judged: a burst is not a stall.
-const GRACE_MS: u64 = 1_000;
+const RECEIVE_GRACE_MS: u64 = 1_000;
+/// How long a peer has for a response before its speed is judged: shorter, because what it holds is
+/// memory that the log has already given to others.
+const SEND_GRACE_MS: u64 = 250;
 
 /// The open connections of a process.
 ///
@@ -73,14 +76,23 @@ impl Flow {
         self.held.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes held and bytes moved per second, if the transfer is old enough to be judged.
-    fn judge(&self, now_ms: u64) -> Option<(u64, u64)> {
+    /// Bytes held and bytes moved per second, if the transfer is older than `grace_ms`.
+    fn judge(&self, now_ms: u64, grace_ms: u64) -> Option<(u64, u64)> {
         let held = self.held.load(Ordering::Relaxed);
         let age = now_ms.saturating_sub(self.since_ms.load(Ordering::Relaxed));
-        if held == 0 || age < GRACE_MS {
+        if held == 0 || age < grace_ms {
             return None;
         }
         Some((held, self.moved.load(Ordering::Relaxed).saturating_mul(1_000) / age))
+    }
+}
+
+impl Flow {
+    /// As [`Flow::judge`], with millionths of the held bytes moved per second: of two peers that
+    /// are equally fast the one that has announced more keeps its memory longer.
+    fn judge_share(&self, now_ms: u64, grace_ms: u64) -> Option<(u64, u64)> {
+        let (held, rate) = self.judge(now_ms, grace_ms)?;
+        Some((held, rate.saturating_mul(1_000_000) / held))
     }
 }
 
@@ -156,16 +168,16 @@ impl Connections {
 
     /// Makes room in the send pool: closes the connections whose peers take their responses most
     /// slowly until those hold `bytes` together. Returns how many bytes the closed ones held; 0
-    /// when every peer with bytes waiting has had them for less than a second.
+    /// when every peer with bytes waiting has had them for less than a quarter of a second.
     pub fn relieve(&self, bytes: usize) -> usize {
-        self.close_slowest(bytes, |entry, now_ms| entry.send.judge(now_ms))
+        self.close_slowest(bytes, |entry, now_ms| entry.send.judge(now_ms, SEND_GRACE_MS))
     }
 
     /// As [`Connections::relieve`], for frames that are being received in `stage`.
     pub(super) fn relieve_receive(&self, stage: Stage, bytes: usize) -> usize {
         self.close_slowest(bytes, |entry, now_ms| {
             (entry.stage.load(Ordering::Relaxed) == stage as u8)
-                .then(|| entry.receive.judge(now_ms))
+                .then(|| entry.receive.judge_share(now_ms, RECEIVE_GRACE_MS))
                 .flatten()
         })
     }

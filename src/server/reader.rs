@@ -284,7 +284,7 @@ impl Reader {
     fn begin_prefix(&mut self, length: usize, slot: OwnedSemaphorePermit) {
         self.stage = Stage::Prefix { length, _slot: slot };
         self.entry.set_stage(Reported::Prefix);
-        self.entry.receive.hold(READ_BUFFER, self.context.connections.now_ms());
+        self.entry.receive.hold(length, self.context.connections.now_ms());
     }
 
     fn wait_for_receive(&mut self, length: usize) {

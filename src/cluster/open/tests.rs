@@ -1,10 +1,8 @@
-use object_store::memory::InMemory;
-
 use super::super::testing::{Machine, attempt, commit, create, delete, names};
 use super::*;
 use crate::metrics::Registry;
 use crate::object::Key;
-use crate::object::testing::{Fault, FaultStore, Faults};
+use crate::object::testing::{Fault, FaultStore, Faults, InMemory};
 
 /// What the formats' tables say, made by hand: what one release wrote the next must read.
 const FROZEN_IDENTITY: &str = "

@@ -76,7 +76,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(
-        batches in batches(), cut in 0..2_000usize, flips in prop::collection::vec((0..2_000usize, any::<u8>()), 0..4),
+        batches in batches(),
+        cut in 0..2_000usize,
+        flips in prop::collection::vec((0..2_000usize, any::<u8>()), 0..4),
     ) {
         let mut bytes = encoded(&state(&batches, 0));
         let cut = cut.min(bytes.len());

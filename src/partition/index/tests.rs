@@ -54,7 +54,10 @@ fn batches() -> impl Strategy<Value = Vec<(u32, u32, i64)>> {
 
 proptest! {
     #[test]
-    fn every_offset_is_in_the_stretch_that_holds_its_bytes(batches in batches(), skip in 0..400i64) {
+    fn every_offset_is_in_the_stretch_that_holds_its_bytes(
+        batches in batches(),
+        skip in 0..400i64,
+    ) {
         let placed = place(&batches);
         let (index, end) = indexed(&placed);
         let from = skip % end;
@@ -75,7 +78,8 @@ proptest! {
             prop_assert_eq!(u64::from(stretch.start), first.location.position);
             prop_assert_eq!(u64::from(stretch.end), last.location.end());
             prop_assert_eq!(stretch.bytes, held.iter().map(|batch| batch.bytes).sum::<u32>());
-            let ends = held.windows(2).map(|pair| (pair[0].location.end(), pair[1].location.position));
+            let ends =
+                held.windows(2).map(|pair| (pair[0].location.end(), pair[1].location.position));
             let holes = ends.map(|(end, start)| (end as u32, start as u32));
             let holes: Vec<_> = holes.filter(|(end, start)| start - end >= HOLE_BYTES).collect();
             prop_assert_eq!(index.holes(stretch), holes);
@@ -85,7 +89,10 @@ proptest! {
     }
 
     #[test]
-    fn trimming_keeps_what_holds_the_log_start(batches in batches(), starts in [0..200i64, 0..400i64]) {
+    fn trimming_keeps_what_holds_the_log_start(
+        batches in batches(),
+        starts in [0..200i64, 0..400i64],
+    ) {
         let placed = place(&batches);
         let (mut index, end) = indexed(&placed);
         let whole: Vec<_> = index.from(0, end).collect();
@@ -101,7 +108,10 @@ proptest! {
     }
 
     #[test]
-    fn look_ups_by_time_pass_over_nothing_that_counts(batches in batches(), timestamp in -1..60i64) {
+    fn look_ups_by_time_pass_over_nothing_that_counts(
+        batches in batches(),
+        timestamp in -1..60i64,
+    ) {
         let (index, end) = indexed(&place(&batches));
         let found: Vec<_> = index.since(timestamp, end).collect();
         let expected: Vec<_> =

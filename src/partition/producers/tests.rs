@@ -98,7 +98,8 @@ proptest! {
             let again = model.appended.get(step % model.appended.len().max(1)).copied();
             let (epoch, base, len) = match choice {
                 0 => (model.epoch, model.end() + shift, len),
-                1 => again.map_or((model.epoch, start, len), |(base, len)| (model.epoch, base, len)),
+                1 => again
+                    .map_or((model.epoch, start, len), |(base, len)| (model.epoch, base, len)),
                 2 if shift == 0 => (model.epoch + 1, 0, len),
                 2 if shift < -55 => (model.epoch - 1, model.end(), len),
                 _ if model.known => (model.epoch, model.end(), len),

@@ -100,7 +100,10 @@ proptest! {
     #[test]
     fn any_range_is_the_concatenation_of_whole_batches(
         steps in steps(),
-        reads in prop::collection::vec((0..101i64, prop_oneof![1..500usize, 1_000..300_000usize]), 1..8),
+        reads in prop::collection::vec(
+            (0..101i64, prop_oneof![1..500usize, 1_000..300_000usize]),
+            1..8,
+        ),
     ) {
         run(async {
             let broker = Broker::new();
@@ -112,7 +115,7 @@ proptest! {
                 while next < offsets.high_watermark {
                     let got = read(&partition, &from(next, max_bytes)).unwrap();
                     let all = naive(&log, offsets.high_watermark, next, max_bytes);
-                    // Whole stretches on disk may end an answer early, never before its first batch.
+                    // Stretches on disk may end an answer early, never before its first batch.
                     assert!(!got.is_empty() && all.starts_with(&got), "from {next}");
                     let last = BatchHeader::parse(got.last().unwrap()).unwrap();
                     next = last.next_offset();

@@ -107,6 +107,28 @@ fn their_partition(
     theirs
 }
 
+fn their_topics(
+    version: i16,
+    topics: &[(String, u128, Vec<FetchPartitionResponse>)],
+) -> Vec<res::FetchableTopicResponse> {
+    let mut position = 0;
+    let mut theirs = Vec::new();
+    for (name, id, partitions) in topics {
+        let mut topic = res::FetchableTopicResponse::default();
+        if version >= 13 {
+            topic.topic_id = Uuid::from_u128(*id);
+        } else {
+            topic.topic = TopicName(StrBytes::from_string(name.clone()));
+        }
+        for ours in partitions {
+            topic.partitions.push(their_partition(version, position, ours));
+            position += 1;
+        }
+        theirs.push(topic);
+    }
+    theirs
+}
+
 proptest! {
     #[test]
     fn our_response_is_read_the_same_by_kafka_protocol_in_every_version(
@@ -155,20 +177,7 @@ proptest! {
             if version >= 7 {
                 expected = expected.with_error_code(error_code).with_session_id(session_id);
             }
-            let mut position = 0;
-            for (name, id, partitions) in &topics {
-                let mut topic = res::FetchableTopicResponse::default();
-                if version >= 13 {
-                    topic.topic_id = Uuid::from_u128(*id);
-                } else {
-                    topic.topic = TopicName(StrBytes::from_string(name.clone()));
-                }
-                for ours in partitions {
-                    topic.partitions.push(their_partition(version, position, ours));
-                    position += 1;
-                }
-                expected.responses.push(topic);
-            }
+            expected.responses = their_topics(version, &topics);
             if version >= 16 {
                 let endpoint = |ours: &NodeEndpoint| {
                     res::NodeEndpoint::default()
