@@ -1,10 +1,12 @@
 //! Checkpoints: what a start needs not replay (DESIGN §5).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Broker;
+use crate::cluster::{CheckError, Fence};
 use crate::partition::Partition;
 use crate::task;
 use crate::wal::local::{CheckpointError, CheckpointKind};
@@ -13,34 +15,52 @@ use crate::wal::{Lsn, Stream};
 /// The log grows by this much between two checkpoints.
 pub(super) const CHECKPOINT_BYTES: u64 = 64 << 20;
 
+/// How long a look for a fence may take before a checkpoint goes on without it.
+const FENCE_LOOK: Duration = Duration::from_secs(2);
+
 /// Why no checkpoint was published.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TakeError {
     /// The log refused it.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Another run of this broker took this one's place.
+    #[error(transparent)]
+    Fenced(Arc<Fence>),
     /// Taking the parts panicked.
     #[error("taking the checkpoint failed: {0}")]
     Panicked(String),
 }
 
 impl Broker {
-    /// Publishes a checkpoint of every partition, or of those that changed since the last one.
+    /// Publishes a checkpoint of every partition, or of those that changed since the last one. One
+    /// at a time: what one has found out must not be published after what the next one has.
     pub(super) async fn checkpoint(&self) -> Result<(), TakeError> {
+        let _one_at_a_time = self.checkpointing.lock().await;
+        // A bucket that is away says nothing, and keeps no checkpoint from being written here.
+        let looked = self.clock.timeout(FENCE_LOOK, self.cluster.check_fenced()).await;
+        if let Ok(Err(CheckError::Fenced(fence))) = looked {
+            return Err(TakeError::Fenced(fence));
+        }
         let stream = self.stream.clone();
+        // Before the list: a record below it went through a partition that the list will have.
+        let covers = stream.reserved();
         let partitions = self.partitions.all();
-        let taken = task::blocking(move || take(&stream, partitions)).await;
+        let taken = task::blocking(move || take(&stream, covers, partitions)).await;
         taken.map_err(|error| TakeError::Panicked(error.to_string()))??;
         self.metrics.checkpoints.inc();
         Ok(())
     }
 }
 
-/// Takes each part under its partition's lock. A record below `covers` has already changed its
+/// Takes each part under its partition's lock. A record up to `covers` has already changed its
 /// partition, because its LSN was given out under the same lock.
-fn take(stream: &Stream, partitions: Vec<Arc<Partition>>) -> Result<(), CheckpointError> {
+fn take(
+    stream: &Stream,
+    covers: Lsn,
+    partitions: Vec<Arc<Partition>>,
+) -> Result<(), CheckpointError> {
     let kind = stream.next_checkpoint();
-    let covers = stream.reserved();
     let wanted = partitions
         .into_iter()
         .filter(|partition| kind == CheckpointKind::Base || partition.is_dirty());

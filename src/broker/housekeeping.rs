@@ -79,6 +79,7 @@ impl Broker {
     async fn watch_growth(&self) {
         while self.tick(GROWTH_CHECK).await {
             self.note_use();
+            self.reconcile_if_counts_differ();
             if self.stream.bytes_since_checkpoint() < CHECKPOINT_BYTES {
                 continue;
             }
@@ -108,15 +109,17 @@ impl Broker {
 
     /// Gives back the WAL's files below the oldest byte that a partition needs.
     async fn trim(&self) {
+        // Partitions are looked at one after another: what is appended meanwhile is above this.
+        let bound = self.stream.reserved().next();
         let oldest = self.partitions.oldest_needed();
         self.metrics.oldest_file_pin.reset();
         let floor = match oldest {
             Some(oldest) => {
                 let pin = label(self, oldest.of);
                 self.metrics.oldest_file_pin.with_label_values(&[&pin]).set(1);
-                oldest.lsn
+                oldest.lsn.min(bound)
             }
-            None => self.stream.durable(),
+            None => bound,
         };
         let (first, _) = self.stream.oldest_file();
         let needed = oldest.map_or(first.0, |oldest| oldest.file.0);
@@ -141,10 +144,11 @@ impl Broker {
         self.metrics.partitions.set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
     }
 
-    /// Looks whether another run of this broker took its place. `run` ends the process when the
-    /// cluster says so.
+    /// Looks whether another run of this broker took its place, also while it drains. `run` ends the
+    /// process when the cluster says so.
     async fn watch_fence(&self) {
-        while self.tick(FENCE_CHECK).await {
+        loop {
+            self.clock.sleep(FENCE_CHECK).await;
             match self.cluster.check_fenced().await {
                 Ok(()) => {}
                 Err(CheckError::Fenced(_)) => return,
@@ -197,6 +201,7 @@ impl Broker {
             let paused = watch.is_paused(self.clock.wall_ms(), self.clock.now());
             self.metrics.deletion_paused.set(i64::from(paused));
             self.deletion_paused.store(paused, Ordering::Relaxed);
+            self.reconcile();
             self.retain(paused).await;
             self.reclaim().await;
         }

@@ -63,6 +63,8 @@ pub struct Broker {
     /// By listener name; written once the listeners are bound.
     advertised: std::sync::OnceLock<HashMap<Arc<str>, Advertised>>,
     metrics: BrokerMetrics,
+    /// Held by whoever takes a checkpoint.
+    checkpointing: tokio::sync::Mutex<()>,
     /// Whether time-based deletion pauses after a clock jump (DESIGN D8). Written by the retention
     /// loop.
     deletion_paused: AtomicBool,

@@ -333,6 +333,7 @@ fn assemble(
         bucket,
         advertised: OnceLock::new(),
         metrics: BrokerMetrics::new(&registry),
+        checkpointing: tokio::sync::Mutex::new(()),
         deletion_paused: AtomicBool::new(false),
     })
 }

@@ -1,6 +1,6 @@
 //! Creating and deleting topics: metadata first, then partitions (DESIGN §5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -142,6 +142,30 @@ impl Broker {
         Ok(())
     }
 
+    /// [`Broker::reconcile`] when a look at two numbers says that it is needed.
+    pub(super) fn reconcile_if_counts_differ(&self) {
+        let open = i64::try_from(self.partitions.len()).unwrap_or(i64::MAX);
+        if open != self.image().partition_count() {
+            self.reconcile();
+        }
+    }
+
+    /// Opens every partition of the present image and closes what is open and not in it. Whoever
+    /// asked for a topic normally does that; but a commit may take effect after its caller has
+    /// given up.
+    pub(super) fn reconcile(&self) {
+        // In this order: what is open was in some image, so it is in this one or deleted.
+        let open: BTreeSet<TopicId> =
+            self.partitions.all().iter().map(|partition| partition.id().topic).collect();
+        let image = self.image();
+        for topic in open.into_iter().filter(|topic| image.topic_by_id(*topic).is_none()) {
+            self.partitions.close_topic(topic);
+        }
+        for topic in image.topics() {
+            self.open_topic(&image, topic);
+        }
+    }
+
     /// Opens the partitions that an image gives a topic.
     pub(super) fn open_topic(&self, image: &ClusterImage, topic: &Topic) {
         self.stream.set_metadata_number(image.number());
@@ -162,5 +186,49 @@ impl Broker {
         if !again {
             warn!(topic_id = %topic, "drop record not written; a start skips the data anyway");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Environment;
+    use crate::budget::Budget;
+    use crate::clock::{Clock, Random};
+    use crate::config::Sources;
+    use crate::metrics::Registry;
+    use crate::shutdown::Shutdown;
+
+    async fn started(folder: &std::path::Path) -> Arc<Broker> {
+        let data_dir = folder.to_str().unwrap();
+        let config = Sources::of_flags(&[("data.dir", data_dir)]).load().unwrap();
+        let environment = Environment {
+            config: Arc::new(config),
+            clock: Clock::system(),
+            random: Random::seeded(1),
+            budget: Budget::new(64 << 20),
+            registry: Registry::new(),
+            shutdown: Shutdown::new(),
+            data_dir: folder.to_owned(),
+            take_over: false,
+            waiting: Box::new(|_| {}),
+        };
+        Broker::start(environment).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_caller_gave_up_opens_and_closes_partitions_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = started(folder.path()).await;
+        let topic = NewTopic { partitions: 3, ..broker.default_topic("orphan") };
+        broker.cluster.commit(vec![Change::CreateTopic(topic)]).await.unwrap();
+        assert_eq!(broker.partitions.len(), 0);
+        broker.reconcile_if_counts_differ();
+        assert_eq!(broker.partitions.len(), 3);
+        let delete = Change::DeleteTopic(TopicRef::Name("orphan".to_owned()));
+        broker.cluster.commit(vec![delete]).await.unwrap();
+        broker.reconcile_if_counts_differ();
+        assert_eq!(broker.partitions.len(), 0);
+        broker.stop().await;
     }
 }

@@ -269,6 +269,9 @@ impl State {
         self.log_start = log_start;
         self.log_end = log_end;
         self.high_watermark = log_end;
+        // The part may have been taken between a LogStart and the moment it was durable.
+        self.index.trim(log_start, log_end);
+        self.epochs.trim(log_start);
     }
 
     /// Drops the chunks in memory whose records are at or below `upto`.

@@ -312,3 +312,22 @@ async fn producers_expire_by_monotonic_time_alone() {
 fn an_idle_partition_is_about_a_kibibyte() {
     assert!(size_of::<Partition>() <= 1_024, "{} bytes", size_of::<Partition>());
 }
+
+#[tokio::test]
+async fn a_part_taken_while_the_log_start_moves_needs_no_byte_below_it() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    broker.append(&partition, &batch(3, 100)).await;
+    broker.flush().await;
+    broker.disk.hold();
+    let mut admission = broker.stream.admit(record::LOG_START_LEN).await.unwrap();
+    partition.delete_records(&mut admission, -1).unwrap();
+    let (_, part) = partition.checkpoint_part();
+    broker.disk.release();
+    broker.flush().await;
+    let restored = Partitions::new(shared(&broker.stream, &broker.clock));
+    Replay::new(&restored, |_| true).load_part(&part).unwrap();
+    assert!(broker.partitions.oldest_needed().is_none());
+    assert!(restored.oldest_needed().is_none());
+    assert_eq!(summary(&restored.get(of(0)).unwrap()), summary(&partition));
+}
