@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Admin, Health};
 use crate::api::BrokerService;
 use crate::broker::{Advertised, Broker, Environment, StartError};
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::cli;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Endpoint, Host, Listener};
@@ -137,6 +137,8 @@ async fn supervise(
     let draining = async {
         shutdown.draining().await;
         health.set("draining", "the broker is stopping");
+        // Nobody can complete a rebalance any more: members are told at once to look elsewhere.
+        broker.groups().close();
         info!(deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), "draining");
         clock.sleep(deadline).await;
         warn!("the deadline of the drain has passed; remaining connections are cut");
@@ -300,12 +302,14 @@ async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
             () = broker.clock().sleep(SEND_CHECK) => {}
             () = broker.shutdown().draining() => return,
         }
-        let uncharged = broker.stream().lingering().uncharged;
-        if uncharged > 0 {
-            let freed = connections.relieve(uncharged);
-            if freed > 0 {
-                warn!(uncharged, freed, "send pool full; slowest connections closed");
-            }
+        let send = broker.budget().pool(Pool::Send);
+        let mut wanted = broker.stream().lingering().uncharged;
+        if send.is_exhausted() {
+            wanted = wanted.max(send.capacity() / 8);
+        }
+        let freed = if wanted > 0 { connections.relieve(wanted) } else { 0 };
+        if freed > 0 {
+            warn!(wanted, freed, "send pool full; slowest connections closed");
         }
     }
 }

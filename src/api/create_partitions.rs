@@ -8,6 +8,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 
 use super::error::topic_error;
 use super::names::text;
+use super::topics::is_internal;
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
 
@@ -65,6 +66,10 @@ async fn grow(
     let topic = cx.image.topic(name).ok_or_else(|| {
         (ErrorCode::UnknownTopicOrPartition, format!("there is no topic \"{name}\""))
     })?;
+    if is_internal(name) {
+        let message = format!("the number of partitions of \"{name}\" decides where groups are");
+        return Err((ErrorCode::InvalidTopicException, message));
+    }
     let present = topic.partition_count();
     if asked.count <= present {
         let message = format!(

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::error::topic_error;
 use super::names::{text, topic_name};
+use super::topics::is_internal;
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::types::TopicId;
@@ -84,6 +85,10 @@ async fn delete(cx: &Context, asked: DeleteTopicState, repeated: bool) -> Deleta
             if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         return refuse(answer, code, "there is no such topic");
     };
+    if is_internal(&topic.name) {
+        let message = "the broker's own topic cannot be deleted while it runs";
+        return refuse(answer, ErrorCode::InvalidTopicException, message);
+    }
     if !cx.broker.deletes_topics() {
         let message = "topic deletion is switched off; set delete.topic.enable=true";
         return refuse(answer, ErrorCode::TopicDeletionDisabled, message);

@@ -2,6 +2,8 @@
 //! unknown group is an error with words, KIP-1043, v6). Up to v5 an unknown group is shown as
 //! "Dead".
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
@@ -24,7 +26,8 @@ impl Api for DescribeGroups {
             operations::NOT_ASKED
         };
         let mut replies = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        let mut seen = HashSet::new();
+        for group in request.groups.into_iter().filter(|group| seen.insert(group.clone())) {
             let reply = cx.broker.groups().describe(&shared(&group));
             replies.push((group, reply));
         }

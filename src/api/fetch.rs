@@ -19,7 +19,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
-use crate::budget::Pool;
+use crate::budget::{Pool, SMALL_REQUEST_BYTES};
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
@@ -36,6 +36,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 const TOP_LEVEL_ERROR_FROM: i16 = 7;
 /// From this version on the replica id is part of the replica state.
 const REPLICA_STATE_FROM: i16 = 15;
+
+/// A Fetch waits for at most this long, whatever it asks for.
+const MAX_WAIT: Duration = Duration::from_mins(5);
 
 /// A request whose partitions are resolved.
 struct Fetch {
@@ -78,7 +81,10 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         return respond::refused(&cx, &message, code).map(Reply::Now);
     }
     let fetch = resolve(cx, &message);
-    drop((message, charge));
+    drop(message);
+    // A small request may be parked without its charge, so that many waiting consumers do not fill
+    // the pool of small requests; what a large one has become stays charged.
+    let charge = (charge.bytes() > SMALL_REQUEST_BYTES).then_some(charge);
     let now = fetch.read_memory();
     if let Some(answers) = now.as_ref().filter(|answers| fetch.is_satisfied(answers)) {
         return respond::encode(&fetch, answers).map(|head| Reply::Now(head.into_response(now)));
@@ -101,6 +107,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
             answers = fetch.read().await;
         }
         let head = respond::encode(&fetch, &answers)?;
+        drop(charge);
         Ok(head.into_response(Some(answers)))
     })))
 }
@@ -133,7 +140,8 @@ fn resolve(cx: Context, request: &FetchRequest) -> Fetch {
         },
         min_bytes: size(request.min_bytes),
         limits: Limits { bytes: size(request.max_bytes).min(most) },
-        max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0))
+            .min(MAX_WAIT),
         cx,
     }
 }

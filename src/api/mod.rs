@@ -183,14 +183,16 @@ async fn serve<A: Api>(cx: Context, request: Request) -> Result<Reply, Disconnec
     let version = request.api_version;
     let (message, charge) = decode::<A::Request>(&cx, request).await?;
     let answer = Box::pin(A::handle(cx, message)).await;
-    // What a parked request still needs it has taken over: a rebalance must not hold the memory
-    // that the requests which end it are read into.
-    drop(charge);
+    // What a small parked request still needs is small: a rebalance must not hold the memory that
+    // the requests which end it are read into.
+    let charge = (charge.bytes() > SMALL_REQUEST_BYTES).then_some(charge);
     match answer {
         Answer::Now(response) => encode::<A>(version, &response).map(Reply::Now),
-        Answer::Later(future) => {
-            Ok(Reply::Later(Box::pin(async move { encode::<A>(version, &future.await) })))
-        }
+        Answer::Later(future) => Ok(Reply::Later(Box::pin(async move {
+            let response = future.await;
+            drop(charge);
+            encode::<A>(version, &response)
+        }))),
     }
 }
 
@@ -222,12 +224,18 @@ pub(crate) async fn decode<R: Message>(
     Ok((message, charge))
 }
 
+/// A control-plane response is at most this large, as a decoded request is.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
+
 /// Encodes a response. A field that the version cannot carry is a bug of the handler: it is logged
 /// and the connection closed, since no parseable answer is left.
 fn encode<A: Api>(version: i16, response: &ResponseOf<A>) -> Result<Response, Disconnect> {
     let api = name(<A::Request as Message>::KEY);
     let mut body = BytesMut::new();
     let encoded = response.compute_size(version).and_then(|size| {
+        if size > MAX_RESPONSE_BYTES {
+            return Err(std::io::Error::other(format!("it has {size} bytes")).into());
+        }
         body.reserve(size);
         response.encode(&mut body, version)
     });

@@ -3,6 +3,8 @@
 //!
 //! Commits inside transactions are not served yet, so every committed offset is stable.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic,
 };
@@ -32,8 +34,9 @@ impl Api for OffsetFetch {
         if version < GROUPS_FROM {
             let asked = request.clone();
             let topics = request.topics.map(|topics| {
-                let named =
-                    |topic: OffsetFetchRequestTopic| (shared(&topic.name), topic.partition_indexes);
+                let named = |topic: OffsetFetchRequestTopic| {
+                    (shared(&topic.name), distinct(&topic.partition_indexes))
+                };
                 topics.into_iter().map(named).collect()
             });
             let group = GroupRequest { group: shared(&request.group_id), topics };
@@ -41,7 +44,8 @@ impl Api for OffsetFetch {
             return Answer::Later(Box::pin(async move { one_group(version, &asked, reply).await }));
         }
         let mut replies = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        let mut seen = HashSet::new();
+        for group in request.groups.into_iter().filter(|one| seen.insert(one.group_id.clone())) {
             let reply = cx.broker.groups().fetch_offsets(group_request(&group));
             replies.push((group, reply));
         }
@@ -63,10 +67,16 @@ impl Api for OffsetFetch {
     }
 }
 
+/// Each partition is answered once, however often it is named.
+fn distinct(partitions: &[i32]) -> Vec<i32> {
+    let mut seen = HashSet::new();
+    partitions.iter().copied().filter(|partition| seen.insert(*partition)).collect()
+}
+
 fn group_request(group: &OffsetFetchRequestGroup) -> GroupRequest {
     let topics = group.topics.as_ref().map(|topics| {
         let named =
-            topics.iter().map(|topic| (shared(&topic.name), topic.partition_indexes.clone()));
+            topics.iter().map(|topic| (shared(&topic.name), distinct(&topic.partition_indexes)));
         named.collect()
     });
     GroupRequest { group: shared(&group.group_id), topics }

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::error::{append_error, batch_error};
-use super::topics::{is_internal, partition_by_id, partition_by_name};
+use super::topics::{is_internal, open_partition};
 use super::{Context, Tally};
+use crate::cluster::Topic;
 use crate::config::TimestampType as ConfiguredTimestamp;
 use crate::config::topic::TopicSettings;
 use crate::partition::{
@@ -23,6 +24,7 @@ use crate::partition::{
 use crate::protocol::batch::{Batch, ProduceCheck, ProduceRules, TimestampBounds, TimestampType};
 use crate::protocol::compression::Compression;
 use crate::protocol::error::ErrorCode;
+use crate::protocol::guard::Limits;
 use crate::protocol::produce::{
     MIN_VERSION, ProducePartition, ProducePartitionResponse, ProduceRecordError, ProduceRequest,
     ProduceResponse, ProduceTopicResponse,
@@ -87,8 +89,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         reason: error.to_string(),
     })?;
     let acks = produce.acks;
-    let items: Vec<Item> =
-        produce.partitions().map(|partition| item(&cx, &produce, partition)).collect();
+    let items = items(&cx, &produce)?;
     drop(produce);
     let outcomes = append_all(&cx, items).await;
     // The records are copied: what they came in may go.
@@ -132,22 +133,49 @@ impl Outcome {
     }
 }
 
-/// Checks everything about a partition's records that needs no lock.
-fn item(cx: &Context, request: &ProduceRequest, partition: ProducePartition<'_>) -> Item {
-    let topic = match partition.topic {
-        TopicRef::Name(name) => {
-            let known = cx.image.topic(name).map(|topic| Arc::clone(&topic.name));
-            Named::Name(known.unwrap_or_else(|| name.into()))
+/// Checks everything about the records that needs no lock. What is kept for each partition is
+/// bounded as the guard bounds other requests, and the partitions of a topic share its name.
+fn items(cx: &Context, request: &ProduceRequest) -> Result<Vec<Item>, Disconnect> {
+    let kept = request.partition_count().saturating_mul(size_of::<Item>());
+    if kept > Limits::CONTROL.decoded_bytes {
+        let reason = format!("{} partitions in one request", request.partition_count());
+        return Err(Disconnect::Malformed { api: NAME, version: request.version, reason });
+    }
+    let mut items: Vec<Item> = Vec::with_capacity(request.partition_count());
+    let mut present: Option<(usize, Named, Result<Arc<Topic>, ErrorCode>)> = None;
+    for partition in request.partitions() {
+        let (topic_position, index) = (partition.topic_position, partition.index);
+        // A topic is looked up once, however many partitions are named.
+        let (_, name, topic) = match &mut present {
+            Some(known) if known.0 == topic_position => known,
+            other => {
+                let (name, topic) = look_up(cx, partition.topic);
+                other.insert((topic_position, name, topic))
+            }
+        };
+        let step = ready(cx, request, topic.as_ref().map_err(|code| *code), partition);
+        items.push(Item { topic: name.clone(), topic_position, index, step });
+    }
+    Ok(items)
+}
+
+fn look_up(cx: &Context, topic: TopicRef<'_>) -> (Named, Result<Arc<Topic>, ErrorCode>) {
+    match topic {
+        TopicRef::Name(name) => match cx.image.topic(name) {
+            Some(topic) => (Named::Name(Arc::clone(&topic.name)), Ok(Arc::clone(topic))),
+            None => (Named::Name(name.into()), Err(ErrorCode::UnknownTopicOrPartition)),
+        },
+        TopicRef::Id(id) => {
+            let topic = cx.image.topic_by_id(id).cloned();
+            (Named::Id(id), topic.ok_or(ErrorCode::UnknownTopicId))
         }
-        TopicRef::Id(id) => Named::Id(id),
-    };
-    let (topic_position, index) = (partition.topic_position, partition.index);
-    Item { topic, topic_position, index, step: ready(cx, request, partition) }
+    }
 }
 
 fn ready(
     cx: &Context,
     request: &ProduceRequest,
+    topic: Result<&Arc<Topic>, ErrorCode>,
     partition: ProducePartition<'_>,
 ) -> Result<Ready, ProducePartitionResponse> {
     let index = partition.index;
@@ -162,10 +190,7 @@ fn ready(
         let message = "transactions are not served yet; unset transactional.id".to_owned();
         return Err(refuse(ErrorCode::InvalidRequest, Some(message)));
     }
-    let found = match partition.topic {
-        TopicRef::Name(name) => partition_by_name(cx, name, index),
-        TopicRef::Id(id) => partition_by_id(cx, id, index),
-    };
+    let found = topic.and_then(|topic| open_partition(cx, topic, index));
     let (topic, handle) = found.map_err(|code| refuse(code, None))?;
     if is_internal(&topic.name) {
         let message = format!("topic \"{}\" is written by the broker only", topic.name);

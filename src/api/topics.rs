@@ -23,7 +23,7 @@ pub(super) fn partition_by_name(
     partition: i32,
 ) -> Result<(Arc<Topic>, Arc<Partition>), ErrorCode> {
     let topic = cx.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    open(cx, topic, partition)
+    open_partition(cx, topic, partition)
 }
 
 /// A partition by topic id.
@@ -33,10 +33,11 @@ pub(super) fn partition_by_id(
     partition: i32,
 ) -> Result<(Arc<Topic>, Arc<Partition>), ErrorCode> {
     let topic = cx.image.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)?;
-    open(cx, topic, partition)
+    open_partition(cx, topic, partition)
 }
 
-fn open(
+/// A partition of a known topic.
+pub(super) fn open_partition(
     cx: &Context,
     topic: &Arc<Topic>,
     partition: i32,

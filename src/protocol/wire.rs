@@ -137,6 +137,10 @@ impl<'a> Reader<'a> {
         } else {
             i64::from(self.i16(field)?)
         };
+        // As Kafka's generated readers: a compact string is no longer than a plain one can be.
+        if length > i64::from(i16::MAX) {
+            return Err(WireError::BadLength { field, length });
+        }
         let Some(bytes) = self.nullable(field, length)? else { return Ok(None) };
         std::str::from_utf8(bytes).map(Some).map_err(|_| WireError::NotUtf8 { field })
     }

@@ -17,6 +17,7 @@
 mod harness;
 
 mod addresses;
+mod amplify;
 mod copies;
 mod enospc;
 mod hostile;

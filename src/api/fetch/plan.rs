@@ -57,12 +57,14 @@ impl Answers {
 struct Progress {
     answers: Answers,
     left: usize,
+    /// Whether something in the answers holds a charge of the send pool.
+    charged: bool,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes }
+        Self { answers, left: limits.bytes, charged: false }
     }
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
@@ -109,7 +111,13 @@ impl Fetch {
             let answer = match begin(target, &progress.request(target, self.isolation)) {
                 Ok(Plan::Done(plan)) => self.records(plan, None),
                 Ok(Plan::NeedsDisk(disk)) => {
-                    let charge = charge(self.send_pool(), disk.bytes()).await;
+                    let Some(charge) = self.charge_next(progress.charged, disk.bytes()).await
+                    else {
+                        // The client asks again for what this answer has no memory for.
+                        progress.add(self.nothing(target));
+                        continue;
+                    };
+                    progress.charged = true;
                     match task::blocking(move || disk.run()).await {
                         Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
                         Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
@@ -122,6 +130,28 @@ impl Fetch {
             progress.add(answer);
         }
         progress.answers
+    }
+
+    /// Charges a read from disk. An answer that holds such a charge already does not wait for
+    /// another: whoever waits for memory holds none of the same pool.
+    async fn charge_next(&self, charged: bool, bytes: usize) -> Option<Charge> {
+        let pool = self.send_pool();
+        if charged {
+            return pool.try_take(bytes.min(pool.capacity()));
+        }
+        Some(charge(pool, bytes).await)
+    }
+
+    /// The answer for a partition of which nothing is read now.
+    fn nothing(&self, target: &Target) -> Answer {
+        let isolation = self.isolation;
+        let nothing =
+            ReadRequest { offset: target.offset, max_bytes: 0, isolation, at_least_one: false };
+        match begin(target, &nothing) {
+            Ok(Plan::Done(plan)) => self.records(plan, None),
+            Ok(Plan::NeedsDisk(_)) => unreachable!("no bytes need no disk"),
+            Err(answer) => answer,
+        }
     }
 
     fn send_pool(&self) -> &BytePool {

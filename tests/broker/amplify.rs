@@ -1,0 +1,85 @@
+//! Small requests that ask for much: memory follows the bytes received (DESIGN, promise 5).
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
+use kafka_protocol::messages::{DescribeGroupsResponse, GroupId};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::harness::Broker;
+use crate::hostile::assert_pools_are_empty;
+
+const MIB: u64 = 1 << 20;
+
+/// A length of the flexible versions: an unsigned varint.
+fn put_varint(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8((value & 0x7f | 0x80) as u8);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Produce v9 with one topic of a name of `name_bytes`, unknown, and so many partitions without
+/// records.
+fn produce_frame(name_bytes: usize, partitions: usize) -> BytesMut {
+    let mut body = BytesMut::new();
+    body.put_i16(0);
+    body.put_i16(9);
+    body.put_i32(1);
+    body.put_i16(-1);
+    body.put_u8(0);
+    // No transactional id, acks=1, 1 s, one topic.
+    body.put_u8(0);
+    body.put_i16(1);
+    body.put_i32(1_000);
+    body.put_u8(2);
+    put_varint(&mut body, name_bytes + 1);
+    body.put_bytes(b'x', name_bytes);
+    put_varint(&mut body, partitions + 1);
+    for index in 0..partitions {
+        body.put_i32(index as i32);
+        body.put_u8(0);
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    body.put_u8(0);
+    let mut frame = BytesMut::new();
+    frame.put_i32(body.len() as i32);
+    frame.put(body);
+    frame
+}
+
+#[test]
+fn partitions_of_an_unknown_topic_share_its_long_name() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let before = broker.resident();
+    wire.send_raw(&produce_frame(32_000, 83_000)).unwrap();
+    assert!(wire.receive_frame().is_some(), "each partition is refused");
+    let _ = wire.send_raw(&produce_frame(40_000, 1));
+    assert!(wire.is_closed_by_broker(), "no string is that long");
+    let grown = broker.resident_max() - before;
+    assert!(grown <= 100 * MIB, "{grown} bytes more are resident");
+}
+
+#[test]
+fn a_produce_of_millions_of_partitions_closes_the_connection() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let before = broker.resident();
+    let _ = wire.send_raw(&produce_frame(10, 4_000_000));
+    assert!(wire.is_closed_by_broker());
+    let grown = broker.resident_max() - before;
+    assert!(grown <= 64 * MIB, "{grown} bytes more are resident");
+    assert_pools_are_empty(&broker);
+}
+
+#[test]
+fn a_group_named_often_is_described_once() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let group = GroupId(StrBytes::from_static_str("one"));
+    let request = DescribeGroupsRequest::default().with_groups(vec![group; 4_096]);
+    let response: DescribeGroupsResponse = wire.call(5, &request);
+    assert_eq!(response.groups.len(), 1);
+}
