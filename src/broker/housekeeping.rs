@@ -144,8 +144,8 @@ impl Broker {
         self.metrics.partitions.set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
     }
 
-    /// Looks whether another run of this broker took its place, also while it drains. `run` ends the
-    /// process when the cluster says so.
+    /// Looks whether another run of this broker took its place, also while it drains. `run` ends
+    /// the process when the cluster says so.
     async fn watch_fence(&self) {
         loop {
             self.clock.sleep(FENCE_CHECK).await;

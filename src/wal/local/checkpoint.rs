@@ -497,8 +497,8 @@ impl Shared {
             }
         }
         // Nothing in a part may be ahead of the synced log.
-        // The floor rests on records that were reserved before it was asked for: read together, what
-        // is waited for covers them.
+        // The floor rests on records that were reserved before it was asked for: read together,
+        // what is waited for covers them.
         let (greatest, floor) = {
             let state = self.state();
             (state.next_lsn.previous(), state.floor_asked.0)
