@@ -118,7 +118,9 @@ fn every_client_passes_every_scenario() {
     let part = Part::asked();
     let options = Options::new()
         .set("auto.create.topics.enable", false)
-        .set("group.initial.rebalance.delay.ms", 100);
+        .set("group.initial.rebalance.delay.ms", 100)
+        // Records have times of their own.
+        .set("log.retention.ms", -1);
     let mut broker = Broker::start_with(options);
     let address = broker.address();
     let drivers: Vec<(&'static Client, Driver)> =

@@ -11,7 +11,7 @@ const {
   Partitioners,
   logLevel,
 } = require('kafkajs')
-const Lz4 = require('lz4js')
+const Lz4 = require('lz4-napi')
 const Snappy = require('kafkajs-snappy')
 const { ZstdCodec } = require('zstd-codec')
 
@@ -30,8 +30,8 @@ const ACKS = { 0: 0, 1: 1, all: -1 }
 // kafkajs brings gzip only, and takes the others as plug-ins.
 CompressionCodecs[CompressionTypes.Snappy] = Snappy
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async encoder => Buffer.from(Lz4.compress(encoder.buffer)),
-  decompress: async buffer => Buffer.from(Lz4.decompress(buffer)),
+  compress: encoder => Lz4.compressFrame(encoder.buffer),
+  decompress: buffer => Lz4.decompressFrame(buffer),
 })
 const zstd = new Promise(resolve => ZstdCodec.run(codec => resolve(new codec.Simple())))
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
@@ -200,7 +200,7 @@ async function open(command) {
   }
   if (command.max_bytes) settings.maxBytesPerPartition = command.max_bytes
   const client = kafka.consumer(settings)
-  const consumer = { client, queue: [], wake: () => {} }
+  const consumer = { client, queue: [], wake: () => {}, closed: false }
   await client.connect()
   const topics = command.topics || [...new Set(command.assign.map(([topic]) => topic))]
   await client.subscribe({ topics, fromBeginning: command.reset !== 'latest' })
@@ -213,18 +213,23 @@ async function open(command) {
   await client.run({
     autoCommit: command.auto_commit || false,
     autoCommitInterval: 500,
-    eachMessage: async ({ topic, partition, message }) => {
-      consumer.queue.push({
-        topic,
-        partition,
-        offset: Number(message.offset),
-        timestamp: Number(message.timestamp),
-        key: text(message.key),
-        value: text(message.value),
-        headers: headersRead(message.headers),
-      })
-      consumer.wake()
-    },
+    partitionsConsumedConcurrently: 20,
+    // A message counts as read, for automatic commits, when it has been given away.
+    eachMessage: ({ topic, partition, message }) =>
+      new Promise((resolve, reject) => {
+        if (consumer.closed) throw new Error('closed')
+        const record = {
+          topic,
+          partition,
+          offset: Number(message.offset),
+          timestamp: Number(message.timestamp),
+          key: text(message.key),
+          value: text(message.value),
+          headers: headersRead(message.headers),
+        }
+        consumer.queue.push({ record, resolve, reject })
+        consumer.wake()
+      }),
   })
   // Without a group of the scenario's own, the consumer is to have its partitions at once.
   if (command.assign) await joined
@@ -234,16 +239,22 @@ async function open(command) {
 async function poll({ handle, count, ms }) {
   const consumer = consumers.get(handle)
   const deadline = Date.now() + ms
-  while (consumer.queue.length < count && Date.now() < deadline) {
+  const records = []
+  for (;;) {
+    for (const { record, resolve } of consumer.queue.splice(0, count - records.length)) {
+      records.push(record)
+      resolve()
+    }
+    const left = deadline - Date.now()
+    if (records.length === count || left <= 0) return { records }
     await new Promise(resolve => {
-      const timer = setTimeout(resolve, deadline - Date.now())
+      const timer = setTimeout(resolve, left)
       consumer.wake = () => {
         clearTimeout(timer)
         resolve()
       }
     })
   }
-  return { records: consumer.queue.splice(0, count) }
 }
 
 async function commit({ handle, offsets }) {
@@ -261,9 +272,10 @@ const ENDS = { beginning: -2, end: -1 }
 
 async function seek({ handle, topic, partition, to }) {
   const consumer = consumers.get(handle)
-  consumer.queue.length = 0
   const offset = String(to in ENDS ? ENDS[to] : to)
   consumer.client.seek({ topic, partition, offset })
+  // What was fetched before goes unread.
+  consumer.queue.splice(0).forEach(({ resolve }) => resolve())
 }
 
 async function seekTime({ handle, topic, partition, timestamp }) {
@@ -276,8 +288,11 @@ async function seekTime({ handle, topic, partition, timestamp }) {
 }
 
 async function close({ handle }) {
-  await consumers.get(handle).client.disconnect()
+  const consumer = consumers.get(handle)
   consumers.delete(handle)
+  consumer.closed = true
+  consumer.queue.splice(0).forEach(({ reject }) => reject(new Error('closed')))
+  await consumer.client.disconnect()
 }
 
 const OPS = {

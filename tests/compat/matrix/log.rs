@@ -13,14 +13,15 @@ use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     BrokerId, ConsumerProtocolAssignment, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeGroupsRequest, GroupId, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use serde_json::{Value, json};
-use tidegate::protocol::batch::{Batch, BatchHeader, BatchIter};
+use tidegate::protocol::batch::{Batch, BatchBuilder, BatchHeader, BatchIter};
 use tidegate::protocol::record::Record;
 
 use super::context::wait_until;
@@ -94,6 +95,25 @@ pub fn text(bytes: Option<&[u8]>) -> Value {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     json!(format!("crc32:{:08x}:{}", crc.sum(), bytes.len()))
+}
+
+/// Appends records of our own, each with its time and value, as one batch.
+pub fn append(wire: &mut Wire, topic: &str, partition: i32, records: &[(i64, String)]) {
+    let mut batch = BatchBuilder::new();
+    for (timestamp, value) in records {
+        batch.append(*timestamp, None, Some(value.as_bytes()), &[]);
+    }
+    let partition =
+        PartitionProduceData::default().with_index(partition).with_records(Some(batch.build()));
+    let topic = TopicProduceData::default()
+        .with_name(topic_name(topic))
+        .with_partition_data(vec![partition]);
+    let request = ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(30_000)
+        .with_topic_data(vec![topic]);
+    let response = wire.call(9, &request);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
 }
 
 /// The high watermarks of all partitions of topics, in their order.

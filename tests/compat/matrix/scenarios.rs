@@ -61,7 +61,7 @@ pub static SCENARIOS: [Scenario; 29] = [
     alone("headers-duplicate", "duplicate and empty headers, in order", produce::duplicate_headers),
     alone("headers-null", "null header values", produce::null_headers),
     alone("nulls", "null keys and values, apart from empty ones", produce::nulls),
-    alone("size-default", "a record of 1,000,000 bytes, default settings", produce::default_size),
+    alone("size-default", "a batch of 1,000,000 bytes, default settings", produce::default_size),
     alone("size-raised", "a record of 8 MiB, limits raised", produce::raised_size),
     alone("size-refused", "above the limit: MESSAGE_TOO_LARGE", produce::refused_size),
     alone("keys", "a key keeps its partition", produce::keys),

@@ -51,6 +51,8 @@ class Driver:
 
         for at, record in enumerate(command["records"]):
             options = {}
+            if record.get("headers"):
+                options["headers"] = headers_of(record)
             if record.get("partition") is not None:
                 options["partition"] = record["partition"]
             if record.get("timestamp") is not None:
@@ -59,7 +61,6 @@ class Driver:
                 record["topic"],
                 value=value_of(record),
                 key=encoded(record.get("key")),
-                headers=headers_of(record),
                 on_delivery=delivered(at),
                 **options,
             )

@@ -16,7 +16,8 @@ from contract import encoded, read_record, serve, value_of
 
 
 def kcat(bootstrap, *arguments):
-    return ["kcat", "-b", bootstrap, *arguments]
+    # -E: a broker that is away is not the end.
+    return ["kcat", "-E", "-b", bootstrap, *arguments]
 
 
 class Consumer:
@@ -125,7 +126,7 @@ class Driver:
         ]
         done = subprocess.run(
             kcat(self.bootstrap, *settings, *arguments),
-            input=b"".join(line + b"\n" for line in lines),
+            input=b"\n".join(lines),
             stderr=subprocess.PIPE,
             check=False,
         )

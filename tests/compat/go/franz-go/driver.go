@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -112,8 +114,12 @@ func (d driver) Load(command *contract.Command, stop <-chan struct{}) ([]contrac
 		record := &kgo.Record{Topic: command.Topic, Partition: -1, Value: value}
 		// Promises are called one after another, and all before Flush returns.
 		client.Produce(context.Background(), record, func(r *kgo.Record, err error) {
-			if err == nil {
+			switch {
+			case err == nil:
 				acked = append(acked, contract.Acked{number, int64(r.Partition), r.Offset})
+			case errors.Is(err, kerr.UnknownTopicID):
+				// The topic was recreated; franz-go's README ("Topic recreation") asks for this.
+				go client.PurgeTopicsFromProducing(r.Topic)
 			}
 		})
 	}
@@ -181,7 +187,14 @@ func (c *consumer) Poll(count int, within time.Duration) ([]contract.Read, error
 	ctx, done := context.WithTimeout(context.Background(), within)
 	defer done()
 	for len(c.rest) < count && ctx.Err() == nil {
-		c.client.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+		fetches := c.client.PollFetches(ctx)
+		fetches.EachError(func(topic string, _ int32, err error) {
+			if errors.Is(err, kerr.UnknownTopicID) {
+				c.client.PurgeTopicsFromConsuming(topic)
+				c.client.AddConsumeTopics(topic)
+			}
+		})
+		fetches.EachRecord(func(r *kgo.Record) {
 			read := contract.Read{
 				Topic: r.Topic, Partition: r.Partition, Offset: r.Offset,
 				Timestamp: r.Timestamp.UnixMilli(),

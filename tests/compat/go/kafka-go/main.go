@@ -57,7 +57,9 @@ func (d driver) writer(
 		chosen = balancer{kafka.Murmur2Balancer{}}
 	}
 	return &kafka.Writer{
-		Addr:         kafka.TCP(d.bootstrap),
+		Addr: kafka.TCP(d.bootstrap),
+		// The shared transport would not know a topic that is younger than its metadata.
+		Transport:    &kafka.Transport{MetadataTTL: 100 * time.Millisecond},
 		Balancer:     chosen,
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],

@@ -186,6 +186,10 @@ func (d driver) Open(command *contract.Command) (contract.Consumer, error) {
 	config.Consumer.Offsets.AutoCommit.Interval = 500 * time.Millisecond
 	config.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
 	config.Consumer.Group.InstanceId = command.Instance
+	if command.Strategy == "cooperative" {
+		strategy := sarama.NewBalanceStrategyCooperativeSticky()
+		config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy}
+	}
 	if len(command.Assign) > 0 {
 		return newAssigned(d.brokers(), config, command.Assign)
 	}

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::matrix::context::{Context, Reader, position, wait_until};
+use crate::matrix::context::{Context, position, wait_until};
 use crate::matrix::log::{self, Member, describe};
 
 const PARTITIONS: i32 = 6;
@@ -31,23 +31,20 @@ fn is_settled(state: &str, members: &[Member], count: usize, partitions: usize) 
 }
 
 /// A member that polls on a thread of its own until it is told to leave.
-struct Polling<'a> {
+struct Polling {
+    name: &'static str,
     leave: AtomicBool,
     seen: Mutex<HashSet<(String, i64, i64)>>,
-    reader: Mutex<Option<Reader<'a>>>,
 }
 
-impl<'a> Polling<'a> {
-    fn new(reader: Reader<'a>) -> Self {
-        Self {
-            leave: AtomicBool::new(false),
-            seen: Mutex::default(),
-            reader: Mutex::new(Some(reader)),
-        }
+impl Polling {
+    fn new(name: &'static str) -> Self {
+        Self { name, leave: AtomicBool::new(false), seen: Mutex::default() }
     }
 
-    fn run(&self) {
-        let mut reader = self.reader.lock().unwrap().take().unwrap();
+    /// Joins, polls and leaves. Some clients join as soon as they are opened.
+    fn run(&self, context: &Context<'_>, fields: &Value) {
+        let mut reader = context.open(self.name, fields.clone());
         while !self.leave.load(Ordering::Relaxed) {
             let records = reader.poll_once();
             self.seen.lock().unwrap().extend(records.iter().map(position));
@@ -61,9 +58,9 @@ impl<'a> Polling<'a> {
 }
 
 /// Lets its members leave when the scenario ends, well or not: the scope waits for their threads.
-struct Leaving<'p, 'a>(&'p [Polling<'a>]);
+struct Leaving<'a>(&'a [Polling]);
 
-impl Drop for Leaving<'_, '_> {
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.iter().for_each(Polling::leave);
     }
@@ -83,16 +80,13 @@ fn joining_and_leaving(context: &Context<'_>, strategy: &str) {
             is_settled(&state, &members, count, PARTITIONS as usize)
         });
     };
-    let members: Vec<Polling<'_>> = ["one", "two", "three"]
-        .iter()
-        .map(|name| Polling::new(context.open(name, fields.clone())))
-        .collect();
+    let members = ["one", "two", "three"].map(Polling::new);
     std::thread::scope(|threads| {
         let leaving = Leaving(&members);
-        threads.spawn(|| members[0].run());
-        threads.spawn(|| members[1].run());
+        threads.spawn(|| members[0].run(context, &fields));
+        threads.spawn(|| members[1].run(context, &fields));
         settle(2);
-        threads.spawn(|| members[2].run());
+        threads.spawn(|| members[2].run(context, &fields));
         settle(3);
         members[0].leave();
         settle(2);

@@ -270,11 +270,11 @@ fn send(
     message.payload = value.as_deref();
     message.partition = record["partition"].as_i64().map(|partition| partition as i32);
     message.timestamp = record["timestamp"].as_i64();
-    let mut headers = OwnedHeaders::new();
     for header in record["headers"].as_array().into_iter().flatten() {
-        headers = headers.insert(Header { key: field_at(header, 0), value: header[1].as_str() });
+        let headers = message.headers.take().unwrap_or_else(OwnedHeaders::new);
+        let header = Header { key: field_at(header, 0), value: header[1].as_str() };
+        message.headers = Some(headers.insert(header));
     }
-    message.headers = Some(headers);
     producer.send(message).map_err(|(error, _)| error)?;
     Ok(())
 }
