@@ -268,23 +268,31 @@ async function commit({ handle, offsets }) {
   )
 }
 
-const ENDS = { beginning: -2, end: -1 }
-
-async function seek({ handle, topic, partition, to }) {
+function move(handle, topic, partition, offset) {
   const consumer = consumers.get(handle)
-  const offset = String(to in ENDS ? ENDS[to] : to)
   consumer.client.seek({ topic, partition, offset })
   // What was fetched before goes unread.
   consumer.queue.splice(0).forEach(({ resolve }) => resolve())
 }
 
-async function seekTime({ handle, topic, partition, timestamp }) {
+/** Asks the broker for offsets; kafkajs seeks to numbers only. */
+async function offsets(ask, partition) {
   const admin = kafka.admin()
   await admin.connect()
-  const offsets = await admin.fetchTopicOffsetsByTimestamp(topic, timestamp)
+  const all = await ask(admin)
   await admin.disconnect()
-  const { offset } = offsets.find(at => at.partition === partition)
-  await seek({ handle, topic, partition, to: Number(offset) })
+  return all.find(at => at.partition === partition)
+}
+
+async function seek({ handle, topic, partition, to }) {
+  if (typeof to === 'number') return move(handle, topic, partition, String(to))
+  const { low, high } = await offsets(admin => admin.fetchTopicOffsets(topic), partition)
+  move(handle, topic, partition, to === 'end' ? high : low)
+}
+
+async function seekTime({ handle, topic, partition, timestamp }) {
+  const ask = admin => admin.fetchTopicOffsetsByTimestamp(topic, timestamp)
+  move(handle, topic, partition, (await offsets(ask, partition)).offset)
 }
 
 async function close({ handle }) {

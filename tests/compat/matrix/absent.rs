@@ -17,6 +17,8 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("kafkajs", "group-static", "tulios/kafkajs#884"),
     ("kafkajs", "headers-null", "its encoder takes the length of every value (src/protocol/recordBatch/record/v0)"),
     ("sarama", "murmur2", "its hash partitioners are FNV-1a and CRC-32 (partitioner.go)"),
+    ("kafka-go", "headers-null", "its reader gives null for an empty value"),
+    ("kafka-go", "nulls", "its reader gives null for an empty key or value"),
     ("kafka-go", "group-cooperative", "segmentio/kafka-go#985"),
     ("kafka-go", "group-static", "segmentio/kafka-go#493"),
     ("kafka-go", "idempotent", "segmentio/kafka-go#233"),

@@ -9,10 +9,14 @@ import queue
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 from contract import encoded, read_record, serve, value_of
+
+
+LONG = 500_000
 
 
 def kcat(bootstrap, *arguments):
@@ -124,12 +128,18 @@ class Driver:
             (encoded(record.get("key")) + b"\t" if keyed else b"") + (value_of(record) or b"")
             for record in records
         ]
-        done = subprocess.run(
-            kcat(self.bootstrap, *settings, *arguments),
-            input=b"\n".join(lines),
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        with tempfile.NamedTemporaryFile() as file:
+            # The buffer for lines is too small for the longest; a file is one message.
+            if len(lines) == 1 and len(lines[0]) >= LONG:
+                file.write(lines.pop())
+                file.flush()
+                arguments += [file.name]
+            done = subprocess.run(
+                kcat(self.bootstrap, *settings, *arguments),
+                input=b"\n".join(lines),
+                stderr=subprocess.PIPE,
+                check=False,
+            )
         told = done.stderr.decode()
         failed = done.returncode != 0 or "Delivery failed" in told
         return (told or f"exit code {done.returncode}") if failed else None
@@ -157,7 +167,7 @@ class Driver:
             except BrokenPipeError:
                 pass
             # All it was given has been delivered if it ends well and says nothing.
-            if process.wait() == 0 and not any(b"failed" in line for line in told):
+            if process.wait() == 0 and not any(b"Delivery failed" in line for line in told):
                 acked.extend([at, -1, -1] for at in range(number))
 
         thread = threading.Thread(target=run, daemon=True)

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,8 +50,10 @@ func (b balancer) Balance(message kafka.Message, partitions ...int) int {
 	return b.Balancer.Balance(message, partitions...)
 }
 
+// writer has a transport of its own: the shared one does not know a topic that is younger than its
+// metadata.
 func (d driver) writer(
-	command *contract.Command, done func(message kafka.Message, err error),
+	command *contract.Command, topics []string, done func(message kafka.Message, err error),
 ) *kafka.Writer {
 	// A hash of the key; kafka-go's own default does not look at keys.
 	chosen := balancer{&kafka.Hash{}}
@@ -57,9 +61,8 @@ func (d driver) writer(
 		chosen = balancer{kafka.Murmur2Balancer{}}
 	}
 	return &kafka.Writer{
-		Addr: kafka.TCP(d.bootstrap),
-		// The shared transport would not know a topic that is younger than its metadata.
-		Transport:    &kafka.Transport{MetadataTTL: 100 * time.Millisecond},
+		Addr:         kafka.TCP(d.bootstrap),
+		Transport:    &kafka.Transport{MetadataTopics: topics, MetadataTTL: 100 * time.Millisecond},
 		Balancer:     chosen,
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],
@@ -76,7 +79,11 @@ func (d driver) writer(
 func (d driver) Produce(command *contract.Command) ([]any, error) {
 	sent := make([]any, len(command.Records))
 	var lock sync.Mutex
-	writer := d.writer(command, func(message kafka.Message, err error) {
+	topics := map[string]bool{}
+	for _, record := range command.Records {
+		topics[record.Topic] = true
+	}
+	writer := d.writer(command, slices.Collect(maps.Keys(topics)), func(message kafka.Message, err error) {
 		lock.Lock()
 		defer lock.Unlock()
 		offset := message.Offset
@@ -108,15 +115,15 @@ func (d driver) Produce(command *contract.Command) ([]any, error) {
 	err := writer.WriteMessages(context.Background(), messages...)
 	var failures kafka.WriteErrors
 	if err != nil && !errors.As(err, &failures) {
-		return nil, err
+		return nil, errors.Join(err, closed(writer))
 	}
-	return sent, writer.Close()
+	return sent, closed(writer)
 }
 
 func (d driver) Load(command *contract.Command, stop <-chan struct{}) ([]contract.Acked, error) {
 	var acked []contract.Acked
 	var lock sync.Mutex
-	writer := d.writer(&contract.Command{}, func(message kafka.Message, err error) {
+	writer := d.writer(&contract.Command{}, []string{command.Topic}, func(message kafka.Message, err error) {
 		if err != nil {
 			return
 		}
@@ -137,7 +144,7 @@ func (d driver) Load(command *contract.Command, stop <-chan struct{}) ([]contrac
 		}
 		select {
 		case <-stop:
-			err := writer.Close()
+			err := closed(writer)
 			return acked, err
 		default:
 			if err := writer.WriteMessages(context.Background(), messages...); err != nil {
@@ -145,6 +152,13 @@ func (d driver) Load(command *contract.Command, stop <-chan struct{}) ([]contrac
 			}
 		}
 	}
+}
+
+// closed ends a writer and its transport, which would go on asking for metadata.
+func closed(writer *kafka.Writer) error {
+	err := writer.Close()
+	writer.Transport.(*kafka.Transport).CloseIdleConnections()
+	return err
 }
 
 // consumer is a reader for each partition, or one in a group.
