@@ -30,4 +30,5 @@ mod slow;
 mod start;
 mod storm;
 mod sync;
+mod tables;
 mod versions;

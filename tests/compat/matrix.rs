@@ -2,7 +2,7 @@
 //! of README.md, and no cell of it may be a failure.
 //!
 //! ```text
-//! TIDEGATE_MATRIX=kafkajs              one client
+//! TIDEGATE_MATRIX=kafkajs,sarama       these clients
 //! TIDEGATE_MATRIX=kafkajs:seek         its scenarios whose id begins with `seek`
 //! TIDEGATE_MATRIX=:seek                those of every client
 //! ```
@@ -89,23 +89,24 @@ impl Results {
 
 /// Which part of the matrix is run.
 struct Part {
-    client: String,
+    clients: String,
     scenario: String,
 }
 
 impl Part {
     fn asked() -> Self {
         let asked = std::env::var("TIDEGATE_MATRIX").unwrap_or_default();
-        let (client, scenario) = asked.split_once(':').unwrap_or((&asked, ""));
-        Self { client: client.to_owned(), scenario: scenario.to_owned() }
+        let (clients, scenario) = asked.split_once(':').unwrap_or((&asked, ""));
+        Self { clients: clients.to_owned(), scenario: scenario.to_owned() }
     }
 
     fn is_all(&self) -> bool {
-        self.client.is_empty() && self.scenario.is_empty()
+        self.clients.is_empty() && self.scenario.is_empty()
     }
 
     fn clients(&self) -> impl Iterator<Item = &'static Client> {
-        CLIENTS.iter().filter(|client| self.client.is_empty() || client.id == self.client)
+        let asked: Vec<&str> = self.clients.split(',').filter(|id| !id.is_empty()).collect();
+        CLIENTS.iter().filter(move |client| asked.is_empty() || asked.contains(&client.id))
     }
 
     fn has(&self, scenario: &Scenario) -> bool {

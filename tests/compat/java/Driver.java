@@ -226,7 +226,7 @@ public final class Driver {
         config.put("enable.auto.commit", command.path("auto_commit").asBoolean(false));
         config.put("auto.commit.interval.ms", 500);
         config.put("heartbeat.interval.ms", 500);
-        config.put("session.timeout.ms", 10_000);
+        config.put("session.timeout.ms", 30_000);
         config.put("check.crcs", true);
         String strategy = command.path("strategy").asText("");
         if (!strategy.isEmpty()) {

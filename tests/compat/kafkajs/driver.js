@@ -193,7 +193,7 @@ async function open(command) {
   const settings = {
     groupId: command.group || command.handle,
     heartbeatInterval: 500,
-    sessionTimeout: 10000,
+    sessionTimeout: 30000,
     maxWaitTimeInMs: 500,
     allowAutoTopicCreation: false,
     retry: { retries: 10 },

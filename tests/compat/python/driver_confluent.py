@@ -107,7 +107,7 @@ class Driver:
             "enable.auto.commit": command.get("auto_commit") or False,
             "auto.commit.interval.ms": 500,
             "heartbeat.interval.ms": 500,
-            "session.timeout.ms": 10000,
+            "session.timeout.ms": 30000,
             "check.crcs": True,
         }
         if command.get("strategy") == "cooperative":

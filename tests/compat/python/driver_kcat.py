@@ -97,7 +97,7 @@ class Driver:
 
     def produce(self, command):
         settings = ["-P", "-z", command.get("codec") or "none"]
-        settings += ["-X", f"topic.acks={command.get('acks') or 'all'}", "-X", "linger.ms=20"]
+        settings += ["-X", f"topic.acks={command.get('acks') or 'all'}", "-X", "linger.ms=5"]
         if command.get("idempotent"):
             settings += ["-X", "enable.idempotence=true"]
         if command.get("max_bytes"):
@@ -194,7 +194,7 @@ class Driver:
                 f"-Xenable.auto.commit={'true' if command.get('auto_commit') else 'false'}",
                 "-Xauto.commit.interval.ms=500",
                 "-Xheartbeat.interval.ms=500",
-                "-Xsession.timeout.ms=10000",
+                "-Xsession.timeout.ms=30000",
             ]
             if command.get("strategy") == "cooperative":
                 settings += ["-Xpartition.assignment.strategy=cooperative-sticky"]

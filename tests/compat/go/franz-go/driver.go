@@ -166,7 +166,7 @@ func group(command *contract.Command) []kgo.Opt {
 		kgo.ConsumerGroup(command.Group),
 		kgo.ConsumeTopics(command.Topics...),
 		kgo.HeartbeatInterval(500 * time.Millisecond),
-		kgo.SessionTimeout(10 * time.Second),
+		kgo.SessionTimeout(30 * time.Second),
 		kgo.BlockRebalanceOnPoll(),
 	}
 	if command.Strategy == "eager" {

@@ -67,6 +67,8 @@ func (d driver) writer(
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],
 		BatchTimeout: 20 * time.Millisecond,
+		ReadTimeout:  time.Minute,
+		WriteTimeout: time.Minute,
 		BatchBytes:   int64(command.MaxBytes),
 		Completion: func(messages []kafka.Message, err error) {
 			for _, message := range messages {
@@ -184,7 +186,7 @@ func (d driver) Open(command *contract.Command) (contract.Consumer, error) {
 		config.GroupID = command.Group
 		config.GroupTopics = command.Topics
 		config.HeartbeatInterval = 500 * time.Millisecond
-		config.SessionTimeout = 10 * time.Second
+		config.SessionTimeout = 30 * time.Second
 		if command.AutoCommit {
 			config.CommitInterval = 500 * time.Millisecond
 		}

@@ -184,6 +184,7 @@ func (d driver) Open(command *contract.Command) (contract.Consumer, error) {
 	}
 	config.Consumer.Offsets.AutoCommit.Enable = command.AutoCommit
 	config.Consumer.Offsets.AutoCommit.Interval = 500 * time.Millisecond
+	config.Consumer.Group.Session.Timeout = 30 * time.Second
 	config.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
 	config.Consumer.Group.InstanceId = command.Instance
 	if command.Strategy == "cooperative" {

@@ -194,7 +194,7 @@ impl Driver {
         );
         config.set("auto.commit.interval.ms", "500");
         config.set("heartbeat.interval.ms", "500");
-        config.set("session.timeout.ms", "10000");
+        config.set("session.timeout.ms", "30000");
         config.set("check.crcs", "true");
         if command["strategy"] == "cooperative" {
             config.set("partition.assignment.strategy", "cooperative-sticky");
