@@ -33,7 +33,8 @@ CompressionCodecs[CompressionTypes.LZ4] = () => ({
   compress: encoder => Lz4.compressFrame(encoder.buffer),
   decompress: buffer => Lz4.decompressFrame(buffer),
 })
-const zstd = new Promise(resolve => ZstdCodec.run(codec => resolve(new codec.Simple())))
+// Its simple form cannot read frames that do not tell their length.
+const zstd = new Promise(resolve => ZstdCodec.run(codec => resolve(new codec.Streaming())))
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async encoder => Buffer.from((await zstd).compress(encoder.buffer)),
   decompress: async buffer => Buffer.from((await zstd).decompress(buffer)),
