@@ -123,7 +123,7 @@ class Driver:
             "enable_auto_commit": command.get("auto_commit") or False,
             "auto_commit_interval_ms": 500,
             "heartbeat_interval_ms": 500,
-            "session.timeout.ms": 30000,
+            "session_timeout_ms": 30000,
         }
         strategy = command.get("strategy")
         if strategy:

@@ -62,7 +62,7 @@ func (d driver) writer(
 	}
 	return &kafka.Writer{
 		Addr:         kafka.TCP(d.bootstrap),
-		Transport:    &kafka.Transport{MetadataTopics: topics, MetadataTTL: 100 * time.Millisecond},
+		Transport:    &kafka.Transport{MetadataTopics: topics},
 		Balancer:     chosen,
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],
