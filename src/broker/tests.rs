@@ -1,5 +1,6 @@
 //! A whole broker in a directory of its own, and what must hold between its rooms.
 
+mod checkpoints;
 mod times;
 
 use std::sync::Arc;
