@@ -12,6 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Requests up to this size are charged to [`Pool::Small`].
 pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
 
+/// Responses below this are charged to no pool: of the 64 requests that a connection may have in
+/// flight they are 64 KiB, about as much as its read buffer, and most responses of a busy broker
+/// (Produce, Heartbeat, `OffsetCommit`) stay below it.
+pub const UNCHARGED_RESPONSE_BYTES: usize = 1024;
+
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pool {

@@ -23,7 +23,7 @@ use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::header::{put_response_header, response_header_bytes};
 
 /// Pieces below this are copied together.
-const COPY_BELOW: usize = 4 * 1024;
+pub(super) const COPY_BELOW: usize = 4 * 1024;
 /// The size to which little pieces are copied together.
 const GATHERED: usize = 16 * 1024;
 /// Slices in one write; the kernel's limit is 1024.
@@ -43,6 +43,8 @@ pub(super) struct Writer {
     gathered_fetched: usize,
     /// What follows `gathered`, from the first piece that is not fetched on.
     blocked: VecDeque<Part>,
+    /// Bytes at hand in `blocked`.
+    blocked_bytes: usize,
     fetching: Option<(usize, BoxFuture<io::Result<Vec<Bytes>>>)>,
     /// Bytes in `ready` and `gathered` that were fetched, or are being fetched.
     fetched: usize,
@@ -89,6 +91,7 @@ impl Writer {
             gathered: BytesMut::new(),
             gathered_fetched: 0,
             blocked: VecDeque::new(),
+            blocked_bytes: 0,
             fetching: None,
             fetched: 0,
             waiting: 0,
@@ -104,9 +107,9 @@ impl Writer {
         self.ends.len()
     }
 
-    /// Bytes in memory that wait for the socket.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+    /// Bytes in memory that wait for the socket, or behind bytes that are not fetched yet.
+    pub(super) fn held(&self) -> usize {
+        self.waiting + self.blocked_bytes
     }
 
     /// Bytes ever written.
@@ -125,7 +128,7 @@ impl Writer {
     }
 
     /// Queues a response behind those that are here.
-    pub(super) fn push(&mut self, ticket: Ticket, response: Response) -> Result<(), Cause> {
+    pub(super) fn push(&mut self, ticket: Ticket, mut response: Response) -> Result<(), Cause> {
         let header = response_header_bytes(ticket.key, ticket.version);
         let length = header + response.len();
         let Ok(prefix) = i32::try_from(length) else {
@@ -143,6 +146,7 @@ impl Writer {
         let used = head.len() - unused;
         let (head, _) = head.split_at(used);
         self.push_slice(head);
+        self.copy_what_waits(&mut response.pieces);
         for piece in response.pieces {
             match piece {
                 Piece::Ready(bytes) => self.push_bytes(bytes),
@@ -186,7 +190,6 @@ impl Writer {
             }
             let (slices, _) = slices.split_at(count);
             let Poll::Ready(wrote) = Pin::new(&mut *io).poll_write_vectored(task, slices) else {
-                self.entry.send.hold(self.waiting, self.context.connections.now_ms());
                 return Poll::Pending;
             };
             match wrote {
@@ -202,8 +205,24 @@ impl Writer {
         if self.blocked.is_empty() && self.fetching.is_none() {
             self.gather(bytes, false);
         } else {
-            self.blocked.push_back(Part::Bytes(Bytes::copy_from_slice(bytes)));
+            self.block(Bytes::copy_from_slice(bytes));
         }
+    }
+
+    /// Copies small pieces that will wait for a piece before them to be fetched.
+    fn copy_what_waits(&self, pieces: &mut Vec<Piece>) {
+        let blocks = |piece: &Piece| matches!(piece, Piece::Deferred { .. });
+        let is_blocked = !self.blocked.is_empty() || self.fetching.is_some();
+        let first = if is_blocked { Some(0) } else { pieces.iter().position(blocks) };
+        if let Some(first) = first {
+            let copied = copy_small(pieces, first);
+            self.context.metrics.copied_out.inc_by(copied as u64);
+        }
+    }
+
+    fn block(&mut self, bytes: Bytes) {
+        self.blocked_bytes += bytes.len();
+        self.blocked.push_back(Part::Bytes(bytes));
     }
 
     /// Puts bytes behind everything that is queued.
@@ -212,7 +231,7 @@ impl Writer {
         if self.blocked.is_empty() && self.fetching.is_none() {
             self.make_ready(bytes, false);
         } else if !bytes.is_empty() {
-            self.blocked.push_back(Part::Bytes(bytes));
+            self.block(bytes);
         }
     }
 
@@ -260,7 +279,10 @@ impl Writer {
             }
             match self.blocked.pop_front() {
                 None => return Ok(()),
-                Some(Part::Bytes(bytes)) => self.make_ready(bytes, false),
+                Some(Part::Bytes(bytes)) => {
+                    self.blocked_bytes -= bytes.len();
+                    self.make_ready(bytes, false);
+                }
                 Some(Part::Fetch(len, source)) => {
                     if self.fetched > 0 && self.fetched + len > FETCHED_MAX {
                         self.blocked.push_front(Part::Fetch(len, source));
@@ -316,11 +338,35 @@ impl Writer {
 
     /// Nothing waits for the socket: gives back what is not needed until something does.
     fn rest(&mut self) {
-        self.entry.send.end();
         if self.is_empty() {
             self.gathered = BytesMut::new();
         }
     }
+}
+
+/// Copies pieces below [`COPY_BELOW`] from the one numbered `first` on together: a slice of a few
+/// bytes that waits would keep a whole block of the log from being used again. Returns how many
+/// bytes were copied.
+pub(super) fn copy_small(pieces: &mut Vec<Piece>, first: usize) -> usize {
+    let mut copied = 0;
+    let mut gathered = BytesMut::new();
+    for piece in pieces.split_off(first.min(pieces.len())) {
+        let small = matches!(&piece, Piece::Ready(bytes) if bytes.len() < COPY_BELOW);
+        if !gathered.is_empty() && (!small || gathered.len() + piece.len() > GATHERED) {
+            pieces.push(Piece::Ready(gathered.split().freeze()));
+        }
+        match piece {
+            Piece::Ready(bytes) if small => {
+                copied += bytes.len();
+                gathered.extend_from_slice(&bytes);
+            }
+            large => pieces.push(large),
+        }
+    }
+    if !gathered.is_empty() {
+        pieces.push(Piece::Ready(gathered.freeze()));
+    }
+    copied
 }
 
 #[cfg(test)]
