@@ -213,23 +213,24 @@ impl Service for Told {
                     pieces.push(script.deferred(number, PIECE, Ok(PIECE)));
                     pieces.push(Piece::Ready(Bytes::copy_from_slice(&[number; 10])));
                 }
-                Reply::Now(Response { pieces, errors: Vec::new() })
+                Reply::Now(Response { pieces, ..Response::default() })
             }
-            SLICE => Reply::Now(Response { pieces: vec![script.slice()], errors: Vec::new() }),
+            SLICE => Reply::Now(Response { pieces: vec![script.slice()], ..Response::default() }),
             STUCK => {
                 let gated = Box::new(Gated(script, gate));
                 let large = Piece::Ready(vec![7; 200_000].into());
                 let pieces = vec![Piece::Deferred { len: 1, source: gated }, large];
-                Reply::Now(Response { pieces, errors: Vec::new() })
+                Reply::Now(Response { pieces, ..Response::default() })
             }
             BROKEN | SHORT => {
                 let result = if command == SHORT { Ok(9) } else { Err(io::Error::other("gone")) };
                 let pieces = vec![script.deferred(0, 10, result)];
-                Reply::Now(Response { pieces, errors: Vec::new() })
+                Reply::Now(Response { pieces, ..Response::default() })
             }
             LARGE => Reply::Now(Response {
                 pieces: vec![Piece::Ready(vec![7; 1 << 20].into())],
                 errors: vec![(3, 2)],
+                ..Response::default()
             }),
             LATER | CLOSE_LATER | PANIC_LATER => Reply::Later(Box::pin(async move {
                 let _charge = charge;

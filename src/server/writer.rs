@@ -18,6 +18,7 @@ use super::context::Context;
 use super::metrics::InFlight;
 use super::replies::Ticket;
 use super::service::{BoxFuture, Deferred, Piece, Response};
+use crate::budget::Charge;
 use crate::clock::Instant;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::header::{put_response_header, response_header_bytes};
@@ -78,6 +79,8 @@ struct End {
     bytes: usize,
     received: Instant,
     _in_flight: InFlight,
+    /// Small pieces are copied, so that the charge cannot be a piece's own.
+    _charge: Charge,
 }
 
 impl Writer {
@@ -162,6 +165,7 @@ impl Writer {
             bytes: LENGTH_BYTES + length,
             received: ticket.received,
             _in_flight: ticket.in_flight,
+            _charge: response.charge,
         });
         Ok(())
     }

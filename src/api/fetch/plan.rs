@@ -57,14 +57,12 @@ impl Answers {
 struct Progress {
     answers: Answers,
     left: usize,
-    /// Whether something in the answers holds a charge of the send pool.
-    charged: bool,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes, charged: false }
+        Self { answers, left: limits.bytes }
     }
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
@@ -111,13 +109,12 @@ impl Fetch {
             let answer = match begin(target, &progress.request(target, self.isolation)) {
                 Ok(Plan::Done(plan)) => self.records(plan, None),
                 Ok(Plan::NeedsDisk(disk)) => {
-                    let Some(charge) = self.charge_next(progress.charged, disk.bytes()).await
-                    else {
+                    let holds = progress.answers.bytes > 0;
+                    let Some(charge) = self.charge_next(holds, disk.bytes()).await else {
                         // The client asks again for what this answer has no memory for.
                         progress.add(self.nothing(target));
                         continue;
                     };
-                    progress.charged = true;
                     match task::blocking(move || disk.run()).await {
                         Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
                         Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
@@ -132,14 +129,15 @@ impl Fetch {
         progress.answers
     }
 
-    /// Charges a read from disk. An answer that holds such a charge already does not wait for
-    /// another: whoever waits for memory holds none of the same pool.
-    async fn charge_next(&self, charged: bool, bytes: usize) -> Option<Charge> {
+    /// Charges a read from disk. An answer that `holds` memory already, charged or blocks of the
+    /// log, does not wait for more: whoever waits for memory holds none of the same pool, and what
+    /// a request that waits holds is not seen by the relief.
+    async fn charge_next(&self, holds: bool, bytes: usize) -> Option<Charge> {
         let pool = self.send_pool();
-        if charged {
+        if holds {
             return pool.try_take(bytes.min(pool.capacity()));
         }
-        Some(charge(pool, bytes).await)
+        Some(pool.take_up_to(bytes).await)
     }
 
     /// The answer for a partition of which nothing is read now.
@@ -188,12 +186,6 @@ fn unreadable(cause: &dyn std::error::Error) -> Answer {
     Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
 }
 
-/// Charges what a read from disk brings into memory. A batch may be larger than the pool: it takes
-/// all of it.
-async fn charge(pool: &BytePool, bytes: usize) -> Charge {
-    pool.take(bytes.min(pool.capacity())).await.unwrap_or_default()
-}
-
 /// Bytes that give back their charge when the last slice of them is gone.
 fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
     struct Charged {
@@ -217,7 +209,8 @@ struct FromDisk {
 impl Deferred for FromDisk {
     fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
-            let held = Arc::new(charge(&self.pool, self.later.len()).await);
+            // A batch may be larger than the pool: it takes all of it.
+            let held = Arc::new(self.pool.take_up_to(self.later.len()).await);
             let later = self.later;
             let read = task::blocking(move || later.read()).await.map_err(io::Error::other)?;
             let batches = read.map_err(|cause| {
