@@ -22,6 +22,10 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
+/// How much of an answer is taken out of memory when it is planned; what is beyond is taken when
+/// the socket has room (DESIGN §3).
+const AT_HAND_BYTES: usize = 1024 * 1024;
+
 /// The answers for all partitions, in the request's order.
 pub(super) struct Answers {
     pub(super) partitions: Vec<Answer>,
@@ -57,12 +61,14 @@ impl Answers {
 struct Progress {
     answers: Answers,
     left: usize,
+    /// How many bytes may still be at hand.
+    at_hand: usize,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes }
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES }
     }
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
@@ -71,13 +77,16 @@ impl Progress {
             max_bytes: target.max_bytes.min(self.left),
             isolation,
             at_least_one: self.answers.bytes == 0,
+            at_hand_bytes: self.at_hand,
         }
     }
 
     fn add(&mut self, answer: Answer) {
-        if let Answer::Records { bytes, .. } = &answer {
+        if let Answer::Records { bytes, pieces, .. } = &answer {
             self.answers.bytes += bytes;
             self.left = self.left.saturating_sub(*bytes);
+            let at_hand = pieces.iter().filter(|piece| matches!(piece, Piece::Ready(_)));
+            self.at_hand = self.at_hand.saturating_sub(at_hand.map(Piece::len).sum());
         }
         self.answers.partitions.push(answer);
     }
@@ -143,8 +152,13 @@ impl Fetch {
     /// The answer for a partition of which nothing is read now.
     fn nothing(&self, target: &Target) -> Answer {
         let isolation = self.isolation;
-        let nothing =
-            ReadRequest { offset: target.offset, max_bytes: 0, isolation, at_least_one: false };
+        let nothing = ReadRequest {
+            offset: target.offset,
+            max_bytes: 0,
+            isolation,
+            at_least_one: false,
+            at_hand_bytes: 0,
+        };
         match begin(target, &nothing) {
             Ok(Plan::Done(plan)) => self.records(plan, None),
             Ok(Plan::NeedsDisk(_)) => unreachable!("no bytes need no disk"),
@@ -164,7 +178,7 @@ impl Fetch {
             }
             (ReadPiece::Later(later), _) => Piece::Deferred {
                 len: later.len(),
-                source: Box::new(FromDisk { later, pool: self.send_pool().clone() }),
+                source: Box::new(FromLog { later, pool: self.send_pool().clone() }),
             },
         };
         Answer::Records {
@@ -200,15 +214,18 @@ fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
     Bytes::from_owner(Charged { bytes, _charge: charge })
 }
 
-/// Batches that are read from the WAL's files when the socket takes them.
-struct FromDisk {
+/// Batches that are taken from memory or read from the WAL's files when the socket has room.
+struct FromLog {
     later: LaterRead,
     pool: BytePool,
 }
 
-impl Deferred for FromDisk {
+impl Deferred for FromLog {
     fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
+            if let Some(batches) = self.later.in_memory() {
+                return Ok(batches);
+            }
             // A batch may be larger than the pool: it takes all of it.
             let held = Arc::new(self.pool.take_up_to(self.later.len()).await);
             let later = self.later;
