@@ -96,10 +96,8 @@ impl Offsets {
     fn remove(&mut self, topic: &Name, partition: i32) {
         let gone = self.topics.get_mut(topic).and_then(|offsets| offsets.remove(&partition));
         self.forget(gone);
-        if let Some(offsets) = self.topics.get(topic) {
-            if offsets.is_empty() {
-                self.topics.remove(topic);
-            }
+        if self.topics.get(topic).is_some_and(BTreeMap::is_empty) {
+            self.topics.remove(topic);
         }
     }
 
