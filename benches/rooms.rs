@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 
-use tidegate::budget::Budget;
+use tidegate::budget::{Budget, Pool};
 use tidegate::clock::{Clock, Random};
 use tidegate::group::types::{
     HeartbeatRequest, JoinRequest, LeaveRequest, LeavingMember, Protocol, SyncRequest,
@@ -245,6 +245,7 @@ fn coordinator(runtime: &Runtime, initial_rebalance_delay_ms: i32) -> GroupCoord
         Arc::new(NoOffsets),
         Arc::new(NoTopics),
         GroupMetrics::new(&Registry::new()),
+        Budget::new(1 << 30).pool(Pool::Groups).clone(),
         Clock::system(),
         Random::seeded(1),
     );
