@@ -40,9 +40,9 @@ impl Command {
         matches!(self, Command::Fetch(..) | Command::Describe(_))
     }
 
-    /// Refuses it. Nobody expects `COORDINATOR_LOAD_IN_PROGRESS` as the answer to a heartbeat, which
-    /// is taken blindly as Kafka does (`GroupCoordinatorService.heartbeat`), nor to a sync, where it
-    /// would end a Java consumer: the member is sent back to join instead.
+    /// Refuses it. Nobody expects `COORDINATOR_LOAD_IN_PROGRESS` as the answer to a heartbeat,
+    /// which is taken blindly as Kafka does (`GroupCoordinatorService.heartbeat`), nor to a sync,
+    /// where it would end a Java consumer: the member is sent back to join instead.
     pub(super) fn refuse(self, error: Error) {
         let is_loading = error == Error::CoordinatorLoadInProgress;
         match self {

@@ -215,8 +215,8 @@ pub(super) fn tombstone(group: &str, topic: &str, partition: i32) -> Record {
     Record { key: record::offset_key(group, topic, partition), value: None }
 }
 
-/// Checks a commit partition by partition; whether the member may commit is checked before. One that
-/// no batch could hold is refused as a whole.
+/// Checks a commit partition by partition; whether the member may commit is checked before. One
+/// that no batch could hold is refused as a whole.
 pub(super) fn commit(
     request: &CommitRequest,
     topics: &dyn Topics,

@@ -162,7 +162,7 @@ impl Shard {
             mailbox,
             tenure,
             assigning: false,
-            retired: false,
+            running: false,
         };
         drop(task::spawn("group", task.run()));
         sender

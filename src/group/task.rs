@@ -42,13 +42,14 @@ pub(super) struct GroupTask {
     pub(super) tenure: Tenure,
     /// An assignment is on its way to the disk: sessions begin when it is durable.
     pub(super) assigning: bool,
-    /// The shard has let it go: the group goes on without a task.
-    pub(super) retired: bool,
+    /// Has begun, and the shard has not let it go yet.
+    pub(super) running: bool,
 }
 
 impl GroupTask {
     /// Runs until the group has neither members nor requests, or the shard gives it up.
     pub(super) async fn run(mut self) {
+        self.running = true;
         while !self.tenure.is_over() {
             let (deadline, gate) = {
                 let cell = self.cell.lock();
@@ -72,7 +73,7 @@ impl GroupTask {
             }
             self.inner.count(&self.cell);
             if self.cell.lock().is_idle() && self.shard.retire(&self.inner, &self) {
-                self.retired = true;
+                self.running = false;
                 return;
             }
         }
@@ -350,7 +351,9 @@ impl Drop for GroupTask {
     /// Nobody must wait for a task that is gone, whether it was given up or has panicked. After a
     /// panic only the log says how far it got: the shard is read again.
     fn drop(&mut self) {
-        if self.retired {
+        if !self.running {
+            // It has retired; or the runtime has stopped and drops it while the shard, locked,
+            // spawns it: nothing is parked yet, and the mailbox refuses what it has by its own end.
             return;
         }
         if !self.tenure.is_over() {

@@ -119,9 +119,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Shows `visit` each topic in a consumer's metadata: version i16, then version 0's topic list, which
-/// is a prefix of all versions (`ConsumerProtocolSubscription`). Nothing is copied: a name on the
-/// wire is far smaller than one in a set.
+/// Shows `visit` each topic in a consumer's metadata: version i16, then version 0's topic list,
+/// which is a prefix of all versions (`ConsumerProtocolSubscription`). Nothing is copied: a name on
+/// the wire is far smaller than one in a set.
 pub(in crate::group) fn subscribed_topics<'a>(
     metadata: &'a [u8],
     mut visit: impl FnMut(&'a str),
