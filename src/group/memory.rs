@@ -104,12 +104,11 @@ impl Held {
     pub(super) fn set(&mut self, bytes: usize) {
         let held = self.bytes();
         if let Some(more) = bytes.checked_sub(held).filter(|more| *more > 0) {
-            match self.memory.pool.try_take(more) {
-                Some(charge) => self.charge.merge(charge),
-                None => {
-                    self.excess += more;
-                    self.memory.excess.fetch_add(more, Ordering::Relaxed);
-                }
+            if let Some(charge) = self.memory.pool.try_take(more) {
+                self.charge.merge(charge);
+            } else {
+                self.excess += more;
+                self.memory.excess.fetch_add(more, Ordering::Relaxed);
             }
             return;
         }
