@@ -11,7 +11,7 @@ use super::Broker;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
     Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
@@ -317,6 +317,7 @@ fn assemble(
         Arc::new(log),
         Arc::new(cluster.clone()),
         GroupMetrics::new(&registry),
+        budget.pool(Pool::Groups).clone(),
         clock.clone(),
         random,
     );
