@@ -23,9 +23,7 @@ use tidegate::group::{
     OffsetsLog, Record, Topic, Topics,
 };
 use tidegate::metrics::Registry;
-use tidegate::partition::{
-    AppendRequest, LogClock, Metrics, Partition, Partitions, Shared, record,
-};
+use tidegate::partition::{AppendRequest, Metrics, Partition, Partitions, Shared, record};
 use tidegate::protocol::batch::{Batch, BatchBuilder};
 use tidegate::protocol::types::{TopicId, TopicPartition};
 use tidegate::wal::Stream;
@@ -110,9 +108,8 @@ fn runtime() -> Runtime {
 /// A partition over a log that forgets.
 fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let _entered = runtime.enter();
-    let clock = Clock::system();
     let env = Env {
-        clock: clock.clone(),
+        clock: Clock::system(),
         random: Random::seeded(1),
         budget: Budget::new(256 << 20),
         metrics: tidegate::wal::Metrics::new(&Registry::new()),
@@ -122,8 +119,7 @@ fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let disk: Arc<dyn Disk> = Arc::new(NullDisk);
     let stream = local::open(&disk, &options, &env).unwrap().stream;
     let metrics = Arc::new(Metrics::new(&Registry::new()));
-    let shared =
-        Arc::new(Shared { stream: stream.clone(), metrics, log_clock: LogClock::new(clock) });
+    let shared = Arc::new(Shared { stream: stream.clone(), metrics });
     let of = TopicPartition { topic: TopicId::ZERO, partition: 0 };
     (Partitions::new(shared).get_or_create(of, 1), stream)
 }

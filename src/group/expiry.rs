@@ -1,5 +1,6 @@
 //! Which offsets are too old (DESIGN D8: age is counted on the monotonic clock while we run, and
-//! by append times in the log across a restart; the wall clock has no part in it).
+//! by append times in the log, which are monotonic too, across a restart; the wall clock has no part
+//! in it, see `wal/log_clock.rs`).
 //!
 //! Kafka's rules (KIP-211): offsets of a group without members go when `offsets.retention.minutes`
 //! have passed since the group became empty; those of a stable consumer group go by their own age,
@@ -31,9 +32,9 @@ impl Age {
         Self { since: now, before: Duration::ZERO }
     }
 
-    /// Appended at `append_ms`, by a log whose newest append is at `newest_ms`.
-    pub(super) fn in_log(now: Instant, append_ms: i64, newest_ms: i64) -> Self {
-        let millis = u64::try_from(newest_ms.saturating_sub(append_ms)).unwrap_or(0);
+    /// Appended at `append_ms`, by a log whose clock shows `log_now_ms` now.
+    pub(super) fn in_log(now: Instant, append_ms: i64, log_now_ms: i64) -> Self {
+        let millis = u64::try_from(log_now_ms.saturating_sub(append_ms)).unwrap_or(0);
         Self { since: now, before: Duration::from_millis(millis) }
     }
 

@@ -341,8 +341,8 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
         }
     };
     let result = inner.log.load(partition, &mut sink).await;
-    let newest_ms = match (result, malformed) {
-        (Ok(newest_ms), None) => newest_ms,
+    let log_now_ms = match (result, malformed) {
+        (Ok(log_now_ms), None) => log_now_ms,
         (Err(failure), _) => {
             error!(partition, error = %failure, "load groups");
             return;
@@ -353,7 +353,7 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
         }
     };
     let mut turn = inner.turn();
-    let groups = image.finish(partition, newest_ms, &mut turn);
+    let groups = image.finish(partition, log_now_ms, &mut turn);
     for reason in &turn.rebalances {
         inner.metrics.rebalance(*reason);
     }

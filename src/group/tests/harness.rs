@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 
 use crate::budget::{BytePool, Pool};
-use crate::clock::{Clock, Random};
+use crate::clock::{Clock, Instant, Random};
 use crate::group::log::Durable;
 use crate::group::types::*;
 use crate::group::*;
@@ -28,6 +28,8 @@ struct Synced {
 #[derive(Debug)]
 pub(super) struct MemoryLog {
     clock: Clock,
+    /// What the log's own clock showed when this life of the log began, and when that was.
+    began: (i64, Instant),
     state: Mutex<LogState>,
     synced: watch::Sender<Synced>,
     /// Appends wait for room.
@@ -50,9 +52,20 @@ struct LogState {
 
 impl MemoryLog {
     pub(super) fn new(clock: &Clock) -> Arc<Self> {
+        Self::starting_at(clock, clock.wall_ms())
+    }
+
+    fn starting_at(clock: &Clock, log_ms: i64) -> Arc<Self> {
         let synced = watch::Sender::new(Synced::default());
         let stalled = watch::Sender::new(false);
-        Arc::new(Self { clock: clock.clone(), state: Mutex::default(), synced, stalled })
+        let began = (log_ms, clock.now());
+        Arc::new(Self { clock: clock.clone(), began, state: Mutex::default(), synced, stalled })
+    }
+
+    /// The log's own clock, as `wal/log_clock.rs` has it.
+    fn now_ms(&self) -> i64 {
+        let (shown, began) = self.began;
+        shown + (self.clock.now() - began).as_millis() as i64
     }
 
     /// Appends are durable only when [`MemoryLog::release`] is called.
@@ -101,7 +114,9 @@ impl MemoryLog {
     /// What a crash leaves.
     pub(super) fn crash(&self) -> Arc<Self> {
         let state = self.state.lock().unwrap();
-        let after = Self::new(&self.clock);
+        let durable = state.appended.iter().take(state.durable_end);
+        let newest_ms = durable.map(|(_, loaded)| loaded.append_time_ms).max();
+        let after = Self::starting_at(&self.clock, newest_ms.unwrap_or(self.began.0));
         let mut left = after.state.lock().unwrap();
         left.appended = state.appended.iter().take(state.durable_end).cloned().collect();
         left.durable_end = state.durable_end;
@@ -129,7 +144,7 @@ impl MemoryLog {
 
     fn do_append(&self, partition: i32, records: Vec<Record>) -> u64 {
         let mut state = self.state.lock().unwrap();
-        let append_time_ms = self.clock.wall_ms();
+        let append_time_ms = self.now_ms();
         state.batches.push(records.len());
         let loaded = records.into_iter().map(|record| LoadedRecord { append_time_ms, record });
         state.appended.extend(loaded.map(|loaded| (partition, loaded)));
@@ -189,14 +204,12 @@ impl OffsetsLog for MemoryLog {
             }
             let records = state.appended.clone();
             drop(state);
-            let mut newest = 0;
             for (at, loaded) in records {
-                newest = newest.max(loaded.append_time_ms);
                 if at == partition {
                     sink(loaded);
                 }
             }
-            Ok(newest)
+            Ok(self.now_ms())
         }
         .boxed()
     }
