@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
 //! nobody waits for a pool while holding a later one. Upload, recovery and small requests have
-//! pools that nothing else can drain.
+//! pools that nothing else can drain; nobody waits for the pool of fetch sessions.
 
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub enum Pool {
     Tail,
     /// Bytes that only a response still holds.
     Send,
+    /// What fetch sessions remember between requests.
+    Sessions,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
@@ -33,12 +35,13 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 7] = [
+    pub const ALL: [Pool; 8] = [
         Pool::Small,
         Pool::Receive,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
+        Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
     ];
@@ -51,6 +54,7 @@ impl Pool {
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
+            Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
         }
@@ -61,7 +65,8 @@ impl Pool {
         match self {
             Pool::Small | Pool::Recovery | Pool::Upload => 4,
             Pool::Receive | Pool::Wal => 12,
-            Pool::Tail => 20,
+            Pool::Tail => 18,
+            Pool::Sessions => 2,
             Pool::Send => 8,
         }
     }
@@ -84,7 +89,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 7],
+    pools: [BytePool; 8],
 }
 
 impl Budget {

@@ -69,8 +69,8 @@ impl Progress {
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
         ReadRequest {
-            offset: target.offset,
-            max_bytes: target.max_bytes.min(self.left),
+            offset: target.asked.fetch_offset,
+            max_bytes: super::size(target.asked.max_bytes).min(self.left),
             isolation,
             at_least_one: self.answers.bytes == 0,
         }
@@ -145,8 +145,8 @@ impl Fetch {
     /// The answer for a partition of which nothing is read now.
     fn nothing(&self, target: &Target) -> Answer {
         let isolation = self.isolation;
-        let nothing =
-            ReadRequest { offset: target.offset, max_bytes: 0, isolation, at_least_one: false };
+        let offset = target.asked.fetch_offset;
+        let nothing = ReadRequest { offset, max_bytes: 0, isolation, at_least_one: false };
         match begin(target, &nothing) {
             Ok(Plan::Done(plan)) => self.records(plan, None),
             Ok(Plan::NeedsDisk(_)) => unreachable!("no bytes need no disk"),
