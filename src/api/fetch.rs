@@ -1,9 +1,9 @@
 //! Fetch (key 1), versions 4-18.
 //!
 //! KIPs: 74 (first batch above the limits), 98 (isolation), 227 (sessions), 320 and 595 (leader
-//! epochs, diverging epoch), 392 (no read replica is preferred), 516 (topic ids, v13), 903 (replica
-//! state, v15), 951 (the present leader beside an error, v16). Replicas do not fetch here: a request
-//! with a replica id is refused.
+//! epochs, diverging epoch), 392 (no read replica is preferred), 516 (topic ids, v13), 903
+//! (replica state, v15), 951 (the present leader beside an error, v16). Replicas do not fetch here:
+//! a request with a replica id is refused.
 //!
 //! The first stage resolves partitions and reads what is in memory. What must wait, for records or
 //! for a disk, is the later stage, so it delays no other request of the connection.

@@ -214,6 +214,7 @@ impl PartitionList {
         }
         make_unique(&mut all.list);
         all.list.shrink_to_fit();
+        all.topics.shrink_to_fit();
         all
     }
 
