@@ -194,14 +194,14 @@ async fn a_full_cache_makes_room_by_kafkas_rules() {
     assert_eq!(sessions.metrics.fetch_sessions_refused.get(), 1);
 
     // Both are used again when they are old enough to be compared by size.
-    tokio::time::sleep(Duration::from_secs(119)).await;
+    sessions.clock.sleep(Duration::from_secs(119)).await;
     let mut epochs = 1..;
     let mut use_again = |id| {
         let epoch = epochs.next().unwrap();
         assert!(advance(&sessions, step(id, epoch)).unwrap().is_some(), "epoch {epoch}");
     };
     use_again(old);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    sessions.clock.sleep(Duration::from_secs(2)).await;
     use_again(old);
     assert_eq!(sessions.lock().len(), 2);
     let fresh = create(&sessions, 1);
@@ -234,7 +234,7 @@ async fn sessions_stay_within_their_pool_whatever_is_asked_for() {
     assert!(create(&sessions, count) > 0);
 
     // Those that nobody uses give way, as many as are needed.
-    tokio::time::sleep(Duration::from_secs(121)).await;
+    sessions.clock.sleep(Duration::from_secs(121)).await;
     assert!(create(&sessions, count) > 0);
     *sessions.lock() = Cache::default();
     assert_eq!(sessions.pool.used(), 0);
