@@ -20,7 +20,7 @@ use kafka_protocol::messages::FetchRequest;
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
 use crate::broker::fetch_sessions::{Listed, SessionPartition, SessionTopic};
-use crate::budget::{Pool, SMALL_REQUEST_BYTES};
+use crate::budget::SMALL_REQUEST_BYTES;
 use crate::cluster::Topic as Known;
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
@@ -129,15 +129,6 @@ fn refuse_replicas(cx: &Context, request: &FetchRequest) -> Result<(), ErrorCode
     if replica.0 >= 0 { Err(ErrorCode::ClusterAuthorizationFailed) } else { Ok(()) }
 }
 
-/// What one response may keep from being evicted: a reader that stops reading holds it until the
-/// door closes the connection. A Fetch may answer with less than it was asked for.
-fn held_most(cx: &Context) -> usize {
-    const LEAST: usize = 1024 * 1024;
-    const PART_OF_SEND_POOL: usize = 32;
-    let send = cx.broker.budget().pool(Pool::Send).capacity();
-    (send / PART_OF_SEND_POOL).max(LEAST)
-}
-
 fn size(bytes: i32) -> usize {
     usize::try_from(bytes).unwrap_or(0)
 }
@@ -195,7 +186,7 @@ fn find_partition(
 
 impl Fetch {
     fn new(cx: Context, context: FetchContext, topics: Vec<Topic>, request: &FetchRequest) -> Self {
-        let most = (cx.broker.config().server.fetch_bytes_max as usize).min(held_most(&cx));
+        let most = cx.broker.config().server.fetch_bytes_max as usize;
         Self {
             context,
             topics,

@@ -5,8 +5,9 @@ use kafka_protocol::messages::FetchRequest;
 use super::plan::{Answer, Answers};
 use super::session::{self, Conclusion};
 use super::{FIRST_SESSION_VERSION, Fetch, Refused, TOPIC_IDS_FROM, Topic};
-use crate::api::{Context, Tally};
+use crate::api::{Context, Tally, room_now};
 use crate::broker::fetch_sessions::NO_SESSION;
+use crate::budget::Charge;
 use crate::partition::{Isolation, Offsets};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::{
@@ -27,6 +28,18 @@ pub(super) struct Head {
     /// Which answers are in it, in order; `None` for all.
     kept: Option<Vec<bool>>,
     errors: Tally,
+    charge: Charge,
+}
+
+impl Head {
+    fn new(cx: &Context, encoded: EncodedFetch, errors: Tally) -> Self {
+        let bytes = |piece: &FetchPiece| match piece {
+            FetchPiece::Head(bytes) => bytes.len(),
+            FetchPiece::Records { .. } => 0,
+        };
+        let charge = room_now(cx, encoded.pieces.iter().map(bytes).sum());
+        Self { encoded, kept: None, errors, charge }
+    }
 }
 
 /// Encodes everything but the records.
@@ -51,7 +64,7 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
         .collect();
     let Conclusion { error_code, session_id, kept } = session::conclude(fetch, &partitions);
     if error_code != 0 {
-        return whole(version, error_code, session_id, &[], &[]);
+        return whole(&fetch.cx, error_code, session_id, &[], &[]);
     }
     let names_leader = |partition: &FetchPartitionResponse| partition.current_leader.is_some();
     let names_leader = partitions.iter().flatten().any(names_leader);
@@ -69,24 +82,25 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
             partitions,
         })
         .collect();
-    let head = whole(version, 0, session_id, &topics, &endpoints)?;
+    let head = whole(&fetch.cx, 0, session_id, &topics, &endpoints)?;
     Ok(Head { kept, errors, ..head })
 }
 
 /// A response with `topics`; its error is noted.
 fn whole(
-    version: i16,
+    cx: &Context,
     error_code: i16,
     session_id: i32,
     topics: &[FetchTopicResponse<'_>],
     node_endpoints: &[NodeEndpoint],
 ) -> Result<Head, Disconnect> {
+    let version = cx.version;
     let response =
         FetchResponse { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints };
     let encoded = response.encode(version).map_err(|error| undone(version, &error))?;
     let mut errors = Tally::default();
     errors.note(error_code);
-    Ok(Head { encoded, kept: None, errors })
+    Ok(Head::new(cx, encoded, errors))
 }
 
 /// Who leads the partition now, beside an error that says that the client believes in another
@@ -190,7 +204,7 @@ impl Head {
                 }
             }
         }
-        Response { pieces, errors: self.errors.into_inner() }
+        Response { pieces, errors: self.errors.into_inner(), charge: self.charge }
     }
 }
 
@@ -225,5 +239,5 @@ pub(super) fn refused(
             partitions,
         })
         .collect();
-    Ok(whole(version, code.code(), NO_SESSION, &topics, &[])?.into_response(None))
+    Ok(whole(cx, code.code(), NO_SESSION, &topics, &[])?.into_response(None))
 }
