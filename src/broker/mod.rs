@@ -9,6 +9,7 @@
 //! newly has gets its partitions before whoever asked for it is answered.
 
 mod checkpoint;
+pub mod fetch_sessions;
 mod housekeeping;
 mod metrics;
 mod offsets;
@@ -34,6 +35,7 @@ use crate::partition::{Partition, Partitions};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::wal::Stream;
+use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -58,6 +60,7 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     groups: GroupCoordinator,
+    fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,
     settings: TopicSettings,
     /// By listener name; written once the listeners are bound.
@@ -119,6 +122,11 @@ impl Broker {
     /// The group coordinator.
     pub fn groups(&self) -> &GroupCoordinator {
         &self.groups
+    }
+
+    /// What consumers fetch, kept between their requests.
+    pub fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
     }
 
     /// This broker's id.

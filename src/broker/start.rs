@@ -8,10 +8,11 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Broker;
+use super::fetch_sessions::FetchSessions;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
     Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
@@ -309,11 +310,20 @@ fn assemble(
     bucket: Bucket,
 ) -> Arc<Broker> {
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
+    let metrics = BrokerMetrics::new(&registry);
+    let fetch_sessions = FetchSessions::new(
+        config.server.fetch_sessions_max as usize,
+        &budget,
+        clock.clone(),
+        random.clone(),
+        metrics.clone(),
+    );
     let groups = GroupCoordinator::new(
         group_config(&config),
         Arc::new(log),
         Arc::new(cluster.clone()),
         GroupMetrics::new(&registry),
+        budget.pool(Pool::Groups).clone(),
         clock.clone(),
         random,
     );
@@ -327,9 +337,10 @@ fn assemble(
         stream,
         partitions,
         groups,
+        fetch_sessions,
         bucket,
         advertised: OnceLock::new(),
-        metrics: BrokerMetrics::new(&registry),
+        metrics,
         checkpointing: tokio::sync::Mutex::new(()),
         deletion_paused: AtomicBool::new(false),
     })

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::group::ClassicGroup;
+use super::group::{ClassicGroup, Subscribed};
 use super::log::Topics;
 use super::offsets::{CommittedOffset, Offsets};
 use super::types::{CONSUMER_PROTOCOL_TYPE, Name, State};
@@ -51,13 +51,14 @@ enum Base {
     EmptySince(Age),
 }
 
-fn base(group: &ClassicGroup) -> Option<Base> {
+fn base(group: &ClassicGroup, subscribed: &Subscribed<'_>) -> Option<Base> {
     match (group.protocol_type.as_deref(), group.state) {
         (None, _) => Some(Base::Commit),
         (Some(_), State::Empty) => Some(group.state_since.map_or(Base::Commit, Base::EmptySince)),
-        (Some(CONSUMER_PROTOCOL_TYPE), State::Stable) if group.subscribed.is_some() => {
-            Some(Base::Commit)
-        }
+        (Some(CONSUMER_PROTOCOL_TYPE), State::Stable) => match subscribed {
+            Subscribed::To(_) => Some(Base::Commit),
+            Subscribed::Unknown => None,
+        },
         _ => None,
     }
 }
@@ -70,9 +71,10 @@ pub(super) fn expired(
     retention: Duration,
     now: Instant,
 ) -> Vec<(Name, i32)> {
-    let base = base(group);
+    let subscribed = group.subscribed(offsets.topics());
+    let base = base(group, &subscribed);
     let is_old = |topic: &str, offset: &CommittedOffset| {
-        let Some(base) = base.filter(|_| !group.is_subscribed(topic)) else { return false };
+        let Some(base) = base.filter(|_| !subscribed.contains(topic)) else { return false };
         let age = match base {
             Base::Commit => offset.age.at(now),
             Base::EmptySince(_) if offset.retention.is_some() => offset.age.at(now),

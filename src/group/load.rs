@@ -113,12 +113,11 @@ impl ClassicGroup {
             self.leader = None;
         } else {
             self.state = State::Stable;
-            let known = self.leader.as_ref().is_some_and(|id| self.members.contains_key(id));
+            let known = self.leader.as_ref().is_some_and(|id| self.members.contains(id));
             if !known {
-                self.leader = self.members.keys().next().cloned();
+                self.leader = self.members.iter().next().map(|member| member.id.clone());
             }
         }
-        self.subscribe();
         if self.members.len() > turn.config.max_size {
             // The limit was lowered; a rebalance lets members commit before some are refused.
             self.prepare_rebalance(turn, Reason::GroupFull);

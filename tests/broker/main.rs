@@ -20,6 +20,8 @@ mod addresses;
 mod amplify;
 mod copies;
 mod enospc;
+mod fetch_sessions;
+mod gotchas;
 mod hostile;
 mod limits;
 mod memory;

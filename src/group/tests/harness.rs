@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 
+use crate::budget::{BytePool, Pool};
 use crate::clock::{Clock, Instant, Random};
 use crate::group::log::Durable;
 use crate::group::types::*;
@@ -44,6 +45,7 @@ struct LogState {
     durable_end: usize,
     held: bool,
     refusal: Option<AppendRefused>,
+    panics: bool,
     fail_loads: u32,
     batches: Vec<usize>,
 }
@@ -98,6 +100,11 @@ impl MemoryLog {
 
     pub(super) fn refuse(&self, refusal: Option<AppendRefused>) {
         self.state.lock().unwrap().refusal = refusal;
+    }
+
+    /// The next append panics, in the task that waits for it.
+    pub(super) fn panic_once(&self) {
+        self.state.lock().unwrap().panics = true;
     }
 
     pub(super) fn fail_loads(&self, times: u32) {
@@ -165,7 +172,9 @@ impl OffsetsLog for MemoryLog {
         if let Some(refusal) = refusal {
             return async move { Err(refusal) }.boxed();
         }
+        let panics = std::mem::take(&mut self.state.lock().unwrap().panics);
         async move {
+            assert!(!panics, "the test says so");
             let mut stalled = self.stalled.subscribe();
             let room = stalled.wait_for(|stalled| !stalled).await;
             drop(room.map_err(|_| AppendRefused::Unavailable)?);
@@ -235,6 +244,7 @@ pub(super) struct Bench {
     pub(super) clock: Clock,
     pub(super) registry: Registry,
     pub(super) config: GroupConfig,
+    pub(super) pool: BytePool,
 }
 
 impl Bench {
@@ -270,16 +280,28 @@ impl Bench {
         topics: Arc<TestTopics>,
         clock: Clock,
     ) -> Self {
+        Self::with_pool(config, log, topics, clock, BytePool::new(Pool::Groups, 64 << 20))
+    }
+
+    /// Nothing loaded yet; groups may hold what `pool` has.
+    pub(super) fn with_pool(
+        config: GroupConfig,
+        log: Arc<MemoryLog>,
+        topics: Arc<TestTopics>,
+        clock: Clock,
+        pool: BytePool,
+    ) -> Self {
         let registry = Registry::new();
         let coordinator = GroupCoordinator::new(
             config.clone(),
             log.clone(),
             topics.clone(),
             GroupMetrics::new(&registry),
+            pool.clone(),
             clock.clone(),
             Random::seeded(7),
         );
-        Self { coordinator, log, topics, clock, registry, config }
+        Self { coordinator, log, topics, clock, registry, config, pool }
     }
 
     /// Loads every partition.
