@@ -278,8 +278,10 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// Number, tests as path and name, and what does not apply yet, of a row of `tests/gotchas.md`.
-fn gotcha(row: &str) -> Option<(u32, Vec<(&str, &str)>, &str)> {
+/// A row of `tests/gotchas.md`: number, tests as path and name, and what does not apply yet.
+type Gotcha<'a> = (u32, Vec<(&'a str, &'a str)>, &'a str);
+
+fn gotcha(row: &str) -> Option<Gotcha<'_>> {
     let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
     let [number, _, shown, not_yet] = cells.as_slice() else { return None };
     let tests = shown.split('`').filter_map(|word| word.split_once("::")).collect();
