@@ -2,8 +2,8 @@
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery and small requests have
-//! pools that nothing else can drain; nobody waits for the pool of fetch sessions.
+//! nobody waits for a pool while holding a later one. Upload, recovery, small requests, groups and
+//! fetch sessions have pools that nothing else can drain; nobody waits for those of the last two.
 
 use std::sync::Arc;
 
@@ -36,11 +36,14 @@ pub enum Pool {
     Upload,
     /// Replay and loading of coordinator partitions.
     Recovery,
+    /// What groups keep for as long as they live: members with their metadata and assignments, and
+    /// committed offsets. Never waited for.
+    Groups,
 }
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 8] = [
+    pub const ALL: [Pool; 9] = [
         Pool::Small,
         Pool::Receive,
         Pool::Wal,
@@ -49,6 +52,7 @@ impl Pool {
         Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
+        Pool::Groups,
     ];
 
     /// The pool's name as a metric label.
@@ -62,15 +66,17 @@ impl Pool {
             Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
+            Pool::Groups => "groups",
         }
     }
 
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Recovery | Pool::Upload => 4,
+            Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
-            Pool::Tail => 18,
+            // What does not fit here is read from the log instead.
+            Pool::Tail => 14,
             Pool::Sessions => 2,
             Pool::Send => 8,
         }
@@ -94,7 +100,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 8],
+    pools: [BytePool; 9],
 }
 
 impl Budget {
