@@ -2,8 +2,9 @@
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery, small requests, groups and
-//! fetch sessions have pools that nothing else can drain; nobody waits for those of the last two.
+//! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
+//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! sessions.
 
 use std::sync::Arc;
 
