@@ -204,7 +204,7 @@ async fn a_record_that_could_not_be_recovered_on_a_full_disk_is_refused() {
     let large = vec![1; 250_000];
     let mut admission = stream.admit(large.len()).await.unwrap();
     let placed = stream.reserve(&mut admission, Class::Data, DATA, large.len(), &owner());
-    assert!(matches!(placed, Err(ReserveError::NoRoom)), "{placed:?}");
+    assert!(matches!(placed, Err(ReserveError::NoRoom)));
     let room = stream.wait_for_room(Class::Data, large.len()).await;
     assert!(matches!(room, Err(RoomError::Full { .. })), "{room:?}");
     // The disk has room again: the reserve grows first.
