@@ -17,6 +17,7 @@
 mod harness;
 
 mod addresses;
+mod admin_versions;
 mod amplify;
 mod copies;
 mod enospc;
