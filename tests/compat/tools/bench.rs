@@ -60,7 +60,8 @@ impl<'a> Bench<'a> {
             part => format!("org.apache.kafka.tools.{part}"),
         };
         let address = self.broker.address();
-        let args: Vec<&str> = ["--bootstrap-server", &address].iter().chain(args).copied().collect();
+        let args: Vec<&str> =
+            ["--bootstrap-server", &address].iter().chain(args).copied().collect();
         self.jvm.run(&class, &args, input)
     }
 
@@ -117,8 +118,9 @@ impl<'a> Bench<'a> {
         let size = records.len();
         let data =
             PartitionProduceData::default().with_index(partition).with_records(Some(records));
-        let topic =
-            TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+        let topic = TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![data]);
         let request = ProduceRequest::default()
             .with_acks(-1)
             .with_timeout_ms(30_000)
@@ -134,9 +136,8 @@ impl<'a> Bench<'a> {
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(EARLIEST);
-        let topic = ListOffsetsTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![asked]);
+        let topic =
+            ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
         let request =
             ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
         self.wire.call(7, &request).topics[0].partitions[0].offset

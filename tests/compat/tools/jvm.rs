@@ -43,7 +43,8 @@ impl Jvm {
 
     /// Runs the main of `class` with `input` as its standard input.
     pub fn run(&mut self, class: &str, args: &[&str], input: &str) -> Ended {
-        writeln!(self.calls, "{}", json!({ "class": class, "args": args, "input": input })).unwrap();
+        writeln!(self.calls, "{}", json!({ "class": class, "args": args, "input": input }))
+            .unwrap();
         self.calls.flush().unwrap();
         let mut line = String::new();
         self.results.read_line(&mut line).unwrap();
