@@ -31,7 +31,7 @@ impl Api for DescribeQuorum {
 
     async fn handle(cx: Context, request: DescribeQuorumRequest) -> Answer<DescribeQuorumResponse> {
         if !asks_for_the_metadata_log(&request.topics) {
-            return Answer::Now(unknown(&request.topics));
+            return Answer::Now(unknown(&cx, &request.topics));
         }
         let topic = TopicData::default()
             .with_topic_name(super::names::topic_name(METADATA_TOPIC))
@@ -88,11 +88,18 @@ fn metadata_log(cx: &Context) -> PartitionData {
 }
 
 /// The answer to a request for any other log, or for more than one.
-fn unknown(asked: &[AskedTopic]) -> DescribeQuorumResponse {
+fn unknown(cx: &Context, asked: &[AskedTopic]) -> DescribeQuorumResponse {
     let code = ErrorCode::UnknownTopicOrPartition.code();
     let topic = |topic: &AskedTopic| {
-        let partition =
-            |index| PartitionData::default().with_partition_index(index).with_error_code(code);
+        let partition = |index| {
+            let refused =
+                PartitionData::default().with_partition_index(index).with_error_code(code);
+            if cx.version < ADDRESSES_FROM {
+                return refused;
+            }
+            let message = format!("only partition 0 of {METADATA_TOPIC} has a quorum");
+            refused.with_error_message(Some(text(&message)))
+        };
         let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index));
         TopicData::default()
             .with_topic_name(topic.topic_name.clone())

@@ -22,13 +22,17 @@ impl Api for ElectLeaders {
     type Request = ElectLeadersRequest;
 
     async fn handle(cx: Context, request: ElectLeadersRequest) -> Answer<ElectLeadersResponse> {
-        if cx.version >= 1 && !ELECTION_TYPES.contains(&request.election_type) {
-            let code = ErrorCode::InvalidRequest.code();
-            return Answer::Now(ElectLeadersResponse::default().with_error_code(code));
-        }
+        let known = cx.version == 0 || ELECTION_TYPES.contains(&request.election_type);
+        // Kafka looks at the type with the first partition, so never when no topic is listed.
+        let refused = !known && request.topic_partitions.as_ref().is_none_or(|t| !t.is_empty());
+        let code = if refused { ErrorCode::InvalidRequest } else { ErrorCode::None };
         let topics = request.topic_partitions.unwrap_or_default();
-        let results = topics.into_iter().map(|topic| elect(&cx, topic)).collect();
-        Answer::Now(ElectLeadersResponse::default().with_replica_election_results(results))
+        let results = topics.into_iter().map(|topic| elect(&cx, topic, known)).collect();
+        let mut response = ElectLeadersResponse::default().with_replica_election_results(results);
+        if cx.version >= 1 {
+            response.error_code = code.code();
+        }
+        Answer::Now(response)
     }
 
     fn errors(response: &ElectLeadersResponse, tally: &mut Tally) {
@@ -38,16 +42,19 @@ impl Api for ElectLeaders {
     }
 }
 
-fn elect(cx: &Context, asked: TopicPartitions) -> ReplicaElectionResult {
+fn elect(cx: &Context, asked: TopicPartitions, known_type: bool) -> ReplicaElectionResult {
     let name = asked.topic.as_str();
+    let node = cx.broker.node_id();
     let one = |index: &i32| {
         let (code, message) = match partition_by_name(cx, name, *index) {
+            _ if !known_type => (
+                ErrorCode::InvalidRequest,
+                "the election type is 0 for the preferred replica or 1 for an unclean one"
+                    .to_owned(),
+            ),
             Ok(_) => (
                 ErrorCode::ElectionNotNeeded,
-                format!(
-                    "broker {} owns partition {index} of topic \"{name}\" and leads it",
-                    cx.broker.node_id()
-                ),
+                format!("broker {node} owns partition {index} of topic \"{name}\" and leads it"),
             ),
             Err(code) => (code, format!("there is no partition {index} of a topic \"{name}\"")),
         };

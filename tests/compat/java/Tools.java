@@ -60,11 +60,15 @@ public final class Tools {
             ByteArrayOutputStream out = new ByteArrayOutputStream();
             ByteArrayOutputStream err = new ByteArrayOutputStream();
             System.setIn(new ByteArrayInputStream(call.get("input").asText().getBytes(StandardCharsets.UTF_8)));
-            System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-            System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
+            PrintStream toOut = new PrintStream(out, true, StandardCharsets.UTF_8);
+            PrintStream toErr = new PrintStream(err, true, StandardCharsets.UTF_8);
+            System.setOut(toOut);
+            System.setErr(toErr);
             exit.set(NO_EXIT);
             int thrown = run(call);
-            // As at the end of a process; a producer is closed there.
+            // As at the end of a process; a producer is closed there, and says what was not sent.
+            System.setOut(toOut);
+            System.setErr(toErr);
             new ArrayList<>(hooks).forEach(Runnable::run);
             hooks.clear();
             Map<String, Object> result = new LinkedHashMap<>();

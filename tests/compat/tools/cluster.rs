@@ -55,6 +55,8 @@ pub fn features(bench: &mut Bench<'_>) {
     assert!(said.contains("Could not upgrade"), "{said}");
     let said = bench.refused(TOOL, &["downgrade", "--feature", "transaction.version=1"]);
     assert!(said.contains("Could not downgrade transaction.version to 1."), "{said}");
+    let said = bench.refused(TOOL, &["disable", "--feature", "transaction.version"]);
+    assert!(said.contains("Could not disable transaction.version."), "{said}");
     assert_eq!(bench.run(TOOL, &["describe"]), "");
 }
 

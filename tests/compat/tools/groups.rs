@@ -142,7 +142,7 @@ fn describes_members(bench: &mut Bench<'_>) {
     // GROUP CONSUMER-ID HOST CLIENT-ID #PARTITIONS
     assert_eq!(words(&members, "kcat")[2..], ["/127.0.0.1", "kcat", "1"], "{members}");
     let verbose = bench.run(TOOL, &["--describe", "--group", "active", "--members", "--verbose"]);
-    assert!(words(&verbose, "kcat").contains(&"logged(0)"), "{verbose}");
+    assert!(words(&verbose, "kcat").contains(&"logged:0"), "{verbose}");
     let state = bench.run(TOOL, &["--describe", "--group", "active", "--state"]);
     assert_eq!(words(&state, "active")[3..], ["range", "Stable", "1"], "{state}");
     let offsets = bench.run(TOOL, &["--describe", "--group", "active"]);
