@@ -5,6 +5,8 @@
 //! to; nothing moves, and so nothing can be cancelled. A reassignment names brokers to carry data
 //! to, so unlike the assignments of a new topic (DESIGN D13) it must name brokers that exist.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -12,11 +14,12 @@ use kafka_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, BrokerId,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 
-use super::names::{broker_id, text};
-use super::topics::partition_by_name;
+use super::names::broker_id;
+use super::topics::{NO_SUCH_PARTITION, partition_by_name};
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
 
@@ -46,51 +49,50 @@ impl Api for AlterPartitionReassignments {
 
 fn reassign(cx: &Context, asked: ReassignableTopic) -> ReassignableTopicResponse {
     let name = asked.name.as_str();
+    let mut seen = HashSet::new();
     let one = |partition: &ReassignablePartition| {
         let response = ReassignablePartitionResponse::default()
             .with_partition_index(partition.partition_index);
         match check(cx, name, partition) {
             Ok(()) => response,
             Err((code, message)) => {
-                response.with_error_code(code.code()).with_error_message(Some(text(&message)))
+                response.with_error_code(code.code()).with_error_message(Some(message))
             }
         }
     };
-    let partitions = asked.partitions.iter().map(one).collect();
+    let partitions =
+        asked.partitions.iter().filter(|partition| seen.insert(partition.partition_index));
+    let partitions = partitions.map(one).collect();
     ReassignableTopicResponse::default().with_partitions(partitions).with_name(asked.name)
 }
 
-/// Whether the partition may be said to be where it is asked to be.
+/// Whether the partition may be said to be where it is asked to be. The words are the same for all
+/// partitions, which the answer names beside them: a short request must not ask for a long answer.
 fn check(
     cx: &Context,
     topic: &str,
     asked: &ReassignablePartition,
-) -> Result<(), (ErrorCode, String)> {
-    let index = asked.partition_index;
-    partition_by_name(cx, topic, index)
-        .map_err(|code| (code, format!("there is no partition {index} of a topic \"{topic}\"")))?;
+) -> Result<(), (ErrorCode, StrBytes)> {
+    let refuse = |code, why: &'static str| Err((code, StrBytes::from_static_str(why)));
+    if let Err(code) = partition_by_name(cx, topic, asked.partition_index) {
+        return refuse(code, NO_SUCH_PARTITION);
+    }
     let Some(replicas) = &asked.replicas else {
-        let message = format!("partition {index} of topic \"{topic}\" is not being reassigned");
-        return Err((ErrorCode::NoReassignmentInProgress, message));
+        return refuse(
+            ErrorCode::NoReassignmentInProgress,
+            "the partition is not being reassigned",
+        );
     };
     let node = broker_id(cx.broker.node_id());
-    let invalid = |message: String| Err((ErrorCode::InvalidReplicaAssignment, message));
-    match replicas.as_slice() {
-        [] => invalid("the list of replicas is empty; name a broker".to_owned()),
-        [only] if *only == node => Ok(()),
-        [first, ..] if replicas.iter().all(|replica| replica == first) && *first == node => {
-            invalid(format!("broker {} stands in the list of replicas twice", node.0))
-        }
-        replicas => {
-            let unknown: Vec<i32> = replicas
-                .iter()
-                .filter(|replica| **replica != node)
-                .map(|BrokerId(id)| *id)
-                .collect();
-            invalid(format!(
-                "there is no broker with an id of {unknown:?}; broker {} is the only one",
-                node.0
-            ))
-        }
+    let invalid = ErrorCode::InvalidReplicaAssignment;
+    if let Some(unknown) = replicas.iter().find(|replica| **replica != node) {
+        let (unknown, node) = (unknown.0, node.0);
+        let why = format!("there is no broker {unknown}; broker {node} is the only one");
+        return Err((invalid, StrBytes::from_string(why)));
+    }
+    match replicas.len() {
+        0 => refuse(invalid, "the list of replicas is empty; name a broker"),
+        1 => Ok(()),
+        _ => refuse(invalid, "a broker stands in the list of replicas twice"),
     }
 }

@@ -11,6 +11,7 @@ use kafka_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::names::{broker_id, text};
@@ -22,6 +23,11 @@ pub(super) struct DescribeQuorum;
 
 /// Kafka's name of the metadata log.
 const METADATA_TOPIC: &str = "__cluster_metadata";
+const NO_QUORUM: &str = "only partition 0 of __cluster_metadata has a quorum, asked for alone";
+
+/// A request that is refused is answered for each of its partitions, up to this many: an answer is
+/// much longer than a question.
+const REFUSED_MAX: usize = 1_000;
 
 /// The first version that names directories and addresses.
 const ADDRESSES_FROM: i16 = 2;
@@ -89,6 +95,10 @@ fn metadata_log(cx: &Context) -> PartitionData {
 
 /// The answer to a request for any other log, or for more than one.
 fn unknown(cx: &Context, asked: &[AskedTopic]) -> DescribeQuorumResponse {
+    if asked.iter().map(|topic| topic.partitions.len().max(1)).sum::<usize>() > REFUSED_MAX {
+        let code = ErrorCode::InvalidRequest.code();
+        return DescribeQuorumResponse::default().with_error_code(code);
+    }
     let code = ErrorCode::UnknownTopicOrPartition.code();
     let topic = |topic: &AskedTopic| {
         let partition = |index| {
@@ -97,8 +107,7 @@ fn unknown(cx: &Context, asked: &[AskedTopic]) -> DescribeQuorumResponse {
             if cx.version < ADDRESSES_FROM {
                 return refused;
             }
-            let message = format!("only partition 0 of {METADATA_TOPIC} has a quorum");
-            refused.with_error_message(Some(text(&message)))
+            refused.with_error_message(Some(StrBytes::from_static_str(NO_QUORUM)))
         };
         let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index));
         TopicData::default()

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -70,7 +71,7 @@ impl Api for DescribeTopicPartitions {
 }
 
 impl Page {
-    /// Adds a topic from partition `first` on. Returns where the next page begins if it did not fit.
+    /// Adds a topic from partition `first` on. Returns where the next page begins if not all fits.
     fn add(&mut self, cx: &Context, name: &str, first: i32) -> Option<Cursor> {
         let cursor = |partition| {
             Cursor::default().with_topic_name(topic_name(name)).with_partition_index(partition)
@@ -117,12 +118,11 @@ fn partition(cx: &Context, topic: &Topic, index: i32) -> DescribeTopicPartitions
 
 /// The answer to a cursor that points nowhere: every topic with the error.
 fn invalid(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
-    let refuse =
-        |topic: &kafka_protocol::messages::describe_topic_partitions_request::TopicRequest| {
-            DescribeTopicPartitionsResponseTopic::default()
-                .with_name(Some(topic.name.clone()))
-                .with_error_code(ErrorCode::InvalidRequest.code())
-        };
+    let refuse = |topic: &TopicRequest| {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_name(Some(topic.name.clone()))
+            .with_error_code(ErrorCode::InvalidRequest.code())
+    };
     let topics = request.topics.iter().map(refuse).collect();
     DescribeTopicPartitionsResponse::default().with_topics(topics)
 }

@@ -6,9 +6,10 @@
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::names::text;
-use super::topics::partition_by_name;
+use super::topics::{NO_SUCH_PARTITION, distinct, partition_by_name};
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
 
@@ -17,6 +18,7 @@ pub(super) struct ElectLeaders;
 
 /// The election types: of the preferred replica, and of one that is not in sync.
 const ELECTION_TYPES: [i8; 2] = [0, 1];
+const BAD_TYPE: &str = "the election type is 0 for the preferred replica or 1 for an unclean one";
 
 impl Api for ElectLeaders {
     type Request = ElectLeadersRequest;
@@ -44,25 +46,18 @@ impl Api for ElectLeaders {
 
 fn elect(cx: &Context, asked: TopicPartitions, known_type: bool) -> ReplicaElectionResult {
     let name = asked.topic.as_str();
-    let node = cx.broker.node_id();
-    let one = |index: &i32| {
-        let (code, message) = match partition_by_name(cx, name, *index) {
-            _ if !known_type => (
-                ErrorCode::InvalidRequest,
-                "the election type is 0 for the preferred replica or 1 for an unclean one"
-                    .to_owned(),
-            ),
-            Ok(_) => (
-                ErrorCode::ElectionNotNeeded,
-                format!("broker {node} owns partition {index} of topic \"{name}\" and leads it"),
-            ),
-            Err(code) => (code, format!("there is no partition {index} of a topic \"{name}\"")),
+    let needless = text(&format!("broker {} owns the partition and leads it", cx.broker.node_id()));
+    let one = |index: i32| {
+        let (code, message) = match partition_by_name(cx, name, index) {
+            _ if !known_type => (ErrorCode::InvalidRequest, StrBytes::from_static_str(BAD_TYPE)),
+            Ok(_) => (ErrorCode::ElectionNotNeeded, needless.clone()),
+            Err(code) => (code, StrBytes::from_static_str(NO_SUCH_PARTITION)),
         };
         PartitionResult::default()
-            .with_partition_id(*index)
+            .with_partition_id(index)
             .with_error_code(code.code())
-            .with_error_message(Some(text(&message)))
+            .with_error_message(Some(message))
     };
-    let results = asked.partitions.iter().map(one).collect();
+    let results = distinct(&asked.partitions).into_iter().map(one).collect();
     ReplicaElectionResult::default().with_partition_result(results).with_topic(asked.topic)
 }

@@ -17,7 +17,7 @@
 mod harness;
 
 mod addresses;
-mod admin_versions;
+mod admin;
 mod amplify;
 mod copies;
 mod enospc;

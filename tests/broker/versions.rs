@@ -36,7 +36,7 @@ use kafka_protocol::messages::{
 use tidegate::protocol::versions::{APIS, Api};
 use uuid::Uuid;
 
-use crate::admin_versions;
+use crate::admin;
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::frame;
 use crate::requests::{
@@ -427,18 +427,18 @@ const CALLS: [(ApiKey, Call); 31] = [
     (ApiKey::DeleteRecords, call_delete_records),
     (ApiKey::InitProducerId, call_init_producer_id),
     (ApiKey::OffsetForLeaderEpoch, call_offset_for_leader_epoch),
-    (ApiKey::DescribeLogDirs, admin_versions::describe_log_dirs),
+    (ApiKey::DescribeLogDirs, admin::describe_log_dirs),
     (ApiKey::CreatePartitions, call_create_partitions),
     (ApiKey::DeleteGroups, call_delete_groups),
-    (ApiKey::ElectLeaders, admin_versions::elect_leaders),
-    (ApiKey::AlterPartitionReassignments, admin_versions::alter_partition_reassignments),
-    (ApiKey::ListPartitionReassignments, admin_versions::list_partition_reassignments),
+    (ApiKey::ElectLeaders, admin::elect_leaders),
+    (ApiKey::AlterPartitionReassignments, admin::alter_partition_reassignments),
+    (ApiKey::ListPartitionReassignments, admin::list_partition_reassignments),
     (ApiKey::OffsetDelete, call_offset_delete),
-    (ApiKey::DescribeQuorum, admin_versions::describe_quorum),
-    (ApiKey::UpdateFeatures, admin_versions::update_features),
+    (ApiKey::DescribeQuorum, admin::describe_quorum),
+    (ApiKey::UpdateFeatures, admin::update_features),
     (ApiKey::DescribeCluster, call_describe_cluster),
-    (ApiKey::ListConfigResources, admin_versions::list_config_resources),
-    (ApiKey::DescribeTopicPartitions, admin_versions::describe_topic_partitions),
+    (ApiKey::ListConfigResources, admin::list_config_resources),
+    (ApiKey::DescribeTopicPartitions, admin::describe_topic_partitions),
 ];
 
 fn bench(broker: &Broker) -> Bench {

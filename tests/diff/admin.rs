@@ -143,6 +143,8 @@ pub fn elect_leaders(peer: &mut Peer) {
             peer.ask(label("no topics"), version, &asked(kind, Some(&[])));
             peer.ask(label("no partitions"), version, &asked(kind, Some(&[("elect", &[])])));
             peer.ask(label("all"), version, &asked(kind, None));
+            let twice: &[(&str, &[i32])] = &[("elect", &[0, 0])];
+            peer.ask(label("a partition twice"), version, &asked(kind, Some(twice)));
         }
     }
 }
