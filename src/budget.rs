@@ -12,6 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Requests up to this size are charged to [`Pool::Small`].
 pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
 
+/// Responses below this are charged to no pool: of the 64 requests that a connection may have in
+/// flight they are 64 KiB, about as much as its read buffer, and most responses of a busy broker
+/// (Produce, Heartbeat, `OffsetCommit`) stay below it.
+pub const UNCHARGED_RESPONSE_BYTES: usize = 1024;
+
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pool {
@@ -150,6 +155,12 @@ impl BytePool {
         Some(Charge { permit: Some(permit), bytes })
     }
 
+    /// Waits for `bytes`, or for all the pool has if that is less: for what must be possible in the
+    /// smallest budget too. Whoever waits must hold nothing of this pool.
+    pub async fn take_up_to(&self, bytes: usize) -> Charge {
+        self.take(bytes.min(self.capacity)).await.expect("no more is asked for than the pool holds")
+    }
+
     /// Waits for `bytes`. Cancelling the wait gives up the place in the queue and charges nothing.
     pub async fn take(&self, bytes: usize) -> Result<Charge, TooLarge> {
         let too_large = TooLarge { pool: self.name(), bytes, capacity: self.capacity };
@@ -206,6 +217,8 @@ impl Charge {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -225,6 +238,17 @@ mod tests {
         let pool = BytePool::new(Pool::Wal, 100);
         assert_eq!(pool.take(101).await.unwrap_err().capacity, 100);
         assert!(pool.try_take(usize::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn more_than_the_capacity_takes_all_and_a_waiter_exhausts_the_pool() {
+        let pool = BytePool::new(Pool::Send, 100);
+        let held = pool.take(10).await.unwrap();
+        let mut waiting = std::pin::pin!(pool.take_up_to(1_000));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(pool.is_exhausted(), "what is free is kept for the one who waits");
+        drop(held);
+        assert_eq!(waiting.await.bytes(), 100);
     }
 
     #[test]

@@ -33,11 +33,13 @@ impl Api for AlterPartitionReassignments {
         cx: Context,
         request: AlterPartitionReassignmentsRequest,
     ) -> Answer<AlterPartitionReassignmentsResponse> {
+        let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let room = cx.room(partitions * size_of::<ReassignablePartitionResponse>()).await;
         let responses = request.topics.into_iter().map(|topic| reassign(&cx, topic)).collect();
         let response = AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(request.allow_replication_factor_change)
             .with_responses(responses);
-        Answer::Now(response)
+        Answer::Now(response).within(room)
     }
 
     fn errors(response: &AlterPartitionReassignmentsResponse, tally: &mut Tally) {

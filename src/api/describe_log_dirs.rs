@@ -12,7 +12,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 };
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use super::names::{text, topic_name};
+use super::names::{TEXT_BYTES, text, topic_name};
 use super::topics::partition_by_name;
 use super::{Answer, Api, Context, Tally};
 
@@ -29,6 +29,7 @@ impl Api for DescribeLogDirs {
         cx: Context,
         request: DescribeLogDirsRequest,
     ) -> Answer<DescribeLogDirsResponse> {
+        let room = cx.room(expected_bytes(&cx, &request)).await;
         Answer::Later(Box::pin(async move {
             let mut result = DescribeLogDirsResult::default()
                 .with_log_dir(text(&cx.broker.data_dir().to_string_lossy()))
@@ -41,12 +42,24 @@ impl Api for DescribeLogDirs {
             }
             DescribeLogDirsResponse::default().with_results(vec![result])
         }))
+        .within(room)
     }
 
     fn errors(response: &DescribeLogDirsResponse, tally: &mut Tally) {
         tally.note(response.error_code);
         response.results.iter().for_each(|result| tally.note(result.error_code));
     }
+}
+
+/// About how many bytes the answer takes in memory.
+fn expected_bytes(cx: &Context, request: &DescribeLogDirsRequest) -> usize {
+    let (topics, partitions) = match &request.topics {
+        None => (cx.image.topic_count(), usize::try_from(cx.image.partition_count()).unwrap_or(0)),
+        Some(topics) => (topics.len(), topics.iter().map(|topic| topic.partitions.len()).sum()),
+    };
+    // The indexes are put in order before.
+    let partition = size_of::<i32>() * 2 + size_of::<DescribeLogDirsPartition>();
+    topics * (size_of::<DescribeLogDirsTopic>() + TEXT_BYTES) + partitions * partition
 }
 
 /// The partitions that were asked for and exist, with their sizes.

@@ -12,7 +12,7 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
-use super::names::{broker_id, operations, topic_name};
+use super::names::{TEXT_BYTES, broker_id, operations, topic_name};
 use super::topics::is_internal;
 use super::{Answer, Api, Context, Tally};
 use crate::cluster::Topic;
@@ -29,7 +29,7 @@ const PARTITIONS_MAX: i32 = 2000;
 struct Page {
     topics: Vec<DescribeTopicPartitionsResponseTopic>,
     /// How many partitions still fit.
-    room: i32,
+    left: i32,
 }
 
 impl Api for DescribeTopicPartitions {
@@ -51,8 +51,11 @@ impl Api for DescribeTopicPartitions {
         if misplaced || first_partition < 0 {
             return Answer::Now(invalid(&request));
         }
-        let room = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
-        let mut page = Page { topics: Vec::new(), room };
+        let limit = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
+        // Known topics count against the limit, unknown ones do not.
+        let topics = if all { names.len().min(limit as usize) } else { names.len() };
+        let room = cx.room(expected_bytes(topics, limit)).await;
+        let mut page = Page { topics: Vec::new(), left: limit };
         let mut next = None;
         for name in names {
             let first = if name == from { first_partition } else { 0 };
@@ -62,7 +65,7 @@ impl Api for DescribeTopicPartitions {
             }
         }
         let response = DescribeTopicPartitionsResponse::default().with_topics(page.topics);
-        Answer::Now(response.with_next_cursor(next))
+        Answer::Now(response.with_next_cursor(next)).within(room)
     }
 
     fn errors(response: &DescribeTopicPartitionsResponse, tally: &mut Tally) {
@@ -76,7 +79,7 @@ impl Page {
         let cursor = |partition| {
             Cursor::default().with_topic_name(topic_name(name)).with_partition_index(partition)
         };
-        if self.room == 0 {
+        if self.left == 0 {
             return Some(cursor(0));
         }
         let described = DescribeTopicPartitionsResponseTopic::default()
@@ -91,9 +94,9 @@ impl Page {
             return None;
         };
         let count = topic.partition_count();
-        let end = first.saturating_add(self.room).min(count);
+        let end = first.saturating_add(self.left).min(count);
         let partitions: Vec<_> = (first..end).map(|index| partition(cx, topic, index)).collect();
-        self.room -= partitions.len() as i32;
+        self.left -= partitions.len() as i32;
         self.topics.push(
             described
                 .with_topic_id(topic.id.0)
@@ -102,6 +105,15 @@ impl Page {
         );
         (end < count).then(|| cursor(end))
     }
+}
+
+/// About how many bytes a page takes in memory.
+fn expected_bytes(topics: usize, partitions: i32) -> usize {
+    // A partition has two lists of one element each.
+    const LIST: usize = 16;
+    let topic = size_of::<DescribeTopicPartitionsResponseTopic>() + TEXT_BYTES;
+    let partition = size_of::<DescribeTopicPartitionsResponsePartition>() + 2 * LIST;
+    topics * topic + usize::try_from(partitions).unwrap_or(0) * partition
 }
 
 fn partition(cx: &Context, topic: &Topic, index: i32) -> DescribeTopicPartitionsResponsePartition {

@@ -29,12 +29,14 @@ impl Api for ElectLeaders {
         let refused = !known && request.topic_partitions.as_ref().is_none_or(|t| !t.is_empty());
         let code = if refused { ErrorCode::InvalidRequest } else { ErrorCode::None };
         let topics = request.topic_partitions.unwrap_or_default();
+        let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+        let room = cx.room(partitions * size_of::<PartitionResult>()).await;
         let results = topics.into_iter().map(|topic| elect(&cx, topic, known)).collect();
         let mut response = ElectLeadersResponse::default().with_replica_election_results(results);
         if cx.version >= 1 {
             response.error_code = code.code();
         }
-        Answer::Now(response)
+        Answer::Now(response).within(room)
     }
 
     fn errors(response: &ElectLeadersResponse, tally: &mut Tally) {

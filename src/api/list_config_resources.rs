@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
-use super::names::text;
+use super::names::{TEXT_BYTES, text};
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
 
@@ -42,8 +42,12 @@ impl Api for ListConfigResources {
             let code = ErrorCode::UnsupportedVersion.code();
             return Answer::Now(ListConfigResourcesResponse::default().with_error_code(code));
         }
+        let each = size_of::<ConfigResource>() + TEXT_BYTES;
+        let topics = if types.contains(&TOPIC) { cx.image.topic_count() } else { 0 };
+        let room = cx.room(topics * each).await;
         let resources = types.into_iter().flat_map(|of| named(&cx, of)).collect();
-        Answer::Now(ListConfigResourcesResponse::default().with_config_resources(resources))
+        let response = ListConfigResourcesResponse::default().with_config_resources(resources);
+        Answer::Now(response).within(room)
     }
 
     fn errors(response: &ListConfigResourcesResponse, tally: &mut Tally) {

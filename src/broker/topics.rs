@@ -81,25 +81,18 @@ impl Broker {
         committed.outcomes.into_iter().map(created).collect()
     }
 
-    /// Whether the topics could be created now, without creating them. A topic that could is
-    /// returned as it would be, with the zero id.
-    pub fn check_new_topics(&self, topics: &[NewTopic]) -> Vec<Result<Arc<Topic>, TopicError>> {
-        let check = |topic: &NewTopic| {
-            self.cluster.check(&Change::CreateTopic(topic.clone()))?;
-            Ok(Arc::new(Topic {
-                id: TopicId::ZERO,
-                name: topic.name.as_str().into(),
-                replication_factor: topic.replication_factor,
-                configs: topic.configs.clone(),
-                epoch_base: 0,
-                spans: vec![crate::cluster::Span {
-                    count: topic.partitions,
-                    owner: self.node_id(),
-                    entry: 0,
-                }],
-            }))
+    /// Whether the topics could be created now, all of them together, without creating them. A
+    /// topic that could is returned as it would be, with the zero id.
+    pub fn check_new_topics(&self, topics: Vec<NewTopic>) -> Vec<Result<Arc<Topic>, TopicError>> {
+        let changes: Vec<Change> = topics.into_iter().map(Change::CreateTopic).collect();
+        let without_id = |outcome| match outcome {
+            Ok(Outcome::Topic(topic)) => {
+                Ok(Arc::new(Topic { id: TopicId::ZERO, ..Topic::clone(&topic) }))
+            }
+            Ok(Outcome::ProducerIds(_)) => unreachable!("a topic was asked for"),
+            Err(error) => Err(TopicError::from(error)),
         };
-        topics.iter().map(check).collect()
+        self.cluster.check(&changes).into_iter().map(without_id).collect()
     }
 
     /// Creates `__consumer_offsets` if it is not there.

@@ -64,7 +64,7 @@ use command::Command;
 use reply::Waiter;
 use shard::Shard;
 use types::{
-    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, HeartbeatRequest, JoinRequest,
+    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, GroupSize, HeartbeatRequest, JoinRequest,
     JoinResponse, LeaveRequest, LeftMember, ListRequest, ListedGroup, Name, OffsetDeleteRequest,
     OffsetFetchRequest, SyncRequest, SyncResponse, TopicResults,
 };
@@ -223,6 +223,21 @@ impl GroupCoordinator {
         }
         let all = shards.iter().flat_map(|shard| shard.list());
         Ok(all.filter(|group| matches(&request.states, group.state.name())).collect())
+    }
+
+    /// About how many groups [`GroupCoordinator::list`] gives.
+    pub fn count(&self) -> usize {
+        self.all_shards().unwrap_or_default().iter().map(|shard| shard.count()).sum()
+    }
+
+    /// How much [`GroupCoordinator::describe`] and [`GroupCoordinator::fetch_offsets`] have to say
+    /// about a group; nothing about one that is not there or not loaded.
+    pub fn size(&self, group: &str) -> GroupSize {
+        let shards = self.inner.lock_shards();
+        let partition = partition_for(group, self.inner.log.partitions().unwrap_or(0));
+        let shard = shards.by_partition.get(&partition).cloned();
+        drop(shards);
+        shard.and_then(|shard| shard.size(group)).unwrap_or_default()
     }
 
     /// Removes offsets that are too old, and groups of which nothing is left; returns how many

@@ -34,6 +34,8 @@ pub(super) type Change = (Name, i32, Option<CommittedOffset>);
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<Name, BTreeMap<i32, CommittedOffset>>,
+    count: usize,
+    metadata_bytes: usize,
 }
 
 /// A commit that has been checked: what to answer, append and apply.
@@ -59,24 +61,43 @@ impl Offsets {
         self.topics.get(topic)?.get(&partition)
     }
 
+    /// How many offsets there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The bytes of all metadata that clients keep with them.
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.metadata_bytes
+    }
+
     /// Makes changes that the log has taken.
     pub(super) fn apply(&mut self, changes: Vec<Change>) {
         for (topic, partition, change) in changes {
             match change {
                 Some(offset) => {
-                    self.topics.entry(topic).or_default().insert(partition, offset);
+                    self.count += 1;
+                    self.metadata_bytes += offset.metadata.len();
+                    let replaced = self.topics.entry(topic).or_default().insert(partition, offset);
+                    self.forget(replaced);
                 }
                 None => self.remove(&topic, partition),
             }
         }
     }
 
+    fn forget(&mut self, gone: Option<CommittedOffset>) {
+        if let Some(gone) = gone {
+            self.count -= 1;
+            self.metadata_bytes -= gone.metadata.len();
+        }
+    }
+
     fn remove(&mut self, topic: &Name, partition: i32) {
-        if let Some(offsets) = self.topics.get_mut(topic) {
-            offsets.remove(&partition);
-            if offsets.is_empty() {
-                self.topics.remove(topic);
-            }
+        let gone = self.topics.get_mut(topic).and_then(|offsets| offsets.remove(&partition));
+        self.forget(gone);
+        if self.topics.get(topic).is_some_and(BTreeMap::is_empty) {
+            self.topics.remove(topic);
         }
     }
 

@@ -17,7 +17,7 @@ use super::load::Image;
 use super::offsets::Offsets;
 use super::record::Malformed;
 use super::task::{Cell, GroupTask};
-use super::types::{Error, ListedGroup, Name};
+use super::types::{Error, GroupSize, ListedGroup, Name};
 use crate::clock::Instant;
 use crate::task;
 
@@ -220,6 +220,28 @@ impl Shard {
             }
             _ => {}
         }
+    }
+
+    /// How many groups there are, if they are loaded.
+    pub(super) fn count(&self) -> usize {
+        match &*self.lock() {
+            ShardState::Loaded(groups) => groups.slots.len(),
+            _ => 0,
+        }
+    }
+
+    /// The size of a group, if it is there.
+    pub(super) fn size(&self, group: &str) -> Option<GroupSize> {
+        let cell = match &*self.lock() {
+            ShardState::Loaded(groups) => Arc::clone(&groups.slots.get(group)?.cell),
+            _ => return None,
+        };
+        let cell = cell.lock();
+        Some(GroupSize {
+            members: cell.group.members.len(),
+            offsets: cell.offsets.count(),
+            metadata_bytes: cell.offsets.metadata_bytes(),
+        })
     }
 
     /// The groups that exist, if they are loaded.

@@ -397,6 +397,17 @@ pub struct ListedGroup {
     pub state: State,
 }
 
+/// How much there is to say about a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupSize {
+    /// Members.
+    pub members: usize,
+    /// Committed offsets.
+    pub offsets: usize,
+    /// Bytes of what clients keep with them.
+    pub metadata_bytes: usize,
+}
+
 /// A classic group's state. (Kafka's fifth, "Dead", is a group that is not there.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {

@@ -136,6 +136,13 @@ impl State {
         self.tail.front().map_or(self.log_end, |chunk| chunk.base_offset)
     }
 
+    /// The batches in memory whose base offsets lie between two offsets.
+    pub(super) fn slices(&self, from: i64, to: i64) -> impl Iterator<Item = Bytes> + '_ {
+        let first = self.tail.partition_point(|chunk| chunk.base_offset < from);
+        let chunks = self.tail.iter().skip(first);
+        chunks.take_while(move |chunk| chunk.base_offset < to).map(|chunk| chunk.bytes.clone())
+    }
+
     /// What of a stretch is not in memory. Where its last batches are, the file may not have them
     /// yet, so that the part in the file ends before them.
     pub(super) fn on_disk(&self, stretch: &Stretch) -> Span {

@@ -235,5 +235,5 @@ fn read_all(partition: &Arc<Partition>) -> Vec<Bytes> {
 
 fn from(offset: i64, max_bytes: usize) -> ReadRequest {
     let isolation = Isolation::ReadUncommitted;
-    ReadRequest { offset, max_bytes, isolation, at_least_one: true }
+    ReadRequest { offset, max_bytes, isolation, at_least_one: true, at_hand_bytes: 1 << 20 }
 }

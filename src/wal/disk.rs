@@ -221,7 +221,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -49,7 +49,9 @@ pub fn log_dirs(peer: &mut Peer) {
         let mut topics = answer.results[0].topics.clone();
         topics.retain(|topic| topic.name.as_str().starts_with("dirs-"));
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        topics.iter_mut().for_each(|topic| topic.partitions.sort_by_key(|p| p.partition_index));
+        for topic in &mut topics {
+            topic.partitions.sort_by_key(|partition| partition.partition_index);
+        }
         peer.note(format!("v{version} all topics"), &format!("{topics:?}"));
     }
 }
@@ -204,6 +206,9 @@ pub fn reassignments(peer: &mut Peer) {
     peer.ask("list some", 0, &list(Some(&[("moved", &[0, 1, 7, -1]), ("none", &[0])])));
 }
 
+/// The metadata log.
+const LOG: &str = "__cluster_metadata";
+
 /// All versions: the metadata log, and others.
 pub fn describe_quorum(peer: &mut Peer) {
     let asked = |topics: &[(&str, &[i32])]| {
@@ -215,7 +220,6 @@ pub fn describe_quorum(peer: &mut Peer) {
         };
         DescribeQuorumRequest::default().with_topics(topics.iter().map(one).collect())
     };
-    const LOG: &str = "__cluster_metadata";
     for version in 0..=2 {
         peer.ask("the metadata log", version, &asked(&[(LOG, &[0])]));
         peer.ask("another partition", version, &asked(&[(LOG, &[1])]));
