@@ -47,7 +47,7 @@ impl<'a> Bench<'a> {
         let options = Options::new()
             .set("group.initial.rebalance.delay.ms", 0)
             .set("offsets.topic.num.partitions", 4)
-            .set("log.retention.ms", -1);
+            .set("log.retention.check.interval.ms", 86_400_000);
         let broker = Broker::start_with(options);
         let wire = broker.connect();
         Self { jvm, broker, wire, scratch: tempfile::tempdir().unwrap() }
