@@ -2,8 +2,9 @@
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery and small requests have
-//! pools that nothing else can drain.
+//! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
+//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! sessions.
 
 use std::sync::Arc;
 
@@ -30,22 +31,29 @@ pub enum Pool {
     Tail,
     /// Bytes that only a response still holds.
     Send,
+    /// What fetch sessions remember between requests.
+    Sessions,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
     Recovery,
+    /// What groups keep for as long as they live: members with their metadata and assignments, and
+    /// committed offsets. Never waited for.
+    Groups,
 }
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 7] = [
+    pub const ALL: [Pool; 9] = [
         Pool::Small,
         Pool::Receive,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
+        Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
+        Pool::Groups,
     ];
 
     /// The pool's name as a metric label.
@@ -56,17 +64,21 @@ impl Pool {
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
+            Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
+            Pool::Groups => "groups",
         }
     }
 
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Recovery | Pool::Upload => 4,
+            Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
-            Pool::Tail => 20,
+            // What does not fit here is read from the log instead.
+            Pool::Tail => 14,
+            Pool::Sessions => 2,
             Pool::Send => 8,
         }
     }
@@ -89,7 +101,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 7],
+    pools: [BytePool; 9],
 }
 
 impl Budget {

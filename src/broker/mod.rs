@@ -9,6 +9,7 @@
 //! newly has gets its partitions before whoever asked for it is answered.
 
 mod checkpoint;
+pub mod fetch_sessions;
 mod housekeeping;
 mod metrics;
 mod offsets;
@@ -39,6 +40,7 @@ use crate::shutdown::Shutdown;
 use crate::task;
 use crate::wal::Stream;
 use crate::wal::disk::Space;
+use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -63,6 +65,7 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     groups: GroupCoordinator,
+    fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,
     settings: TopicSettings,
     /// By listener name; written once the listeners are bound.
@@ -138,6 +141,11 @@ impl Broker {
         space.inspect_err(|error| warn!(%error, "size of the data directory's volume unknown")).ok()
     }
 
+    /// What consumers fetch, kept between their requests.
+    pub fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
+    }
+
     /// This broker's id.
     pub fn node_id(&self) -> i32 {
         self.config.node.id
@@ -180,3 +188,6 @@ impl Broker {
         self.cluster.next_producer_id().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,34 +185,12 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Environment;
-    use crate::budget::Budget;
-    use crate::clock::{Clock, Random};
-    use crate::config::Sources;
-    use crate::metrics::Registry;
-    use crate::shutdown::Shutdown;
-
-    async fn started(folder: &std::path::Path) -> Arc<Broker> {
-        let data_dir = folder.to_str().unwrap();
-        let config = Sources::of_flags(&[("data.dir", data_dir)]).load().unwrap();
-        let environment = Environment {
-            config: Arc::new(config),
-            clock: Clock::system(),
-            random: Random::seeded(1),
-            budget: Budget::new(64 << 20),
-            registry: Registry::new(),
-            shutdown: Shutdown::new(),
-            data_dir: folder.to_owned(),
-            take_over: false,
-            waiting: Box::new(|_| {}),
-        };
-        Broker::start(environment).await.unwrap().0
-    }
+    use crate::broker::tests::Bench;
 
     #[tokio::test]
     async fn a_commit_whose_caller_gave_up_opens_and_closes_partitions_all_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let broker = started(folder.path()).await;
+        let bench = Bench::new();
+        let broker = bench.start().await;
         let topic = NewTopic { partitions: 3, ..broker.default_topic("orphan") };
         broker.cluster.commit(vec![Change::CreateTopic(topic)]).await.unwrap();
         assert_eq!(broker.partitions.len(), 0);

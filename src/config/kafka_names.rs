@@ -67,7 +67,7 @@ const NAMES: &str = "
     log.local.retention.bytes log.local.retention.ms log.preallocate log.roll.hours
     log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
     log.segment.delete.delay.ms max.connection.creation.rate max.connections.per.ip.overrides
-    max.incremental.fetch.session.cache.slots max.request.partition.size.limit
+    max.request.partition.size.limit
     metadata.log.dir metadata.log.max.record.bytes.between.snapshots
     metadata.log.max.snapshot.interval.ms metadata.log.segment.bytes metadata.log.segment.ms
     metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms

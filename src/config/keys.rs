@@ -89,8 +89,9 @@ pub const KEYS: &[Key] = &[
         "memory.budget.bytes",
         Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },
         From("a quarter of the smaller of memory and cgroup limit, at least 64MiB"),
-        "All memory that requests, responses and the newest records may hold, split into pools. \
-         A request that finds its pool empty waits.",
+        "All memory that requests, responses, the newest records and consumer groups may hold, \
+         split into pools. A request that finds its pool empty waits; one that would make a group \
+         larger is refused.",
     ),
     key(
         "shutdown.deadline.ms",
@@ -148,6 +149,14 @@ pub const KEYS: &[Key] = &[
         Is("57671680"),
         "The most record bytes in one Fetch response, whatever the client asks for; one batch \
          is always sent.",
+    ),
+    key(
+        "max.incremental.fetch.session.cache.slots",
+        Int { min: 0, max: I32 },
+        Is("1000"),
+        "The most fetch sessions (KIP-227) at a time. Together they also take at most 1/32 of \
+         memory.budget.bytes. A consumer without one sends its whole list of partitions with \
+         every Fetch.",
     ),
     key(
         "auto.create.topics.enable",

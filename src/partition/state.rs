@@ -17,6 +17,7 @@ use crate::wal::{Location, Lsn};
 pub(super) struct Chunk {
     pub base_offset: i64,
     pub lsn: Lsn,
+    /// On the log clock.
     pub append_time_ms: i64,
     /// Where its record ends in its file.
     pub end: u32,
@@ -42,6 +43,7 @@ pub(super) struct Appended {
     pub leader_epoch: i32,
     /// The batch's own; negative if it has none.
     pub max_timestamp: i64,
+    /// On the log clock.
     pub append_time_ms: i64,
     pub bytes: u32,
     pub producer: Option<Sequenced>,

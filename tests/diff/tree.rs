@@ -146,6 +146,7 @@ fn masked(name: &str, value: Tree) -> Tree {
         "log_append_time_ms" | "last_fetch_timestamp" | "last_caught_up_timestamp" if given => {
             "a time"
         }
+        "session_id" if given && text != "0" => "a session",
         "port" if given => "a port",
         "log_dir" => "a directory",
         "total_bytes" | "usable_bytes" if given => "bytes of a volume",
