@@ -9,6 +9,8 @@
 //! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
 //! answers `Now`, so the connection's next request sees its effect.
 
+mod alter_configs;
+mod configs;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -16,11 +18,13 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 pub mod error;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -182,8 +186,11 @@ routes! {
     delete_records::DeleteRecords,
     init_producer_id::InitProducerId,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
+    incremental_alter_configs::IncrementalAlterConfigs,
     offset_delete::OffsetDelete,
     describe_cluster::DescribeCluster,
 }

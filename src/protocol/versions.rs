@@ -70,7 +70,7 @@ pub struct Api {
 pub const PRODUCE_MIN_SERVED: i16 = 3;
 
 /// Every API that we advertise, by key.
-pub static APIS: [Api; 23] = [
+pub static APIS: [Api; 26] = [
     Api {
         key: ApiKey::Produce,
         name: "Produce",
@@ -95,8 +95,11 @@ pub static APIS: [Api; 23] = [
     api(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
     api(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4),
+    api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
     api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
     api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
+    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
     api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 2),
 ];

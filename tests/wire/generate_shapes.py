@@ -46,8 +46,11 @@ MESSAGES = [
     "DeleteRecordsRequest",
     "InitProducerIdRequest",
     "OffsetForLeaderEpochRequest",
+    "DescribeConfigsRequest",
+    "AlterConfigsRequest",
     "CreatePartitionsRequest",
     "DeleteGroupsRequest",
+    "IncrementalAlterConfigsRequest",
     "OffsetDeleteRequest",
     "DescribeClusterRequest",
 ]

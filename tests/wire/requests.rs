@@ -4,12 +4,13 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeGroupsRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::Request;
 use tidegate::protocol::guard::{GuardError, Limits, decode};
@@ -45,8 +46,11 @@ pub(crate) fn dispatch<V: Visit>(key: i16, visit: V) -> Option<V::Out> {
         21 => visit.visit::<DeleteRecordsRequest>(),
         22 => visit.visit::<InitProducerIdRequest>(),
         23 => visit.visit::<OffsetForLeaderEpochRequest>(),
+        32 => visit.visit::<DescribeConfigsRequest>(),
+        33 => visit.visit::<AlterConfigsRequest>(),
         37 => visit.visit::<CreatePartitionsRequest>(),
         42 => visit.visit::<DeleteGroupsRequest>(),
+        44 => visit.visit::<IncrementalAlterConfigsRequest>(),
         47 => visit.visit::<OffsetDeleteRequest>(),
         60 => visit.visit::<DescribeClusterRequest>(),
         _ => return None,

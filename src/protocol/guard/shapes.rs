@@ -35,8 +35,17 @@ pub static MESSAGES: &[Message] = &[
         since(4),
         &OFFSET_FOR_LEADER_EPOCH_REQUEST,
     ),
+    Message::new(32, "DescribeConfigs", between(1, 4), since(4), &DESCRIBE_CONFIGS_REQUEST),
+    Message::new(33, "AlterConfigs", between(0, 2), since(2), &ALTER_CONFIGS_REQUEST),
     Message::new(37, "CreatePartitions", between(0, 3), since(2), &CREATE_PARTITIONS_REQUEST),
     Message::new(42, "DeleteGroups", between(0, 2), since(2), &DELETE_GROUPS_REQUEST),
+    Message::new(
+        44,
+        "IncrementalAlterConfigs",
+        between(0, 1),
+        since(1),
+        &INCREMENTAL_ALTER_CONFIGS_REQUEST,
+    ),
     Message::new(47, "OffsetDelete", between(0, 0), never(), &OFFSET_DELETE_REQUEST),
     Message::new(60, "DescribeCluster", between(0, 2), since(0), &DESCRIBE_CLUSTER_REQUEST),
 ];
@@ -537,6 +546,49 @@ static OFFSET_FOR_LEADER_EPOCH_REQUEST: Struct = Struct::new(
     ],
 );
 
+static DESCRIBE_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::describe_configs_request::DescribeConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("ConfigurationKeys", String, since(0)).nullable(since(0)),
+    ],
+);
+
+static DESCRIBE_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::DescribeConfigsRequest>(),
+    &[
+        Field::array("Resources", Of(&DESCRIBE_CONFIGS_RESOURCE), since(0)),
+        Field::one("IncludeSynonyms", Bool, since(1)),
+        Field::one("IncludeDocumentation", Bool, since(3)),
+    ],
+);
+
+static ALTERABLE_CONFIG: Struct = Struct::new(
+    size_of::<m::alter_configs_request::AlterableConfig>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("Value", String, since(0)).nullable(since(0)),
+    ],
+);
+
+static ALTER_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::alter_configs_request::AlterConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("Configs", Of(&ALTERABLE_CONFIG), since(0)),
+    ],
+);
+
+static ALTER_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::AlterConfigsRequest>(),
+    &[
+        Field::array("Resources", Of(&ALTER_CONFIGS_RESOURCE), since(0)),
+        Field::one("ValidateOnly", Bool, since(0)),
+    ],
+);
+
 static CREATE_PARTITIONS_ASSIGNMENT: Struct = Struct::new(
     size_of::<m::create_partitions_request::CreatePartitionsAssignment>(),
     &[Field::array("BrokerIds", Int32, since(0))],
@@ -563,6 +615,36 @@ static CREATE_PARTITIONS_REQUEST: Struct = Struct::new(
 static DELETE_GROUPS_REQUEST: Struct = Struct::new(
     size_of::<m::DeleteGroupsRequest>(),
     &[Field::array("GroupsNames", String, since(0))],
+);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTERABLE_CONFIG: Struct = Struct::new(
+    size_of::<m::incremental_alter_configs_request::AlterableConfig>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("ConfigOperation", Int8, since(0)),
+        Field::one("Value", String, since(0)).nullable(since(0)),
+    ],
+);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTER_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::incremental_alter_configs_request::AlterConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("Configs", Of(&INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTERABLE_CONFIG), since(0)),
+    ],
+);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::IncrementalAlterConfigsRequest>(),
+    &[
+        Field::array(
+            "Resources",
+            Of(&INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTER_CONFIGS_RESOURCE),
+            since(0),
+        ),
+        Field::one("ValidateOnly", Bool, since(0)),
+    ],
 );
 
 static OFFSET_DELETE_REQUEST_PARTITION: Struct = Struct::new(
