@@ -18,6 +18,7 @@ mod harness;
 
 mod addresses;
 mod amplify;
+mod configs;
 mod copies;
 mod enospc;
 mod hostile;

@@ -57,6 +57,7 @@ const IDENTITY: &[&str] = &[
     "key",
     "api_key",
     "broker_id",
+    "resource_name",
 ];
 
 impl Tree {
