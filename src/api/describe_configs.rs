@@ -169,7 +169,7 @@ fn describe(
     let resource = Resource::find(cx, asked)?;
     // No keys and an empty list of keys both ask for all.
     let keys = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-    let keys = keys.map(|keys| keys.iter().map(|key| key.as_str()).collect::<BTreeSet<_>>());
+    let keys = keys.map(|keys| keys.iter().map(StrBytes::as_str).collect::<BTreeSet<_>>());
     let described: Vec<Described> = match (&resource, &keys) {
         (Resource::Loggers, keys) => {
             let is_asked =

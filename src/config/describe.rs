@@ -1,5 +1,5 @@
 //! What a config is worth, where its value comes from and what else was said: the content of
-//! DescribeConfigs (Kafka's `ConfigHelper`).
+//! `DescribeConfigs` (Kafka's `ConfigHelper`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

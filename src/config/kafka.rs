@@ -1,4 +1,4 @@
-//! The table of Apache Kafka's configs, as its DescribeConfigs answers them.
+//! The table of Apache Kafka's configs, as its `DescribeConfigs` answers them.
 //!
 //! The data is `kafka.txt`, written by the diff suite from a running Apache Kafka 4.3.1; nothing in
 //! it is written by hand. What a config is worth here is [`super::describe`]'s to say.

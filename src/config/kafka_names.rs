@@ -1,7 +1,7 @@
 //! Kafka's names without effect here.
 //!
 //! They are the names in Kafka's table ([`super::kafka`]) and Kafka's internal ones, which its
-//! DescribeConfigs does not show, without those in [`super::KEYS`]. A setting of one of them is
+//! `DescribeConfigs` does not show, without those in [`super::KEYS`]. A setting of one of them is
 //! accepted and named in one warning at start, so that a real `server.properties` starts.
 
 use super::kafka::{find, kafka_configs};

@@ -1,4 +1,4 @@
-//! DescribeConfigs, IncrementalAlterConfigs and AlterConfigs, and the table of Kafka's configs.
+//! `DescribeConfigs`, `IncrementalAlterConfigs` and `AlterConfigs`, and the table of Kafka's configs.
 
 use std::fmt::Write as _;
 
@@ -328,7 +328,7 @@ fn replacement(
         .with_configs(configs.iter().map(one).collect())
 }
 
-/// AlterConfigs sets all of a topic's configs.
+/// `AlterConfigs` sets all of a topic's configs.
 pub fn replace_topic_configs(peer: &mut Peer) {
     let start = [("retention.ms", "5000"), ("segment.ms", "6000")];
     peer.create("replaced", 1, &start);
