@@ -47,7 +47,9 @@ use kafka_protocol::protocol::{Encodable, Request as Message};
 use tracing::error;
 
 use crate::broker::Broker;
-use crate::budget::{BytePool, Charge, Pool, SMALL_REQUEST_BYTES, UNCHARGED_RESPONSE_BYTES};
+use crate::budget::{
+    BytePool, Charge, Pool, SMALL_REQUEST_BYTES, TooLarge, UNCHARGED_RESPONSE_BYTES,
+};
 use crate::protocol::guard::{self, Limits};
 use crate::protocol::versions;
 use crate::server::service::{
@@ -235,17 +237,16 @@ pub(crate) async fn decode<R: Message>(
         .map_err(|refusal| malformed(refusal.to_string()))?;
     let needed = request.body.len() + size.decoded_bytes;
     drop(request.charge);
-    let pool = if needed <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
-    let charge = cx
-        .broker
-        .budget()
-        .pool(pool)
-        .take(needed)
-        .await
-        .map_err(|refusal| malformed(refusal.to_string()))?;
+    let charge = take_memory(cx, needed).await.map_err(|refusal| malformed(refusal.to_string()))?;
     let (message, _) = guard::decode::<R>(request.api_version, &request.body, Limits::CONTROL)
         .map_err(|refusal| malformed(refusal.to_string()))?;
     Ok((message, charge))
+}
+
+/// Waits for memory that a request needs while it is handled.
+pub(crate) async fn take_memory(cx: &Context, bytes: usize) -> Result<Charge, TooLarge> {
+    let pool = if bytes <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
+    cx.broker.budget().pool(pool).take(bytes).await
 }
 
 /// A control-plane response is at most this large, as a decoded request is.

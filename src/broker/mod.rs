@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod configs;
+pub mod fetch_sessions;
 mod housekeeping;
 mod metrics;
 mod offsets;
@@ -38,6 +39,7 @@ use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::wal::Stream;
+use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -65,6 +67,7 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     groups: GroupCoordinator,
+    fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,
     settings: TopicSettings,
     /// By listener name; written once the listeners are bound.
@@ -130,6 +133,11 @@ impl Broker {
     /// The group coordinator.
     pub fn groups(&self) -> &GroupCoordinator {
         &self.groups
+    }
+
+    /// What consumers fetch, kept between their requests.
+    pub fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
     }
 
     /// This broker's id.

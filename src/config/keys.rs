@@ -151,6 +151,14 @@ pub const KEYS: &[Key] = &[
          is always sent.",
     ),
     key(
+        "max.incremental.fetch.session.cache.slots",
+        Int { min: 0, max: I32 },
+        Is("1000"),
+        "The most fetch sessions (KIP-227) at a time. Together they also take at most 1/32 of \
+         memory.budget.bytes. A consumer without one sends its whole list of partitions with \
+         every Fetch.",
+    ),
+    key(
         "auto.create.topics.enable",
         Bool,
         Is("true"),

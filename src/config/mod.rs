@@ -106,6 +106,8 @@ pub struct ServerConfig {
     pub connections_per_ip_max: u32,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: u32,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions_max: u32,
 }
 
 /// The HTTP door for operators.

@@ -21,6 +21,8 @@ mod amplify;
 mod configs;
 mod copies;
 mod enospc;
+mod fetch_sessions;
+mod gotchas;
 mod hostile;
 mod limits;
 mod memory;

@@ -10,4 +10,5 @@ mod harness;
 mod clients;
 mod judge;
 mod main_job;
+mod sessions;
 mod smoke;

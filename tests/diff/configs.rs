@@ -1,4 +1,4 @@
-//! `DescribeConfigs`, `IncrementalAlterConfigs` and `AlterConfigs`, and the table of Kafka's configs.
+//! The APIs about configs, and the table of Apache Kafka's configs.
 
 use std::fmt::Write as _;
 

@@ -24,6 +24,7 @@ mod membership;
 mod offsets;
 mod peer;
 mod produce;
+mod sessions;
 mod topics;
 mod tree;
 
@@ -57,6 +58,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fetch by version", fetch::by_version),
     ("fetch limits", fetch::limits),
     ("fetch sessions", fetch::sessions),
+    ("incremental fetches", sessions::incremental),
+    ("incremental fetches in turn", sessions::order),
+    ("incremental fetches refused", sessions::refused),
+    ("incremental fetches of deleted topics", sessions::deleted_topics),
     ("list offsets", offsets::list_offsets),
     ("offset for leader epoch", offsets::offset_for_leader_epoch),
     ("delete records", offsets::delete_records),

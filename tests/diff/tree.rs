@@ -144,6 +144,7 @@ fn masked(name: &str, value: Tree) -> Tree {
         "leader_epoch" | "epoch" if given => "an epoch",
         "producer_id" if given => "a producer id",
         "log_append_time_ms" if given => "a time",
+        "session_id" if given && text != "0" => "a session",
         "port" if given => "a port",
         "cluster_id" if text != "None" => "a cluster",
         "error_message" | "batch_index_error_message" if text.len() > 4 => "words",
