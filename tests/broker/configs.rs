@@ -29,6 +29,8 @@ const BROKER: i8 = 4;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 
 /// `DescribeConfigsResponse.ConfigSource`.
 const FROM_TOPIC: i8 = 1;
@@ -344,7 +346,7 @@ fn a_brokers_configs_change_at_run_time_and_survive_a_restart() {
 }
 
 #[test]
-fn what_cannot_change_is_refused_and_the_rest_of_the_request_is_not() {
+fn gotcha_14_what_cannot_change_is_refused_and_the_rest_of_the_request_is_not() {
     let broker = Broker::start();
     let mut wire = broker.connect();
     create_topic(&mut wire, "a", 1);
@@ -380,6 +382,75 @@ fn what_cannot_change_is_refused_and_the_rest_of_the_request_is_not() {
     assert_eq!(shown(&mut wire, TOPIC, "a", "retention.ms"), is("604800000", FROM_DEFAULT));
     wire.call(2, &request);
     assert_eq!(shown(&mut wire, TOPIC, "a", "retention.ms"), is("5000", FROM_TOPIC));
+}
+
+/// Edits of several configs of topic "a", in resources as given; the error codes.
+fn edit(wire: &mut Wire, resources: &[&[(&str, i8, &str)]]) -> Vec<i16> {
+    let config = |(key, operation, value): &(&str, i8, &str)| {
+        AlterableConfig::default()
+            .with_name(text(key))
+            .with_config_operation(*operation)
+            .with_value(Some(text(value)))
+    };
+    let resource = |configs: &&[(&str, i8, &str)]| {
+        AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text("a"))
+            .with_configs(configs.iter().map(config).collect())
+    };
+    let resources = resources.iter().map(resource).collect();
+    let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
+    wire.call(1, &request).responses.iter().map(|response| response.error_code).collect()
+}
+
+#[test]
+fn gotcha_14_lists_gain_and_lose_words_and_what_stands_twice_is_refused() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    create_topic(&mut wire, "a", 1);
+    let policy = |wire: &mut Wire| shown(wire, TOPIC, "a", "cleanup.policy");
+    assert_eq!(edit(&mut wire, &[&[("cleanup.policy", APPEND, "compact")]]), [NONE]);
+    assert_eq!(policy(&mut wire), is("delete,compact", FROM_TOPIC));
+    assert_eq!(edit(&mut wire, &[&[("cleanup.policy", SUBTRACT, "delete")]]), [NONE]);
+    assert_eq!(policy(&mut wire), is("compact", FROM_TOPIC));
+    let number = [("retention.ms", APPEND, "1")];
+    assert_eq!(edit(&mut wire, &[&number]), [INVALID_CONFIG]);
+    let key_twice = [("retention.ms", SET, "1"), ("retention.ms", SET, "2")];
+    assert_eq!(edit(&mut wire, &[&key_twice]), [INVALID_REQUEST]);
+    let once = [("retention.ms", SET, "1")];
+    assert_eq!(edit(&mut wire, &[&once, &once]), [INVALID_REQUEST; 2]);
+    assert_eq!(edit(&mut wire, &[&[("retention.ms", 9, "1")]]), [INVALID_REQUEST]);
+    assert_eq!(shown(&mut wire, TOPIC, "a", "retention.ms"), is("604800000", FROM_DEFAULT));
+}
+
+#[test]
+fn gotcha_13_every_config_is_described_with_default_source_type_and_synonyms() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    create_topic(&mut wire, "a", 1);
+    set(&mut wire, "a", "retention.bytes", "5");
+    let resources = vec![resource(TOPIC, "a"), resource(BROKER, "1"), resource(BROKER, "")];
+    let request =
+        DescribeConfigsRequest::default().with_resources(resources).with_include_synonyms(true);
+    let results = wire.call(4, &request).results;
+    assert!(results.iter().all(|result| result.error_code == NONE));
+    let [topic, own, all] = results.as_slice() else { panic!("{results:?}") };
+    assert_eq!((topic.configs.len(), all.configs.len()), (33, 0));
+    assert!(own.configs.len() > 300);
+    for config in &topic.configs {
+        assert!(config.value.is_some() && config.config_type != 0 && !config.read_only);
+        let from =
+            if config.name.as_str() == "retention.bytes" { FROM_TOPIC } else { FROM_DEFAULT };
+        assert_eq!(config.config_source, from, "{}", config.name.as_str());
+    }
+    let bytes = topic.configs.iter().find(|config| config.name.as_str() == "retention.bytes");
+    let values: Vec<_> =
+        bytes.unwrap().synonyms.iter().map(|one| (&*one.name, one.source)).collect();
+    assert_eq!(values, [("retention.bytes", FROM_TOPIC), ("log.retention.bytes", FROM_DEFAULT)]);
+    let unknown = resource(TOPIC, "a").with_configuration_keys(Some(vec![text("no.such.key")]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![unknown]);
+    let result = wire.call(4, &request).results.remove(0);
+    assert_eq!((result.error_code, result.configs.len()), (NONE, 0));
 }
 
 #[test]
