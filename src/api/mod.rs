@@ -9,7 +9,9 @@
 //! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
 //! answers `Now`, so the connection's next request sees its effect.
 
+mod alter_configs;
 mod alter_partition_reassignments;
+mod configs;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -17,6 +19,7 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
@@ -26,6 +29,7 @@ pub mod error;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -192,10 +196,13 @@ routes! {
     delete_records::DeleteRecords,
     init_producer_id::InitProducerId,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
     describe_log_dirs::DescribeLogDirs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
     elect_leaders::ElectLeaders,
+    incremental_alter_configs::IncrementalAlterConfigs,
     alter_partition_reassignments::AlterPartitionReassignments,
     list_partition_reassignments::ListPartitionReassignments,
     offset_delete::OffsetDelete,

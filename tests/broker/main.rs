@@ -19,6 +19,7 @@ mod harness;
 mod addresses;
 mod admin;
 mod amplify;
+mod configs;
 mod copies;
 mod enospc;
 mod fetch_sessions;

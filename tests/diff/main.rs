@@ -17,6 +17,7 @@ mod admin;
 mod announced;
 mod batch;
 mod cluster;
+mod configs;
 mod fetch;
 mod groups;
 mod kafka;
@@ -81,6 +82,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("offset delete", groups::offset_delete),
     ("describe and list groups", groups::describe_and_list),
     ("delete groups", groups::delete_groups),
+    ("describe configs", configs::describe_configs),
+    ("alter topic configs", configs::alter_topic_configs),
+    ("replace topic configs", configs::replace_topic_configs),
+    ("alter broker configs", configs::alter_broker_configs),
 ];
 
 /// Settings that both brokers get, by Kafka's names.
@@ -91,6 +96,17 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("log.retention.ms", "-1"),
 ];
+
+/// How src/config/kafka.txt is written, and that it is what Kafka says.
+#[test]
+fn the_table_of_configs_is_kafkas() {
+    let table = configs::table(&Kafka::start(&[]).address());
+    if let Some(path) = std::env::var_os("TIDEGATE_CONFIGS") {
+        std::fs::write(path, &table).unwrap();
+        return;
+    }
+    assert_eq!(table, include_str!("../../src/config/kafka.txt"), "write it with TIDEGATE_CONFIGS");
+}
 
 #[test]
 fn tidegate_answers_as_apache_kafka_does() {

@@ -57,6 +57,7 @@ const IDENTITY: &[&str] = &[
     "key",
     "api_key",
     "broker_id",
+    "resource_name",
     "resource_type",
 ];
 

@@ -77,6 +77,49 @@ pub(super) static DELETE_RECORDS_REQUEST: Struct = Struct::new(
     ],
 );
 
+static DESCRIBE_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::describe_configs_request::DescribeConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("ConfigurationKeys", String, since(0)).nullable(since(0)),
+    ],
+);
+
+pub(super) static DESCRIBE_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::DescribeConfigsRequest>(),
+    &[
+        Field::array("Resources", Of(&DESCRIBE_CONFIGS_RESOURCE), since(0)),
+        Field::one("IncludeSynonyms", Bool, since(1)),
+        Field::one("IncludeDocumentation", Bool, since(3)),
+    ],
+);
+
+static ALTERABLE_CONFIG: Struct = Struct::new(
+    size_of::<m::alter_configs_request::AlterableConfig>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("Value", String, since(0)).nullable(since(0)),
+    ],
+);
+
+static ALTER_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::alter_configs_request::AlterConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("Configs", Of(&ALTERABLE_CONFIG), since(0)),
+    ],
+);
+
+pub(super) static ALTER_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::AlterConfigsRequest>(),
+    &[
+        Field::array("Resources", Of(&ALTER_CONFIGS_RESOURCE), since(0)),
+        Field::one("ValidateOnly", Bool, since(0)),
+    ],
+);
+
 static DESCRIBABLE_LOG_DIR_TOPIC: Struct = Struct::new(
     size_of::<m::describe_log_dirs_request::DescribableLogDirTopic>(),
     &[Field::one("Topic", String, since(0)), Field::array("Partitions", Int32, since(0))],
@@ -121,6 +164,36 @@ pub(super) static ELECT_LEADERS_REQUEST: Struct = Struct::new(
         Field::one("ElectionType", Int8, since(1)),
         Field::array("TopicPartitions", Of(&TOPIC_PARTITIONS), since(0)).nullable(since(0)),
         Field::one("TimeoutMs", Int32, since(0)),
+    ],
+);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTERABLE_CONFIG: Struct = Struct::new(
+    size_of::<m::incremental_alter_configs_request::AlterableConfig>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("ConfigOperation", Int8, since(0)),
+        Field::one("Value", String, since(0)).nullable(since(0)),
+    ],
+);
+
+static INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTER_CONFIGS_RESOURCE: Struct = Struct::new(
+    size_of::<m::incremental_alter_configs_request::AlterConfigsResource>(),
+    &[
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("Configs", Of(&INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTERABLE_CONFIG), since(0)),
+    ],
+);
+
+pub(super) static INCREMENTAL_ALTER_CONFIGS_REQUEST: Struct = Struct::new(
+    size_of::<m::IncrementalAlterConfigsRequest>(),
+    &[
+        Field::array(
+            "Resources",
+            Of(&INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTER_CONFIGS_RESOURCE),
+            since(0),
+        ),
+        Field::one("ValidateOnly", Bool, since(0)),
     ],
 );
 
