@@ -9,6 +9,7 @@
 //! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
 //! answers `Now`, so the connection's next request sees its effect.
 
+mod alter_partition_reassignments;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -17,6 +18,10 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 pub mod error;
 mod fetch;
 mod find_coordinator;
@@ -24,8 +29,10 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod names;
 mod offset_commit;
@@ -35,6 +42,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod topics;
+mod update_features;
 
 use std::sync::Arc;
 
@@ -184,10 +192,18 @@ routes! {
     delete_records::DeleteRecords,
     init_producer_id::InitProducerId,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_log_dirs::DescribeLogDirs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
+    elect_leaders::ElectLeaders,
+    alter_partition_reassignments::AlterPartitionReassignments,
+    list_partition_reassignments::ListPartitionReassignments,
     offset_delete::OffsetDelete,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
+    list_config_resources::ListConfigResources,
+    describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// Decodes, handles and encodes one request.
