@@ -285,7 +285,7 @@ fn requests_of_one_session_may_be_pipelined_and_another_connection_takes_it_over
 }
 
 #[test]
-fn small_requests_of_large_sessions_take_no_memory_beyond_the_budget() {
+fn small_requests_of_large_sessions_are_charged_for_what_they_stand_for() {
     const BUDGET: u64 = 64 << 20;
     const COUNT: i32 = 9_000;
     const REQUESTS: i32 = 40;
@@ -317,5 +317,7 @@ fn small_requests_of_large_sessions_take_no_memory_beyond_the_budget() {
     }
     let grown = broker.resident_max().saturating_sub(before);
     println!("{grown} bytes more were resident");
-    assert!(grown * 10 <= BUDGET * 11, "{grown} bytes more were resident");
+    // Large requests have 12/64 of the budget; without a charge for what the small ones stand for
+    // it was 62 MB.
+    assert!(grown * 2 <= BUDGET, "{grown} bytes more were resident");
 }
