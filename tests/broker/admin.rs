@@ -1,27 +1,34 @@
 //! The APIs that administrators use: one live call of each version, for `versions.rs`, and what a
 //! comparison with Kafka cannot show.
 
+use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::incremental_alter_configs_request;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, DeleteRecordsRequest, DescribeLogDirsRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, BrokerId, DeleteRecordsRequest,
+    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
     ListConfigResourcesRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use crate::harness::{Broker, Wire};
 use crate::requests::{NONE, create_topic, produce, record, text, topic_name};
 use crate::versions::{Bench, TOPIC};
 
+/// The type of a topic among Kafka's configured resources.
+const TOPIC_RESOURCE: i8 = 2;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const INVALID_UPDATE_VERSION: i16 = 95;
 
@@ -36,6 +43,49 @@ pub(crate) fn describe_log_dirs(bench: &mut Bench, version: i16) {
     assert!(directory.topics[0].partitions[0].partition_size > 61);
     let known = directory.total_bytes >= directory.usable_bytes && directory.usable_bytes >= 0;
     assert_eq!(known, version >= 4, "{directory:?}");
+}
+
+/// Asks for the value of a key of [`TOPIC`].
+fn retention(bench: &mut Bench, version: i16) -> Option<StrBytes> {
+    let topic = DescribeConfigsResource::default()
+        .with_resource_type(TOPIC_RESOURCE)
+        .with_resource_name(text(TOPIC))
+        .with_configuration_keys(Some(vec![text("retention.ms")]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![topic]);
+    let mut response = bench.wire.call(version, &request);
+    assert_eq!((response.results[0].error_code, response.results[0].configs.len()), (NONE, 1));
+    response.results.remove(0).configs.remove(0).value
+}
+
+pub(crate) fn describe_configs(bench: &mut Bench, version: i16) {
+    assert!(retention(bench, version).is_some());
+}
+
+pub(crate) fn alter_configs(bench: &mut Bench, version: i16) {
+    let value = text(&format!("{}", 1_000_000 + i32::from(version)));
+    let config =
+        AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(value.clone()));
+    let topic = AlterConfigsResource::default()
+        .with_resource_type(TOPIC_RESOURCE)
+        .with_resource_name(text(TOPIC))
+        .with_configs(vec![config]);
+    let request = AlterConfigsRequest::default().with_resources(vec![topic]);
+    assert_eq!(bench.wire.call(version, &request).responses[0].error_code, NONE);
+    assert_eq!(retention(bench, 4), Some(value));
+}
+
+pub(crate) fn incremental_alter_configs(bench: &mut Bench, version: i16) {
+    let value = text(&format!("{}", 2_000_000 + i32::from(version)));
+    let config = incremental_alter_configs_request::AlterableConfig::default()
+        .with_name(text("retention.ms"))
+        .with_value(Some(value.clone()));
+    let topic = incremental_alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(TOPIC_RESOURCE)
+        .with_resource_name(text(TOPIC))
+        .with_configs(vec![config]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+    assert_eq!(bench.wire.call(version, &request).responses[0].error_code, NONE);
+    assert_eq!(retention(bench, 4), Some(value));
 }
 
 pub(crate) fn elect_leaders(bench: &mut Bench, version: i16) {

@@ -407,7 +407,7 @@ fn call_describe_cluster(bench: &mut Bench, version: i16) {
 type Call = fn(&mut Bench, i16);
 
 /// The call of each API.
-const CALLS: [(ApiKey, Call); 31] = [
+const CALLS: [(ApiKey, Call); 34] = [
     (ApiKey::Produce, call_produce),
     (ApiKey::Fetch, call_fetch),
     (ApiKey::ListOffsets, call_list_offsets),
@@ -427,10 +427,13 @@ const CALLS: [(ApiKey, Call); 31] = [
     (ApiKey::DeleteRecords, call_delete_records),
     (ApiKey::InitProducerId, call_init_producer_id),
     (ApiKey::OffsetForLeaderEpoch, call_offset_for_leader_epoch),
+    (ApiKey::DescribeConfigs, admin::describe_configs),
+    (ApiKey::AlterConfigs, admin::alter_configs),
     (ApiKey::DescribeLogDirs, admin::describe_log_dirs),
     (ApiKey::CreatePartitions, call_create_partitions),
     (ApiKey::DeleteGroups, call_delete_groups),
     (ApiKey::ElectLeaders, admin::elect_leaders),
+    (ApiKey::IncrementalAlterConfigs, admin::incremental_alter_configs),
     (ApiKey::AlterPartitionReassignments, admin::alter_partition_reassignments),
     (ApiKey::ListPartitionReassignments, admin::list_partition_reassignments),
     (ApiKey::OffsetDelete, call_offset_delete),
