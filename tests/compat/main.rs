@@ -11,3 +11,4 @@ mod clients;
 mod judge;
 mod main_job;
 mod smoke;
+mod suites;
