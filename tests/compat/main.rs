@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod churn;
 mod clients;
 mod judge;
 mod main_job;
