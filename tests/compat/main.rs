@@ -7,9 +7,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod churn;
 mod clients;
 mod judge;
 mod main_job;
 mod sessions;
 mod smoke;
+mod suites;
 mod tools;
