@@ -11,7 +11,8 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    CreateTopicsRequest, GroupId, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    CreateTopicsRequest, FindCoordinatorRequest, GroupId, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest,
 };
 
 use crate::harness::Wire;
@@ -104,6 +105,9 @@ fn commit(wire: &mut Wire, group: &str, offset: i64) {
         .with_group_id(GroupId(text(group)))
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topic]);
+    // The first one makes the topic in which offsets are kept.
+    let found = wire.call(3, &FindCoordinatorRequest::default().with_key(text(group)));
+    assert!([NONE, COORDINATOR_NOT_AVAILABLE].contains(&found.error_code));
     let code = (0..LOAD_TRIES)
         .map(|_| wire.call(8, &request).topics[0].partitions[0].error_code)
         .find(|code| ![COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE].contains(code));

@@ -18,6 +18,7 @@ mod batch;
 mod cluster;
 mod fetch;
 mod groups;
+mod hostile;
 mod kafka;
 mod membership;
 mod offsets;
@@ -40,6 +41,9 @@ type Scenario = fn(&mut Peer);
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("api versions", cluster::api_versions),
     ("closed connections", cluster::closed_connections),
+    ("bad headers", hostile::headers),
+    ("bad fields", hostile::fields),
+    ("bad records", hostile::records),
     ("describe cluster", cluster::describe_cluster),
     ("metadata", topics::metadata),
     ("find coordinator", cluster::find_coordinator),
