@@ -127,10 +127,10 @@ fn broken_records() -> Vec<(&'static str, Bytes)> {
         ("a header key of length -1", headers(&[zigzag(1), zigzag(-1), zigzag(-1)])),
         ("a header value of length -2", headers(&[zigzag(1), zigzag(0), zigzag(-2)])),
         ("a header beyond the record", headers(&[zigzag(1), zigzag(9), zigzag(-1)])),
-        ("deltas from 1", deltas(&[1, 2])),
-        ("the same delta twice", deltas(&[0, 0])),
-        ("a gap of deltas", deltas(&[0, 2])),
-        ("a negative delta", deltas(&[-1, 0])),
+        ("deltas: from 1", deltas(&[1, 2])),
+        ("deltas: the same twice", deltas(&[0, 0])),
+        ("deltas: a gap", deltas(&[0, 2])),
+        ("deltas: a negative one", deltas(&[-1, 0])),
     ]
 }
 

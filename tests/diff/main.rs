@@ -43,7 +43,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("closed connections", cluster::closed_connections),
     ("bad headers", hostile::headers),
     ("bad fields", hostile::fields),
-    ("bad records", hostile::records),
+    ("produce bad records", hostile::records),
     ("describe cluster", cluster::describe_cluster),
     ("metadata", topics::metadata),
     ("find coordinator", cluster::find_coordinator),
