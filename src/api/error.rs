@@ -91,7 +91,9 @@ pub(super) fn group_error(error: &group::Error) -> i16 {
         Error::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         Error::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         Error::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
-        Error::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        Error::CoordinatorNotAvailable | Error::GroupMemoryExhausted => {
+            ErrorCode::CoordinatorNotAvailable
+        }
         Error::IllegalGeneration => ErrorCode::IllegalGeneration,
         Error::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
         Error::InvalidGroupId => ErrorCode::InvalidGroupId,

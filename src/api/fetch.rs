@@ -19,7 +19,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
-use crate::budget::{Pool, SMALL_REQUEST_BYTES};
+use crate::budget::SMALL_REQUEST_BYTES;
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
@@ -131,7 +131,7 @@ fn refusal(cx: &Context, request: &FetchRequest) -> Option<ErrorCode> {
 fn resolve(cx: Context, request: &FetchRequest) -> Fetch {
     let topics = request.topics.iter().map(|topic| resolve_topic(&cx, topic)).collect();
     let config = cx.broker.config();
-    let most = (config.server.fetch_bytes_max as usize).min(held_most(&cx));
+    let most = config.server.fetch_bytes_max as usize;
     Fetch {
         topics,
         isolation: match request.isolation_level {
@@ -144,15 +144,6 @@ fn resolve(cx: Context, request: &FetchRequest) -> Fetch {
             .min(MAX_WAIT),
         cx,
     }
-}
-
-/// What one response may keep from being evicted: a reader that stops reading holds it until the
-/// door closes the connection. A Fetch may answer with less than it was asked for.
-fn held_most(cx: &Context) -> usize {
-    const LEAST: usize = 1024 * 1024;
-    const PART_OF_SEND_POOL: usize = 32;
-    let send = cx.broker.budget().pool(Pool::Send).capacity();
-    (send / PART_OF_SEND_POOL).max(LEAST)
 }
 
 fn size(bytes: i32) -> usize {

@@ -31,7 +31,7 @@ use crate::protocol::produce::{
 };
 use crate::protocol::topic::TopicRef;
 use crate::protocol::types::TopicId;
-use crate::server::service::{Disconnect, Reply, Request, Response};
+use crate::server::service::{Disconnect, Piece, Reply, Request, Response};
 use crate::wal::{Admission, Class, Lsn, RoomError};
 
 /// The API's key.
@@ -103,19 +103,19 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     }
     let last = outcomes.iter().map(|outcome| outcome.lsn).max().unwrap_or(Lsn::ZERO);
     if last == Lsn::ZERO {
-        return respond(version, outcomes).map(Reply::Now);
+        return respond(&cx, outcomes).map(Reply::Now);
     }
     let durable = cx.broker.stream().wait_durable(last);
     Ok(Reply::Later(Box::pin(async move {
         let mut outcomes = outcomes;
         if durable.await.is_err() {
             outcomes.iter_mut().for_each(Outcome::lose);
-            return respond(version, outcomes);
+            return respond(&cx, outcomes);
         }
         for (partition, appended) in outcomes.iter().filter_map(|one| one.appended.as_ref()) {
             partition.visible(appended).await;
         }
-        respond(version, outcomes)
+        respond(&cx, outcomes)
     })))
 }
 
@@ -332,7 +332,8 @@ async fn append_with_room(
 }
 
 /// Encodes the answer, partitions of a topic together as they were in the request.
-fn respond(version: i16, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
+fn respond(cx: &Context, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
+    let version = cx.version;
     let mut tally = Tally::default();
     let mut topics: Vec<(usize, Named, Vec<ProducePartitionResponse>)> = Vec::new();
     for outcome in outcomes {
@@ -361,7 +362,7 @@ fn respond(version: i16, outcomes: Vec<Outcome>) -> Result<Response, Disconnect>
         version,
         reason: error.to_string(),
     })?;
-    let mut encoded = Response::from_bytes(body.freeze());
-    encoded.errors = tally.into_inner();
-    Ok(encoded)
+    let charge = super::room_now(cx, body.len());
+    let pieces = vec![Piece::Ready(body.freeze())];
+    Ok(Response { pieces, errors: tally.into_inner(), charge })
 }

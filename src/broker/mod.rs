@@ -163,3 +163,6 @@ impl Broker {
         self.cluster.next_producer_id().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::Broker;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
     Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
@@ -21,7 +21,7 @@ use crate::config::{Config, ObjectUrl, WalSync};
 use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
 use crate::object::{DataDir, LocalError, OpenStoreError, Store, probe};
-use crate::partition::{self, CheckpointError, LogClock, Partitions, Replay, ReplayError, Shared};
+use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -131,17 +131,14 @@ impl Broker {
         let shared = Arc::new(Shared {
             stream: stream.clone(),
             metrics: Arc::new(partition::Metrics::new(registry)),
-            log_clock: LogClock::new(clock.clone()),
         });
         let partitions = Arc::new(Partitions::new(shared));
-        let recovered_append_ms = recovered.append_ms.unwrap_or_else(|| clock.wall_ms());
         replay(&cluster, &partitions, recovered).await?;
         let log = OffsetsTopic {
             cluster: cluster.clone(),
             stream: stream.clone(),
             partitions: Arc::clone(&partitions),
             clock: clock.clone(),
-            recovered_append_ms,
         };
         let broker = assemble(environment, cluster, stream, partitions, log, bucket);
         broker.open_all_topics();
@@ -317,6 +314,7 @@ fn assemble(
         Arc::new(log),
         Arc::new(cluster.clone()),
         GroupMetrics::new(&registry),
+        budget.pool(Pool::Groups).clone(),
         clock.clone(),
         random,
     );

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::image::{ApplyError, ClusterImage};
-use super::record::{MAX_STRING_BYTES, Record};
+use super::load::ENTRY_BYTES;
+use super::record::{MAX_STRING_BYTES, Record, encoded_bytes};
 use super::topic::{NameError, Topic, validate_name};
 use crate::protocol::types::TopicId;
 
@@ -158,8 +159,30 @@ pub(super) struct Terms {
     pub(super) max_partitions: i64,
 }
 
+/// Judges a change by the state that those before it in the entry left in `image`, and applies it
+/// there. `bytes` is the size of the entry so far; `new_id` is for a new topic.
+pub(super) fn fold(
+    image: &mut ClusterImage,
+    terms: Terms,
+    bytes: &mut usize,
+    change: &Change,
+    new_id: TopicId,
+) -> Result<(Record, Outcome), ChangeError> {
+    let record = plan(image, terms, change, new_id)?;
+    let size = encoded_bytes(&record);
+    // The header of an entry is the reason for the slack.
+    if bytes.saturating_add(size) > ENTRY_BYTES - 1024 {
+        return Err(ChangeError::TooLarge);
+    }
+    let deleted = to_be_deleted(image, &record);
+    image.apply(&record)?;
+    *bytes += size;
+    let outcome = outcome(image, &record, deleted);
+    Ok((record, outcome.expect("every change gives a record that has an outcome")))
+}
+
 /// The record that gives `change` its effect, if `image` allows it. `new_id` is for a new topic.
-pub(super) fn plan(
+fn plan(
     image: &ClusterImage,
     terms: Terms,
     change: &Change,
@@ -229,11 +252,7 @@ fn plan_topic(
 }
 
 /// What a record came to that was applied to `image`; `deleted` is the topic that it removed.
-pub(super) fn outcome(
-    image: &ClusterImage,
-    record: &Record,
-    deleted: Option<Arc<Topic>>,
-) -> Option<Outcome> {
+fn outcome(image: &ClusterImage, record: &Record, deleted: Option<Arc<Topic>>) -> Option<Outcome> {
     match record {
         Record::ProducerIdsAllocated { first, .. } => Some(Outcome::ProducerIds(*first)),
         Record::TopicDeleted { .. } => deleted.map(Outcome::Topic),
@@ -250,7 +269,7 @@ pub(super) fn outcome(
 }
 
 /// The topic that a record is going to remove.
-pub(super) fn to_be_deleted(image: &ClusterImage, record: &Record) -> Option<Arc<Topic>> {
+fn to_be_deleted(image: &ClusterImage, record: &Record) -> Option<Arc<Topic>> {
     match record {
         Record::TopicDeleted { topic } => image.topic_by_id(*topic).cloned(),
         _ => None,

@@ -89,8 +89,9 @@ pub const KEYS: &[Key] = &[
         "memory.budget.bytes",
         Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },
         From("a quarter of the smaller of memory and cgroup limit, at least 64MiB"),
-        "All memory that requests, responses and the newest records may hold, split into pools. \
-         A request that finds its pool empty waits.",
+        "All memory that requests, responses, the newest records and consumer groups may hold, \
+         split into pools. A request that finds its pool empty waits; one that would make a group \
+         larger is refused.",
     ),
     key(
         "shutdown.deadline.ms",

@@ -27,7 +27,9 @@
 //! - An append whose outcome is unknown unloads the shard: the log decides on the next load.
 //! - A restart causes no rebalance: members, generation and assignments are in the group's record,
 //!   and every member starts with a full session.
-//! - A reply is always answered: dropped requests, full mailboxes and lost logs refuse it.
+//! - A reply is always answered: dropped requests, full mailboxes, lost logs and panics refuse it.
+//! - What groups hold is charged to a pool (`memory.rs`); a request that needs more than is left is
+//!   refused, one that needs no more than before goes on, and a load never fails for it.
 //!
 //! Deliberately absent: transactional offsets (they come with the transaction coordinator), the
 //! consumer, share and streams protocols, and a record for a group nobody has completed a rebalance
@@ -37,8 +39,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::budget::BytePool;
 use crate::clock::{Clock, Random};
 
+mod cell;
 mod classic;
 mod command;
 mod expiry;
@@ -47,6 +51,8 @@ mod group;
 mod load;
 pub mod log;
 mod member;
+mod members;
+mod memory;
 mod metrics;
 mod offsets;
 pub mod record;
@@ -61,10 +67,11 @@ pub use reply::Reply;
 pub use types::{Error, GroupConfig};
 
 use command::Command;
+use memory::Memory;
 use reply::Waiter;
 use shard::Shard;
 use types::{
-    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, HeartbeatRequest, JoinRequest,
+    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, GroupSize, HeartbeatRequest, JoinRequest,
     JoinResponse, LeaveRequest, LeftMember, ListRequest, ListedGroup, Name, OffsetDeleteRequest,
     OffsetFetchRequest, SyncRequest, SyncResponse, TopicResults,
 };
@@ -83,6 +90,7 @@ struct Inner {
     log: Arc<dyn OffsetsLog>,
     topics: Arc<dyn Topics>,
     metrics: GroupMetrics,
+    memory: Arc<Memory>,
     shards: Mutex<Shards>,
 }
 
@@ -117,17 +125,18 @@ fn has_long_name(request: &JoinRequest) -> bool {
 }
 
 impl GroupCoordinator {
-    /// A coordinator that has loaded nothing yet.
+    /// A coordinator that has loaded nothing yet. What its groups hold is charged to `pool`.
     pub fn new(
         config: GroupConfig,
         log: Arc<dyn OffsetsLog>,
         topics: Arc<dyn Topics>,
         metrics: GroupMetrics,
+        pool: BytePool,
         clock: Clock,
         random: Random,
     ) -> Self {
-        let shards = Mutex::default();
-        let inner = Inner { config, clock, random, log, topics, metrics, shards };
+        let (memory, shards) = (Memory::new(pool), Mutex::default());
+        let inner = Inner { config, clock, random, log, topics, metrics, memory, shards };
         Self { inner: Arc::new(inner) }
     }
 
@@ -223,6 +232,21 @@ impl GroupCoordinator {
         }
         let all = shards.iter().flat_map(|shard| shard.list());
         Ok(all.filter(|group| matches(&request.states, group.state.name())).collect())
+    }
+
+    /// About how many groups [`GroupCoordinator::list`] gives.
+    pub fn count(&self) -> usize {
+        self.all_shards().unwrap_or_default().iter().map(|shard| shard.count()).sum()
+    }
+
+    /// How much [`GroupCoordinator::describe`] and [`GroupCoordinator::fetch_offsets`] have to say
+    /// about a group; nothing about one that is not there or not loaded.
+    pub fn size(&self, group: &str) -> GroupSize {
+        let shards = self.inner.lock_shards();
+        let partition = partition_for(group, self.inner.log.partitions().unwrap_or(0));
+        let shard = shards.by_partition.get(&partition).cloned();
+        drop(shards);
+        shard.and_then(|shard| shard.size(group)).unwrap_or_default()
     }
 
     /// Removes offsets that are too old, and groups of which nothing is left; returns how many

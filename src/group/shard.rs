@@ -10,14 +10,16 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{error, info};
 
 use super::Inner;
+use super::cell::{Cell, base_weight};
 use super::command::Command;
 use super::expiry;
 use super::group::ClassicGroup;
 use super::load::Image;
+use super::memory::Held;
 use super::offsets::Offsets;
 use super::record::Malformed;
-use super::task::{Cell, GroupTask};
-use super::types::{Error, ListedGroup, Name};
+use super::task::GroupTask;
+use super::types::{Error, GroupSize, ListedGroup, Name};
 use crate::clock::Instant;
 use crate::task;
 
@@ -113,7 +115,11 @@ impl Shard {
             if !command.creates() {
                 return command.answer_absent(&*inner.topics);
             }
-            let cell = Cell::new(ClassicGroup::new(group.clone()), Offsets::default());
+            let mut held = Held::none(&inner.memory);
+            if let Err(error) = held.try_grow(base_weight(group)) {
+                return inner.refuse_for_memory(command, error);
+            }
+            let cell = Cell::new(ClassicGroup::new(group.clone()), Offsets::default(), held);
             slots.insert(group.clone(), Slot { cell, mailbox: None });
         }
         let slot = slots.get_mut(group).expect("inserted above");
@@ -132,7 +138,7 @@ impl Shard {
                 command.refuse(Error::CoordinatorLoadInProgress);
             }
             Err(TrySendError::Closed(command)) => {
-                // The task has panicked; only the log says how far it got.
+                // The task has ended without a word; only the log says how far it got.
                 command.refuse(Error::CoordinatorNotAvailable);
                 Self::give_up(inner, &mut state, Some(inner.clock.now() + LOAD_BACKOFF));
             }
@@ -156,6 +162,7 @@ impl Shard {
             mailbox,
             tenure,
             assigning: false,
+            running: false,
         };
         drop(task::spawn("group", task.run()));
         sender
@@ -222,6 +229,28 @@ impl Shard {
         }
     }
 
+    /// How many groups there are, if they are loaded.
+    pub(super) fn count(&self) -> usize {
+        match &*self.lock() {
+            ShardState::Loaded(groups) => groups.slots.len(),
+            _ => 0,
+        }
+    }
+
+    /// The size of a group, if it is there.
+    pub(super) fn size(&self, group: &str) -> Option<GroupSize> {
+        let cell = match &*self.lock() {
+            ShardState::Loaded(groups) => Arc::clone(&groups.slots.get(group)?.cell),
+            _ => return None,
+        };
+        let cell = cell.lock();
+        Some(GroupSize {
+            members: cell.group.members.len(),
+            offsets: cell.offsets.count(),
+            metadata_bytes: cell.offsets.metadata_bytes(),
+        })
+    }
+
     /// The groups that exist, if they are loaded.
     pub(super) fn list(&self) -> Vec<ListedGroup> {
         let listed = |(id, cell): (Name, Arc<Cell>)| {
@@ -259,7 +288,7 @@ impl Shard {
         let mut slots = HashMap::with_capacity(groups.len());
         for (group, offsets) in groups {
             let (id, is_active) = (group.id.clone(), !group.is_idle());
-            let cell = Cell::new(group, offsets);
+            let cell = Cell::new(group, offsets, Held::none(&inner.memory));
             inner.count(&cell);
             let start = || self.start(inner, &id, Arc::clone(&cell), tenure.clone());
             let mailbox = is_active.then(start);
@@ -277,8 +306,27 @@ impl Shard {
     }
 }
 
-/// Reads a partition; on failure the next request after a pause tries again.
+/// A load that has not ended yet: unless it succeeds, also if it panics, the next request after a
+/// pause tries again.
+struct Attempt {
+    inner: Arc<Inner>,
+    shard: Arc<Shard>,
+    succeeded: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.succeeded {
+            self.inner.metrics.load_failures.inc();
+            self.shard.load_failed(&self.inner);
+        }
+    }
+}
+
+/// Reads a partition.
 async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
+    let mut attempt =
+        Attempt { inner: Arc::clone(&inner), shard: Arc::clone(&shard), succeeded: false };
     if let Some(mut former) = former {
         // What the former tasks still append must be there to be read.
         former.recv().await;
@@ -293,26 +341,25 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
         }
     };
     let result = inner.log.load(partition, &mut sink).await;
-    let newest_ms = match (result, malformed) {
-        (Ok(newest_ms), None) => newest_ms,
+    let log_now_ms = match (result, malformed) {
+        (Ok(log_now_ms), None) => log_now_ms,
         (Err(failure), _) => {
             error!(partition, error = %failure, "load groups");
-            inner.metrics.load_failures.inc();
-            return shard.load_failed(&inner);
+            return;
         }
         (Ok(_), Some(malformed)) => {
             error!(partition, error = %malformed, "load groups: a record is malformed");
-            inner.metrics.load_failures.inc();
-            return shard.load_failed(&inner);
+            return;
         }
     };
     let mut turn = inner.turn();
-    let groups = image.finish(partition, newest_ms, &mut turn);
+    let groups = image.finish(partition, log_now_ms, &mut turn);
     for reason in &turn.rebalances {
         inner.metrics.rebalance(*reason);
     }
     let took = inner.clock.now().saturating_duration_since(started);
     inner.metrics.load_seconds.observe(took.as_secs_f64());
     info!(partition, groups = groups.len(), millis = took.as_millis() as u64, "groups are loaded");
+    attempt.succeeded = true;
     shard.loaded(&inner, groups);
 }

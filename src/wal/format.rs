@@ -33,7 +33,7 @@
 //! | 24 | 8 | LSN of the first record |
 //! | 32 | 4 | number of records |
 //! | 36 | 4 | bytes of the records with their headers |
-//! | 40 | 8 | append time: wall time in ms when the group was written |
+//! | 40 | 8 | append time: the log clock in ms when the group was written |
 //! | 48 | 8 | LSN proven synced when the group was written |
 //! | 56 | 8 | metadata number that the log depends on |
 //! | 64 | 4 | reserved, 0 |

@@ -1,6 +1,6 @@
 //! The handle through which everything is appended and read.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::local::checkpoint::Checkpoints;
 use super::metrics::Metrics;
 use super::read::{Entry, Files, LogFile, Pin, ReadError};
 use super::room::{Cursor, Place, Sizes, State};
-use super::{Class, FileNumber, Kind, Location, Lsn, Owner};
+use super::{Class, FileNumber, Kind, Location, LogClock, Lsn, Owner};
 use crate::budget::{Budget, BytePool, Charge, Pool, TooLarge};
 use crate::clock::{Clock, Random};
 
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) blocks: Mutex<Blocks>,
     pub(super) metadata_number: AtomicU64,
-    /// Wall time in ms of the last group; the minimum if there is none. Written by the writer.
-    pub(super) append_ms: AtomicI64,
+    /// Gives the append times of groups and checkpoints.
+    pub(super) log_clock: LogClock,
     pub(super) wal_pool: BytePool,
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// How many of the log's threads still run.
@@ -372,6 +372,11 @@ impl Stream {
     ) -> Result<Reservation, ReserveError> {
         debug_assert!(!kind.is_reserved(), "kind {} is the log's own", kind.0);
         self.shared().reserve(Some(&mut admission.charge), class, kind, len, owner)
+    }
+
+    /// What everything in the log ages by.
+    pub fn log_clock(&self) -> &LogClock {
+        &self.shared().log_clock
     }
 
     /// Waits until a record of `bytes` payload of `class` would find a place (another may take it

@@ -1,12 +1,16 @@
 //! Small requests that ask for much: memory follows the bytes received (DESIGN, promise 5).
 
 use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
-use kafka_protocol::messages::{DescribeGroupsResponse, GroupId};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, CreateTopicsResponse, DescribeGroupsResponse, GroupId,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::harness::Broker;
 use crate::hostile::assert_pools_are_empty;
+use crate::requests::{NONE, assert_served, topic_name};
 
 const MIB: u64 = 1 << 20;
 
@@ -71,6 +75,39 @@ fn a_produce_of_millions_of_partitions_closes_the_connection() {
     assert!(wire.is_closed_by_broker());
     let grown = broker.resident_max() - before;
     assert!(grown <= 64 * MIB, "{grown} bytes more are resident");
+    assert_pools_are_empty(&broker);
+}
+
+#[test]
+fn a_request_for_very_many_topics_is_answered_with_little_memory() {
+    const TOPICS: usize = 300_000;
+    const INVALID_REQUEST: i16 = 42;
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    assert_served(&mut wire);
+    let before = broker.resident();
+    let topic = |number: usize| {
+        CreatableTopic::default()
+            .with_name(topic_name(&format!("t{number}")))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    };
+    let request = CreateTopicsRequest::default()
+        .with_topics((0..TOPICS).map(topic).collect())
+        .with_validate_only(true);
+    let response: CreateTopicsResponse = wire.call(7, &request);
+    assert_eq!(response.topics.len(), TOPICS);
+    let allowed = response.topics.iter().take_while(|topic| topic.error_code == NONE).count();
+    assert!(allowed >= 10_000, "{allowed} topics at once");
+    for topic in &response.topics[..allowed] {
+        assert!(topic.configs.as_ref().is_some_and(|configs| configs.len() > 30));
+    }
+    for topic in &response.topics[allowed..] {
+        assert_eq!(topic.error_code, INVALID_REQUEST);
+    }
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident, {allowed} topics allowed");
+    assert!(grown <= 320 * MIB, "{grown} bytes more are resident");
     assert_pools_are_empty(&broker);
 }
 

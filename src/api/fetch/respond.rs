@@ -4,7 +4,8 @@ use kafka_protocol::messages::FetchRequest;
 
 use super::plan::{Answer, Answers};
 use super::{Fetch, Refused, TOP_LEVEL_ERROR_FROM, TOPIC_IDS_FROM, Topic};
-use crate::api::{Context, Tally};
+use crate::api::{Context, Tally, room_now};
+use crate::budget::Charge;
 use crate::partition::{Isolation, Offsets};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::{
@@ -19,6 +20,18 @@ use crate::server::service::{Disconnect, Piece, Response};
 pub(super) struct Head {
     encoded: EncodedFetch,
     errors: Tally,
+    charge: Charge,
+}
+
+impl Head {
+    fn new(cx: &Context, encoded: EncodedFetch, errors: Tally) -> Self {
+        let bytes = |piece: &FetchPiece| match piece {
+            FetchPiece::Head(bytes) => bytes.len(),
+            FetchPiece::Records { .. } => 0,
+        };
+        let charge = room_now(cx, encoded.pieces.iter().map(bytes).sum());
+        Self { encoded, errors, charge }
+    }
 }
 
 /// Encodes everything but the records.
@@ -57,7 +70,7 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
         node_endpoints: &[],
     };
     let encoded = response.encode(version).map_err(|error| undone(version, &error))?;
-    Ok(Head { encoded, errors })
+    Ok(Head::new(&fetch.cx, encoded, errors))
 }
 
 fn undone(version: i16, error: &WireError) -> Disconnect {
@@ -112,7 +125,7 @@ impl Head {
                 }
             }
         }
-        Response { pieces, errors: self.errors.into_inner() }
+        Response { pieces, errors: self.errors.into_inner(), charge: self.charge }
     }
 }
 
@@ -157,5 +170,5 @@ pub(super) fn refused(
     let encoded = response.encode(version).map_err(|error| undone(version, &error))?;
     let mut errors = Tally::default();
     errors.note(code.code());
-    Ok(Head { encoded, errors }.into_response(None))
+    Ok(Head::new(cx, encoded, errors).into_response(None))
 }

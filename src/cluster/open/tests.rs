@@ -4,6 +4,8 @@ use crate::metrics::Registry;
 use crate::object::Key;
 use crate::object::testing::{Fault, FaultStore, Faults, InMemory};
 
+mod power;
+
 /// What the formats' tables say, made by hand: what one release wrote the next must read.
 const FROZEN_IDENTITY: &str = "
     54474944010000004673b0961d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
@@ -68,7 +70,7 @@ async fn a_cluster_in_a_directory_keeps_the_contract() {
 }
 
 /// What a process that was killed had been told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Told {
     cluster_id: Option<ClusterId>,
     /// Entries known to be in the log.

@@ -157,8 +157,6 @@ pub struct Recovered {
     /// The greatest metadata number that the log depends on: metadata that ends below it belongs to
     /// another or an older bucket.
     pub metadata_number: u64,
-    /// Wall time in ms of the last group; `None` in an empty log.
-    pub append_ms: Option<i64>,
     /// Whether records that were never acknowledged were cut off the end.
     pub torn: bool,
 }
@@ -211,8 +209,7 @@ pub fn open(disk: &Arc<dyn Disk>, options: &Options, env: &Env) -> Result<Opened
     stream.shared().recycle();
     env.metrics.recovered(env.clock.now() - before);
     let checkpoints = layout.checkpoints.current;
-    let recovered =
-        Recovered { checkpoints, replay, covered, end, metadata_number, append_ms, torn };
+    let recovered = Recovered { checkpoints, replay, covered, end, metadata_number, torn };
     Ok(Opened { stream, recovered })
 }
 

@@ -77,7 +77,6 @@ fn write_group(
     }
     let header = group_header(shared, group, &filled);
     write_bytes(shared, group, &header, &filled.records)?;
-    shared.append_ms.store(header.append_ms, Ordering::Release);
     shared.metrics.group(filled.records.len(), header.total_bytes() as usize);
     *last = Some(Arc::clone(&group.file));
     let written = header.next_lsn().previous();
@@ -95,7 +94,7 @@ fn group_header(shared: &Shared, group: &Group, filled: &Filled) -> GroupHeader 
         first_lsn: group.first_lsn,
         records: filled.records.len() as u32,
         bytes: filled.parts.bytes as u32,
-        append_ms: shared.clock.wall_ms(),
+        append_ms: shared.log_clock.now_ms(),
         proven: shared.synced(),
         metadata_number: shared.metadata_number.load(Ordering::Acquire),
     }
@@ -115,7 +114,7 @@ fn write_bytes(
         let now = FileHeader {
             proven: header.proven,
             metadata_number: header.metadata_number,
-            wall_ms: header.append_ms,
+            wall_ms: shared.clock.wall_ms(),
             ..group.file.header
         };
         file_pages(&now)
