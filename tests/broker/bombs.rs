@@ -52,7 +52,7 @@ fn assert_refused(codec: Compression, payloads: &[Vec<u8>]) {
         assert_eq!(answer, (INVALID_RECORD, -1), "payload {at}");
     }
     assert!(fetched(wire.call(FETCH, &Fetch::at(0).request("c"))).is_empty());
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 /// Holds that a payload of 80 MiB is refused with the words for that, and bounded memory.
@@ -155,7 +155,7 @@ fn lz4_frames_that_lie_about_their_sizes_are_refused() {
             // A block of 2 GiB, stored and not; a block above the frame's block size.
             frame(0x60, 0x40, &[&[0][..], &huge].concat()),
             frame(0x60, 0x40, &[&[0][..], &[0xff; 4]].concat()),
-            frame(0x60, 0x40, &[&[0, 1, 0, 1, 0][..], &[0; 65_537]].concat()),
+            frame(0x60, 0x40, &[&[0, 1, 0, 1, 0][..], &vec![0; 65_537]].concat()),
             // A content size of 2^63, and none of it; no end mark; an unknown block size.
             frame(0x68, 0x40, &[&[0xff; 7][..], &[0x7f, 0], &[0; 4]].concat()),
             frame(0x60, 0x40, &[0]),

@@ -21,7 +21,7 @@ fn assert_metadata_v9_is_answered(bodies: &[&[u8]]) {
         assert_eq!(answer[..4], [0, 0, 0, 1]);
     }
     assert_served(&mut wire);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 fn assert_metadata_v9_is_refused(bodies: &[&[u8]]) {
@@ -29,10 +29,10 @@ fn assert_metadata_v9_is_refused(bodies: &[&[u8]]) {
     for body in bodies {
         scene.closes(&frame(METADATA_KEY, 9, true, body), SERVICE);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
-/// CreateTopics v2 of one topic, up to the count of its replica assignments.
+/// `CreateTopics` v2 of one topic, up to the count of its replica assignments.
 fn create_topic_head() -> Vec<u8> {
     let mut body = Vec::new();
     body.put_i32(1);
@@ -58,7 +58,7 @@ fn a_giant_count_inside_an_array_is_refused() {
     body.put_i32(0);
     body.put_i32(i32::MAX);
     scene.closes(&frame(CREATE_TOPICS_KEY, 2, false, &body), SERVICE);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn null_where_it_is_not_allowed_is_refused() {
     scene.closes(&frame(DELETE_TOPICS_KEY, 4, true, &[0, 0, 0, 0, 1, 0]), SERVICE);
     let body = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1];
     scene.closes(&frame(DELETE_TOPICS_KEY, 1, false, &body), SERVICE);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_string_that_is_not_utf_8_is_refused() {
         let body = [&[2, 4][..], &text, &[0, 0, 0, 0, 0]].concat();
         scene.closes(&frame(METADATA_KEY, 9, true, &body), SERVICE);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -172,5 +172,5 @@ fn a_string_longer_than_its_body_is_refused() {
         let body = [&[0, 0, 0, 1][..], &length, b"name"].concat();
         scene.closes(&frame(METADATA_KEY, 1, false, &body), SERVICE);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }

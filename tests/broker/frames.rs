@@ -67,7 +67,7 @@ fn every_http_method_is_recognised() {
         scene.closes(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), "http");
     }
     scene.closes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http");
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_frame_that_comes_byte_by_byte_is_a_frame() {
         wire.send_raw(&[byte]).unwrap();
     }
     assert_eq!(answer(&mut wire).0, 1);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn frames_that_come_in_one_write_are_told_apart() {
         assert_eq!(answer(&mut wire).0, 5);
     }
     assert_served(&mut wire);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_request_without_client_id_and_one_with_the_longest_are_answered() {
         wire.send_raw(&framed(API_VERSIONS_KEY, 0, 9, client_id, &[])).unwrap();
         assert_eq!(answer(&mut wire).0, 9);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_client_id_that_is_no_string_is_refused() {
     ] {
         scene.closes(&framed(API_VERSIONS_KEY, 0, 1, client_id, &[]), MALFORMED);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_correlation_id_may_come_again_and_be_anything() {
     for id in ids {
         assert_eq!(answer(&mut wire).0, id);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_answer_to_api_versions_never_has_tags_in_its_header() {
         assert_eq!((id, rest.get_i16()), (1, 0), "the error code follows the correlation id");
         assert!(rest.get_u8() > 20, "then the compact count of the APIs");
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn tags_of_a_header_that_lie_are_refused() {
         let rest = [0xff, 0xff].iter().chain(tags).copied().collect::<Vec<u8>>();
         scene.closes(&framed(METADATA_KEY, FLEXIBLE, 1, &[], &rest), MALFORMED);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -198,5 +198,5 @@ fn unknown_tags_of_a_header_are_passed_over_in_any_order() {
     wire.send_raw(&framed(METADATA_KEY, FLEXIBLE, 3, &[], &rest)).unwrap();
     assert_eq!(answer(&mut wire).0, 3);
     assert_eq!(wire.call(METADATA, &all_topics()).topics.len(), 1);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }

@@ -80,7 +80,7 @@ impl Scene {
 
     /// Holds that the broker is as well as before: the bystander writes and reads, nothing
     /// panicked, no memory to speak of is taken and all that was charged is given back.
-    pub fn is_unharmed(mut self) {
+    pub fn assert_unharmed(mut self) {
         assert_served(&mut self.bystander);
         let (error, offset) = produce(&mut self.bystander, "a", record(100));
         assert_eq!(error, NONE);
@@ -105,7 +105,7 @@ pub fn assert_refused(bytes: &[u8], cause: &str, words: &[&str]) {
     for words in words {
         scene.broker.wait_for_log(words);
     }
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 /// Waits until nothing is charged to a pool that requests use. The gauges follow with a delay, so

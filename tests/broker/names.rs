@@ -68,7 +68,7 @@ fn topic_names_that_kafka_refuses_are_not_created() {
     }
     assert_eq!(create(&mut wire, &"x".repeat(249)), NONE);
     assert_eq!(create(&mut wire, "..."), NONE);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn topic_names_that_differ_in_dots_and_underscores_collide() {
     assert_eq!(look_up(&mut wire, "a_b_c"), UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(look_up(&mut wire, "a.b_c"), NONE);
     assert_eq!(look_up(&mut wire, "a.b.d"), NONE);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 /// Group ids are any text; these would leave the data directory if they became paths.
@@ -151,7 +151,7 @@ fn group_ids_are_any_text_and_never_paths() {
     assert!(names.len() > 3, "{names:?}");
     assert!(!names.iter().any(|name| name.contains("evil")), "{names:?}");
     assert!(!Path::new("/tmp/evil").exists());
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]

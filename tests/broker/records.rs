@@ -38,7 +38,7 @@ pub fn create_compacted(wire: &mut Wire, topic: &str) {
 fn assert_refused(cases: Vec<(Bytes, i16)>) {
     let mut scene = Scene::new();
     assert_refused_in(&mut scene, "a", cases);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 fn assert_refused_in(scene: &mut Scene, topic: &str, cases: Vec<(Bytes, i16)>) {
@@ -246,7 +246,7 @@ fn a_compressed_batch_with_more_or_fewer_records_is_refused_where_records_are_re
         [1, 3].map(|count| compressed(codec, count, &payload))
     });
     assert_refused_in(&mut scene, "c", all(INVALID_RECORD, cases.collect()));
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_compressed_batch_that_is_none_is_refused_where_records_are_read() {
         cases.push(compressed(codec, 1, b"plain text, not compressed at all"));
     }
     assert_refused_in(&mut scene, "c", all(INVALID_RECORD, cases));
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }
 
 #[test]
@@ -275,5 +275,5 @@ fn one_bad_batch_does_not_spoil_the_others_of_its_request() {
     let response = wire.call(PRODUCE, &request);
     assert_eq!(produced(&response).error_code, CORRUPT_MESSAGE);
     assert_eq!(response.responses[1].partition_responses[0].error_code, NONE);
-    scene.is_unharmed();
+    scene.assert_unharmed();
 }

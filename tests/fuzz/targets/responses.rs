@@ -235,8 +235,7 @@ fn produce_response(mut chance: Chance<'_>) {
                 assert_eq!(read.log_start_offset, wrote.log_start_offset);
             }
             if version >= 8 {
-                let message = read.error_message.as_ref().map(|text| text.as_str());
-                assert_eq!(message, wrote.error_message.as_deref());
+                assert_eq!(read.error_message.as_deref(), wrote.error_message.as_deref());
                 assert_eq!(read.record_errors.len(), wrote.record_errors.len());
             }
         }

@@ -60,7 +60,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn payload(index: usize) -> Vec<u8> {
-    (0..(index * 37) % 700 + 1).map(|at| (index * 31 + at * 7) as u8).collect()
+    (0..=(index * 37) % 700).map(|at| (index * 31 + at * 7) as u8).collect()
 }
 
 async fn append(stream: &Stream, payload: &[u8]) -> Lsn {
@@ -201,7 +201,7 @@ fn replay(folder: &Arc<Folder>) -> Option<Vec<(Lsn, Vec<u8>)>> {
     let opened = local::open(&disk, &options(), &env()).ok()?;
     let recovered = opened.recovered;
     let parts = recovered.checkpoints.iter().flat_map(local::Checkpoint::parts);
-    let whole = parts.map(|part| part.is_ok()).fold(true, |all, one| all && one);
+    let whole = parts.filter(Result::is_err).count() == 0;
     let mut records = Vec::new();
     let mut next = recovered.covered.0.saturating_add(1);
     for entry in recovered.replay {
@@ -225,7 +225,7 @@ fn damaged(chance: &mut Chance<'_>) {
     }
     let forged = choices & 1 == 1;
     if forged {
-        files.iter_mut().filter(|(name, _)| name.ends_with(".wal")).for_each(|file| forge(file.1));
+        files.values_mut().filter(|bytes| bytes.starts_with(b"TGWF")).for_each(|file| forge(file));
     }
     let Some(records) = judge(&files, choices & 0x80 != 0) else { return };
     for (lsn, payload) in records {
