@@ -13,7 +13,7 @@ mod targets;
 
 /// All seeds of a target stay below this, in bytes.
 const SEEDS_MAX: usize = 100 * 1024;
-const MUTATIONS_PER_SEED: u64 = 20;
+const MUTATIONS_PER_SEED: u64 = 10;
 
 fn files(folder: &str) -> Vec<Vec<u8>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
