@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
 //! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
-//! have pools that nothing else can drain.
+//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! sessions.
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum Pool {
     Tail,
     /// Bytes that only a response still holds.
     Send,
+    /// What fetch sessions remember between requests.
+    Sessions,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
@@ -41,12 +44,13 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 8] = [
+    pub const ALL: [Pool; 9] = [
         Pool::Small,
         Pool::Receive,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
+        Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
         Pool::Groups,
@@ -60,6 +64,7 @@ impl Pool {
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
+            Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
             Pool::Groups => "groups",
@@ -72,7 +77,8 @@ impl Pool {
             Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
             // What does not fit here is read from the log instead.
-            Pool::Tail => 16,
+            Pool::Tail => 14,
+            Pool::Sessions => 2,
             Pool::Send => 8,
         }
     }
@@ -95,7 +101,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 8],
+    pools: [BytePool; 9],
 }
 
 impl Budget {

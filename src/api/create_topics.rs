@@ -14,27 +14,20 @@ use kafka_protocol::messages::create_topics_response::{
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use super::configs::{Refusal, check_new_topic, source_id, wire_text};
 use super::error::topic_error;
 use super::names::{TEXT_BYTES, text};
 use super::{Answer, Api, Context, MAX_RESPONSE_BYTES, Tally};
 use crate::broker::{NewTopic, TopicError};
 use crate::cluster::Topic;
-use crate::config::topic::{TOPIC_KEYS, check_topic_config};
+use crate::config::topic::{TOPIC_KEYS, TopicKey, check_topic_config};
 use crate::protocol::error::ErrorCode;
 
 /// `CreateTopics`.
 pub(super) struct CreateTopics;
 
-/// Where a config's value comes from, as the wire says it (`DescribeConfigsResponse.ConfigSource`).
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_BROKER: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
-
 /// From this version on the answer lists every config of a topic.
 const CONFIGS_FROM: i16 = 5;
-
-/// A topic that is refused: the code and the words for the client.
-type Refusal = (ErrorCode, String);
 
 /// About what the answer about a topic takes in memory.
 fn topic_bytes(version: i16) -> usize {
@@ -151,20 +144,20 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
     if cx.version < CONFIGS_FROM {
         return Vec::new();
     }
-    let describe = |key: &crate::config::topic::TopicKey| {
-        let own = topic.configs.get(key.name);
-        let value = own.cloned().unwrap_or_else(|| cx.broker.topic_default(key));
-        let source = match own {
-            Some(_) => SOURCE_TOPIC,
-            None if value != key.default => SOURCE_BROKER,
-            None => SOURCE_DEFAULT,
-        };
-        CreatableTopicConfigs::default()
-            .with_name(StrBytes::from_static_str(key.name))
-            .with_value(Some(text(&value)))
-            .with_config_source(source)
+    let dynamic = cx.broker.dynamic_configs(&cx.image);
+    let describe = |key: &TopicKey| {
+        let config = cx.broker.config();
+        let described = config.describe_topic_config(key.name, &topic.configs, dynamic)?;
+        // What the request set is answered as it was written.
+        let own = topic.configs.get(key.name).map(|value| text(value));
+        Some(
+            CreatableTopicConfigs::default()
+                .with_name(StrBytes::from_static_str(key.name))
+                .with_value(own.or_else(|| described.value.map(wire_text)))
+                .with_config_source(source_id(described.source)),
+        )
     };
-    TOPIC_KEYS.iter().map(describe).collect()
+    TOPIC_KEYS.iter().filter_map(describe).collect()
 }
 
 fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
@@ -184,6 +177,7 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
         configs.insert(name.to_owned(), value.as_str().to_owned());
     }
+    check_new_topic(cx, &configs)?;
     topic.configs = configs;
     Ok(topic)
 }

@@ -2,6 +2,7 @@
 //! error does not compile until somebody has decided what clients do about it.
 
 use crate::broker::TopicError;
+use crate::broker::fetch_sessions::FetchSessionError;
 use crate::cluster::{ChangeError, CommitError};
 use crate::group;
 use crate::partition::{AppendError, LogStartError};
@@ -80,6 +81,15 @@ pub(super) fn log_start_error(error: &LogStartError) -> ErrorCode {
         LogStartError::Closed => ErrorCode::UnknownTopicOrPartition,
         LogStartError::NoRoom | LogStartError::Poisoned => ErrorCode::KafkaStorageError,
         LogStartError::Unadmitted => ErrorCode::UnknownServerError,
+    }
+}
+
+/// A Fetch whose session does not go on.
+pub(super) fn fetch_session_error(error: FetchSessionError) -> ErrorCode {
+    match error {
+        FetchSessionError::NotFound => ErrorCode::FetchSessionIdNotFound,
+        FetchSessionError::Epoch => ErrorCode::InvalidFetchSessionEpoch,
+        FetchSessionError::TopicIds => ErrorCode::FetchSessionTopicIdError,
     }
 }
 

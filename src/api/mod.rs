@@ -9,6 +9,9 @@
 //! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
 //! answers `Now`, so the connection's next request sees its effect.
 
+mod alter_configs;
+mod alter_partition_reassignments;
+mod configs;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -16,16 +19,24 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 pub mod error;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod names;
 mod offset_commit;
@@ -35,6 +46,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod topics;
+mod update_features;
 
 use std::sync::Arc;
 
@@ -43,7 +55,9 @@ use kafka_protocol::protocol::{Encodable, Request as Message};
 use tracing::error;
 
 use crate::broker::Broker;
-use crate::budget::{BytePool, Charge, Pool, SMALL_REQUEST_BYTES, UNCHARGED_RESPONSE_BYTES};
+use crate::budget::{
+    BytePool, Charge, Pool, SMALL_REQUEST_BYTES, TooLarge, UNCHARGED_RESPONSE_BYTES,
+};
 use crate::protocol::guard::{self, Limits};
 use crate::protocol::versions;
 use crate::server::service::{
@@ -182,10 +196,21 @@ routes! {
     delete_records::DeleteRecords,
     init_producer_id::InitProducerId,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
+    describe_log_dirs::DescribeLogDirs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
+    elect_leaders::ElectLeaders,
+    incremental_alter_configs::IncrementalAlterConfigs,
+    alter_partition_reassignments::AlterPartitionReassignments,
+    list_partition_reassignments::ListPartitionReassignments,
     offset_delete::OffsetDelete,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
+    list_config_resources::ListConfigResources,
+    describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// Decodes, handles and encodes one request.
@@ -228,17 +253,16 @@ pub(crate) async fn decode<R: Message>(
         .map_err(|refusal| malformed(refusal.to_string()))?;
     let needed = request.body.len() + size.decoded_bytes;
     drop(request.charge);
-    let pool = if needed <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
-    let charge = cx
-        .broker
-        .budget()
-        .pool(pool)
-        .take(needed)
-        .await
-        .map_err(|refusal| malformed(refusal.to_string()))?;
+    let charge = take_memory(cx, needed).await.map_err(|refusal| malformed(refusal.to_string()))?;
     let (message, _) = guard::decode::<R>(request.api_version, &request.body, Limits::CONTROL)
         .map_err(|refusal| malformed(refusal.to_string()))?;
     Ok((message, charge))
+}
+
+/// Waits for memory that a request needs while it is handled.
+pub(crate) async fn take_memory(cx: &Context, bytes: usize) -> Result<Charge, TooLarge> {
+    let pool = if bytes <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
+    cx.broker.budget().pool(pool).take(bytes).await
 }
 
 /// A control-plane response is at most this large, as a decoded request is.

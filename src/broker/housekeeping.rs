@@ -177,8 +177,8 @@ impl Broker {
     }
 
     async fn watch_producers(&self) {
-        let expiration = i64::try_from(self.config.producers.id_expiration.as_millis());
         while self.tick(PRODUCER_CHECK).await {
+            let expiration = i64::try_from(self.producer_id_expiration().as_millis());
             for partition in self.partitions.all() {
                 partition.expire_producers(expiration.unwrap_or(i64::MAX));
             }
@@ -218,7 +218,7 @@ impl Broker {
         let image = self.image();
         let now_ms = self.clock.wall_ms();
         for topic in image.topics().filter(|topic| &*topic.name != OFFSETS_TOPIC) {
-            let settings = self.topic_settings(topic);
+            let settings = self.topic_settings(&image, topic);
             if !settings.delete {
                 continue;
             }

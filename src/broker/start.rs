@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Broker;
+use super::fetch_sessions::FetchSessions;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
@@ -309,6 +310,14 @@ fn assemble(
     bucket: Bucket,
 ) -> Arc<Broker> {
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
+    let metrics = BrokerMetrics::new(&registry);
+    let fetch_sessions = FetchSessions::new(
+        config.server.fetch_sessions_max as usize,
+        &budget,
+        clock.clone(),
+        random.clone(),
+        metrics.clone(),
+    );
     let groups = GroupCoordinator::new(
         group_config(&config),
         Arc::new(log),
@@ -328,10 +337,13 @@ fn assemble(
         stream,
         partitions,
         groups,
+        fetch_sessions,
         bucket,
         advertised: OnceLock::new(),
-        metrics: BrokerMetrics::new(&registry),
+        metrics,
         checkpointing: tokio::sync::Mutex::new(()),
+        altering: tokio::sync::Mutex::new(()),
+        unpacking: Arc::new(tokio::sync::Semaphore::new(super::UNPACKED_AT_A_TIME)),
         deletion_paused: AtomicBool::new(false),
     })
 }

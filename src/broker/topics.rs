@@ -75,7 +75,9 @@ impl Broker {
                 info!(topic = &*topic.name, partitions = topic.partition_count(), "topic created");
                 Ok(topic)
             }
-            Ok(Outcome::ProducerIds(_)) => unreachable!("a topic was asked for"),
+            Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs) => {
+                unreachable!("a topic was asked for")
+            }
             Err(error) => Err(TopicError::from(error)),
         };
         committed.outcomes.into_iter().map(created).collect()
@@ -89,7 +91,9 @@ impl Broker {
             Ok(Outcome::Topic(topic)) => {
                 Ok(Arc::new(Topic { id: TopicId::ZERO, ..Topic::clone(&topic) }))
             }
-            Ok(Outcome::ProducerIds(_)) => unreachable!("a topic was asked for"),
+            Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs) => {
+                unreachable!("a topic was asked for")
+            }
             Err(error) => Err(TopicError::from(error)),
         };
         self.cluster.check(&changes).into_iter().map(without_id).collect()
@@ -115,7 +119,7 @@ impl Broker {
         match committed.outcomes.pop() {
             Some(Ok(Outcome::Topic(topic))) => self.open_topic(&committed.image, &topic),
             Some(Err(error)) => return Err(error.into()),
-            Some(Ok(Outcome::ProducerIds(_))) | None => {}
+            Some(Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs)) | None => {}
         }
         Ok(())
     }

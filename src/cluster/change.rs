@@ -63,6 +63,13 @@ pub enum Change {
         /// New values by key; `None` removes the key.
         configs: BTreeMap<String, Option<String>>,
     },
+    /// Set or remove configuration of a broker.
+    SetBrokerConfigs {
+        /// The broker's id, or [`ALL_BROKERS`](super::ALL_BROKERS).
+        node_id: i32,
+        /// New values by key; `None` removes the key.
+        configs: BTreeMap<String, Option<String>>,
+    },
     /// Take the next block of producer ids.
     AllocateProducerIds {
         /// How many, at least 1.
@@ -77,6 +84,8 @@ pub enum Outcome {
     Topic(Arc<Topic>),
     /// The first of the producer ids taken.
     ProducerIds(i64),
+    /// The brokers' configuration is as it was asked for.
+    BrokerConfigs,
 }
 
 /// Why a change has no effect.
@@ -203,10 +212,12 @@ fn plan(
         }
         Change::SetTopicConfigs { topic, configs } => {
             let topic = find(image, topic)?.id;
-            for (key, value) in configs {
-                check_config(key, value.as_deref().unwrap_or_default())?;
-            }
+            check_configs(configs)?;
             Ok(Record::TopicConfigsSet { topic, configs: configs.clone() })
+        }
+        Change::SetBrokerConfigs { node_id, configs } => {
+            check_configs(configs)?;
+            Ok(Record::BrokerConfigsSet { node_id: *node_id, configs: configs.clone() })
         }
         Change::AllocateProducerIds { count } => {
             let first = image.next_producer_id();
@@ -256,6 +267,7 @@ fn outcome(image: &ClusterImage, record: &Record, deleted: Option<Arc<Topic>>) -
     match record {
         Record::ProducerIdsAllocated { first, .. } => Some(Outcome::ProducerIds(*first)),
         Record::TopicDeleted { .. } => deleted.map(Outcome::Topic),
+        Record::BrokerConfigsSet { .. } => Some(Outcome::BrokerConfigs),
         Record::TopicCreated { topic, .. }
         | Record::PartitionsAdded { topic, .. }
         | Record::TopicConfigsSet { topic, .. } => {
@@ -290,6 +302,11 @@ fn check_partitions(image: &ClusterImage, terms: Terms, wanted: i32) -> Result<(
         return Err(ChangeError::TooManyPartitions { wanted, total, limit });
     }
     Ok(())
+}
+
+fn check_configs(configs: &BTreeMap<String, Option<String>>) -> Result<(), ChangeError> {
+    let mut all = configs.iter();
+    all.try_for_each(|(key, value)| check_config(key, value.as_deref().unwrap_or_default()))
 }
 
 fn check_config(key: &str, value: &str) -> Result<(), ChangeError> {

@@ -27,7 +27,7 @@ fn the_log_has_no_colours_where_it_is_not_read_at_a_terminal() {
 #[test]
 fn memory_by_pool_is_a_metric_from_the_start_on() {
     let metrics = Broker::start().metrics();
-    for pool in ["small", "receive", "wal", "tail", "send", "upload", "recovery"] {
+    for pool in ["small", "receive", "wal", "tail", "send", "sessions", "upload", "recovery"] {
         let capacity = format!("tidegate_broker_memory_capacity_bytes{{pool=\"{pool}\"}}");
         assert!(metrics.get(&capacity) > 0.0, "{pool}");
         assert_eq!(

@@ -10,4 +10,6 @@ mod harness;
 mod clients;
 mod judge;
 mod main_job;
+mod sessions;
 mod smoke;
+mod tools;

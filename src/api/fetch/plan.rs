@@ -73,8 +73,8 @@ impl Progress {
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
         ReadRequest {
-            offset: target.offset,
-            max_bytes: target.max_bytes.min(self.left),
+            offset: target.asked.fetch_offset,
+            max_bytes: super::size(target.asked.max_bytes).min(self.left),
             isolation,
             at_least_one: self.answers.bytes == 0,
             at_hand_bytes: self.at_hand,
@@ -153,7 +153,7 @@ impl Fetch {
     fn nothing(&self, target: &Target) -> Answer {
         let isolation = self.isolation;
         let nothing = ReadRequest {
-            offset: target.offset,
+            offset: target.asked.fetch_offset,
             max_bytes: 0,
             isolation,
             at_least_one: false,

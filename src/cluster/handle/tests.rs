@@ -3,7 +3,7 @@ use futures_util::future::join_all;
 use super::super::image::FIRST_PRODUCER_ID;
 use super::super::rules::Refusal;
 use super::super::testing::{Machine, commit, create, delete, names};
-use super::super::{NewTopic, TopicRef};
+use super::super::{ALL_BROKERS, NewTopic, TopicRef};
 use super::*;
 use crate::object::testing::{Fault, FaultStore};
 
@@ -90,6 +90,24 @@ async fn what_is_not_allowed_is_refused_for_its_reason_and_writes_nothing() {
     assert_eq!(bucket.writes(), writes);
     assert!(cluster.check(&[create("fine")]).remove(0).is_ok());
     assert!(cluster.image().topic("fine").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn configs_are_set_for_one_broker_and_for_all() {
+    let (_bucket, _machine, cluster) = opened().await;
+    let set = |node_id, value: Option<&str>| Change::SetBrokerConfigs {
+        node_id,
+        configs: [("k".to_owned(), value.map(str::to_owned))].into(),
+    };
+    let changes = vec![set(1, Some("own")), set(ALL_BROKERS, Some("all")), set(2, None)];
+    let committed = cluster.commit(changes).await.unwrap();
+    assert!(committed.outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::BrokerConfigs))));
+    let value = |node_id| cluster.image().broker_configs(node_id).get("k").cloned();
+    assert_eq!(value(1).as_deref(), Some("own"));
+    assert_eq!(value(ALL_BROKERS).as_deref(), Some("all"));
+    assert_eq!(value(2), None);
+    commit(&cluster, set(1, None)).await.unwrap();
+    assert_eq!((value(1), value(ALL_BROKERS).as_deref()), (None, Some("all")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -370,7 +370,7 @@ async fn a_corrupt_copy_or_snapshot_only_costs_the_short_cut() {
     assert_eq!(names(&cluster.image()), ["a", "b", "c", "d"]);
     cluster.close().await;
 
-    machine.change_file("metadata", 4, |major| major + 1).await;
+    machine.change_file("metadata", 4, |major| major + 2).await;
     let error = machine.open(&bucket).await.unwrap_err();
     assert!(error.to_string().contains("use a newer release"), "{error}");
 }
