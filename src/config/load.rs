@@ -90,14 +90,17 @@ fn process(values: &mut Values, memory_bytes: u64) -> ProcessConfig {
 }
 
 /// The filter takes a bare word for the name of a module to show everything of; here it is more
-/// likely a misspelt level.
+/// likely a misspelt level. Nor are its filters by span taken (`module[span{field=pattern}]`): a
+/// pattern of some dozen bytes can take minutes and gigabytes to build.
 fn is_log_level(directives: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = |directive: &str| {
         let directive = directive.trim().to_ascii_lowercase();
         directive.contains('=') || LEVELS.contains(&directive.as_str())
     };
-    directives.split(',').all(level) && EnvFilter::builder().parse(directives).is_ok()
+    !directives.contains('[')
+        && directives.split(',').all(level)
+        && EnvFilter::builder().parse(directives).is_ok()
 }
 
 fn admin(values: &mut Values) -> AdminConfig {

@@ -70,6 +70,10 @@ const GROUP_MAGIC: [u8; 4] = *b"TGWG";
 const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
 
+/// File numbers and LSNs stay below this, which no log reaches in a thousand years: a header that
+/// says more is none, and what follows its numbers never overflows.
+pub(super) const NUMBER_LIMIT: u64 = 1 << 62;
+
 /// Why bytes are not the header that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadHeader {
@@ -112,7 +116,7 @@ impl FileHeader {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let mut from = Decoder::checked(bytes, FILE_HEADER, FILE_MAGIC)?;
-        Ok(Self {
+        let header = Self {
             number: FileNumber(from.u64()),
             salt: from.u64(),
             identity: from.array(),
@@ -121,7 +125,9 @@ impl FileHeader {
             previous: FileNumber(from.u64()),
             metadata_number: from.u64(),
             wall_ms: from.u64() as i64,
-        })
+        };
+        possible(&[header.number.0, header.first_lsn.0, header.proven.0])?;
+        Ok(header)
     }
 
     pub(super) fn seed(&self) -> Seed {
@@ -154,7 +160,7 @@ impl GroupHeader {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let mut from = Decoder::checked(bytes, GROUP_HEADER, GROUP_MAGIC)?;
-        Ok(Self {
+        let header = Self {
             number: FileNumber(from.u64()),
             salt: from.u64(),
             first_lsn: Lsn(from.u64()),
@@ -163,7 +169,9 @@ impl GroupHeader {
             append_ms: from.u64() as i64,
             proven: Lsn(from.u64()),
             metadata_number: from.u64(),
-        })
+        };
+        possible(&[header.number.0, header.first_lsn.0, header.proven.0])?;
+        Ok(header)
     }
 
     /// The LSN after the last record.
@@ -174,6 +182,15 @@ impl GroupHeader {
     /// Header and records.
     pub(super) fn total_bytes(&self) -> u64 {
         GROUP_HEADER as u64 + u64::from(self.bytes)
+    }
+}
+
+/// Refuses numbers that no log reaches.
+fn possible(numbers: &[u64]) -> Result<(), BadHeader> {
+    if numbers.iter().all(|number| *number < NUMBER_LIMIT) {
+        Ok(())
+    } else {
+        Err(BadHeader::NotOne)
     }
 }
 

@@ -76,6 +76,26 @@ pub const ANNOUNCED: &[Announced] = &[
          take as success, where Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER is fatal to them",
     ),
     differs(
+        "bad headers: client id: ",
+        "",
+        "answered",
+        "Kafka replaces bytes that are not UTF-8 and takes any negative length for null; a client \
+         id that is no string closes the connection, as any string does",
+    ),
+    differs(
+        "produce bad records: v9 deltas: ",
+        "responses.partition_responses",
+        "",
+        "batches are not rewritten (DESIGN D2), so records that would get the same offset, or one \
+         of another batch, are refused; Kafka appends them as they are",
+    ),
+    differs(
+        "of length -2",
+        "responses.partition_responses",
+        "",
+        "Kafka takes any negative length in a record for null; clients write -1",
+    ),
+    differs(
         "produce refusals: v9 bytes after the batch",
         "responses",
         "",

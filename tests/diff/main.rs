@@ -20,6 +20,7 @@ mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod hostile;
 mod kafka;
 mod membership;
 mod offsets;
@@ -43,6 +44,9 @@ type Scenario = fn(&mut Peer);
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("api versions", cluster::api_versions),
     ("closed connections", cluster::closed_connections),
+    ("bad headers", hostile::headers),
+    ("bad fields", hostile::fields),
+    ("produce bad records", hostile::records),
     ("describe cluster", cluster::describe_cluster),
     ("metadata", topics::metadata),
     ("find coordinator", cluster::find_coordinator),
