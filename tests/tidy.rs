@@ -278,12 +278,20 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// Number, tests as path and name, and what does not apply yet, of a row of `tests/gotchas.md`.
-fn gotcha(row: &str) -> Option<(u32, Vec<(&str, &str)>, &str)> {
+/// A row of `tests/gotchas.md`.
+struct Gotcha<'a> {
+    number: u32,
+    /// Path and name of each test.
+    tests: Vec<(&'a str, &'a str)>,
+    /// What does not apply yet.
+    not_yet: &'a str,
+}
+
+fn gotcha(row: &str) -> Option<Gotcha<'_>> {
     let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
     let [number, _, shown, not_yet] = cells.as_slice() else { return None };
     let tests = shown.split('`').filter_map(|word| word.split_once("::")).collect();
-    Some((number.parse().ok()?, tests, not_yet))
+    Some(Gotcha { number: number.parse().ok()?, tests, not_yet })
 }
 
 #[test]
@@ -292,10 +300,10 @@ fn every_trap_of_the_protocol_has_its_tests_or_a_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(root.join("tests/gotchas.md")).unwrap();
     let rows: Vec<_> = table.lines().filter_map(gotcha).collect();
-    let numbers: Vec<u32> = rows.iter().map(|(number, ..)| *number).collect();
+    let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
     assert_eq!(numbers, (1..=GOTCHAS).collect::<Vec<u32>>());
     let mut faults = String::new();
-    for (number, tests, not_yet) in rows {
+    for Gotcha { number, tests, not_yet } in rows {
         if tests.is_empty() && not_yet.is_empty() {
             let _ = writeln!(faults, "{number}: neither a test nor a reason");
         }

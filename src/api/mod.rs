@@ -10,6 +10,7 @@
 //! answers `Now`, so the connection's next request sees its effect.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod configs;
 mod context;
 mod create_partitions;
@@ -20,6 +21,10 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 pub mod error;
 mod fetch;
 mod find_coordinator;
@@ -28,8 +33,10 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod names;
 mod offset_commit;
@@ -39,6 +46,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod topics;
+mod update_features;
 
 use std::sync::Arc;
 
@@ -190,11 +198,19 @@ routes! {
     offset_for_leader_epoch::OffsetForLeaderEpoch,
     describe_configs::DescribeConfigs,
     alter_configs::AlterConfigs,
+    describe_log_dirs::DescribeLogDirs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
+    elect_leaders::ElectLeaders,
     incremental_alter_configs::IncrementalAlterConfigs,
+    alter_partition_reassignments::AlterPartitionReassignments,
+    list_partition_reassignments::ListPartitionReassignments,
     offset_delete::OffsetDelete,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
+    list_config_resources::ListConfigResources,
+    describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// Decodes, handles and encodes one request.

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
 use super::error::group_error;
 use super::names::{shared, text, topic_name};
+use super::topics::distinct;
 use super::{Answer, Api, Context, Tally};
 use crate::group::Reply;
 use crate::group::types::{Error, FetchedOffset, FetchedTopic, OffsetFetchRequest as GroupRequest};
@@ -91,12 +92,6 @@ fn expected_bytes<'a>(cx: &Context, groups: impl IntoIterator<Item = &'a GroupRe
         offsets * each + size.metadata_bytes
     };
     groups.into_iter().map(expected).sum()
-}
-
-/// Each partition is answered once, however often it is named.
-fn distinct(partitions: &[i32]) -> Vec<i32> {
-    let mut seen = HashSet::new();
-    partitions.iter().copied().filter(|partition| seen.insert(*partition)).collect()
 }
 
 fn group_request(group: &OffsetFetchRequestGroup) -> GroupRequest {

@@ -18,10 +18,12 @@ mod start;
 mod topics;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 pub use crate::cluster::NewTopic;
 pub use configs::AlterConfigs;
@@ -38,7 +40,9 @@ use crate::group::GroupCoordinator;
 use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
+use crate::task;
 use crate::wal::Stream;
+use crate::wal::disk::Space;
 use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
@@ -133,6 +137,18 @@ impl Broker {
     /// The group coordinator.
     pub fn groups(&self) -> &GroupCoordinator {
         &self.groups
+    }
+
+    /// The data directory, an absolute path.
+    pub fn data_dir(&self) -> &Path {
+        self.bucket.dir.root()
+    }
+
+    /// Bytes of the volume that the data directory is on; nothing where the system does not tell.
+    pub async fn volume_space(&self) -> Option<Space> {
+        let stream = self.stream.clone();
+        let space = task::blocking(move || stream.volume_space()).await.ok()?;
+        space.inspect_err(|error| warn!(%error, "size of the data directory's volume unknown")).ok()
     }
 
     /// What consumers fetch, kept between their requests.

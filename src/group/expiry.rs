@@ -1,6 +1,6 @@
 //! Which offsets are too old (DESIGN D8: age is counted on the monotonic clock while we run, and
-//! by append times in the log, which are monotonic too, across a restart; the wall clock has no part
-//! in it, see `wal/log_clock.rs`).
+//! by append times in the log, which are monotonic too, across a restart; the wall clock has no
+//! part in it, see `wal/log_clock.rs`).
 //!
 //! Kafka's rules (KIP-211): offsets of a group without members go when `offsets.retention.minutes`
 //! have passed since the group became empty; those of a stable consumer group go by their own age,

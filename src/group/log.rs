@@ -69,8 +69,8 @@ pub trait OffsetsLog: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Durable, AppendRefused>>;
 
     /// Reads the partition from its log start to its end, batch by batch in bounded memory, and
-    /// gives each record to `sink`. Returns what the log's clock shows at the end: ages are measured
-    /// from there.
+    /// gives each record to `sink`. Returns what the log's clock shows at the end: ages are
+    /// measured from there.
     fn load<'a>(
         &'a self,
         partition: i32,

@@ -106,8 +106,8 @@ impl Partition {
 
     /// Where the log should start by its limits, if that is later than it does. Whole stretches of
     /// the index go, oldest first, as Kafka's segments: by time while their greatest timestamp is
-    /// older at `now_ms` (wall time) than the limit, by size while what stays is not below it. Never beyond the high
-    /// watermark.
+    /// older at `now_ms` (wall time) than the limit, by size while what stays is not below it.
+    /// Never beyond the high watermark.
     pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {
         let log_now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();

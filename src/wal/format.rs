@@ -240,6 +240,13 @@ impl Seed {
     }
 }
 
+/// How large a file must be for recovery to copy a last group of `bytes`, its header included, into
+/// it: whoever opens the log on a full disk has only the reserve to go on with.
+pub(super) fn recovery_bytes(bytes: u64) -> u64 {
+    let parts = FIRST_GROUP + PAGE + group_start(GROUP_HEADER as u64) + GROUP_ALIGN + bytes;
+    parts.next_multiple_of(PAGE)
+}
+
 /// The next place at or after `position` where a group may start.
 pub(super) fn group_start(position: u64) -> u64 {
     position.next_multiple_of(GROUP_ALIGN)

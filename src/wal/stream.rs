@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::block::Blocks;
-use super::disk::{Disk, LockGuard};
+use super::disk::{Disk, LockGuard, Space};
 use super::durable::{Durable, Poisoned, WaitDurable};
 use super::format::{FIRST_GROUP, FileHeader, GROUP_HEADER, RECORD_HEADER};
 use super::group::{Group, Reservation};
@@ -471,6 +471,11 @@ impl Stream {
     /// Bytes of all WAL files on disk, the reserve included.
     pub fn disk_bytes(&self) -> u64 {
         self.shared().state().disk_bytes
+    }
+
+    /// Bytes of the volume that the log is on. Blocks: for `task::blocking`.
+    pub fn volume_space(&self) -> std::io::Result<Space> {
+        self.shared().disk.space()
     }
 
     /// The oldest file in use and the first LSN in it: what a trim frees next.

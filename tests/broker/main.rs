@@ -17,6 +17,7 @@
 mod harness;
 
 mod addresses;
+mod admin;
 mod amplify;
 mod configs;
 mod copies;

@@ -12,3 +12,4 @@ mod judge;
 mod main_job;
 mod sessions;
 mod smoke;
+mod tools;

@@ -207,6 +207,49 @@ pub const ANNOUNCED: &[Announced] = &[
         "Kafka still names a deleted record; there is none",
     ),
     differs(
+        "topic partitions: v0 name \"\"",
+        "topics",
+        "",
+        "Kafka's handler fails on an empty name without a cursor; it is as invalid as others",
+    ),
+    differs(
+        "topic partitions: v0 from \"pages-a\" 2147483647",
+        "",
+        "",
+        "Kafka's sum of partition and limit overflows; after the last partition comes the next \
+         topic",
+    ),
+    differs(
+        "all",
+        "replica_election_results",
+        "",
+        "asked for all partitions, Kafka also lists the topics of which none changed",
+    ),
+    differs(
+        "describe quorum",
+        "topics.partitions.high_watermark",
+        "",
+        "two metadata logs with entries of their own",
+    ),
+    differs(
+        "describe quorum",
+        "topics.partitions.current_voters.replica_directory_id",
+        "00000000-0000-0000-0000-000000000000",
+        "the data directory has an identity; this Kafka's voters are configured without one",
+    ),
+    differs(
+        "describe quorum",
+        "nodes.listeners.name",
+        "\"CONTROLLER\"",
+        "there is no listener for controllers: the one that was asked on is named",
+    ),
+    differs(
+        "a partition twice",
+        "replica_election_results.partition_result",
+        "",
+        "a partition named twice is answered once: a small request must not ask for much memory",
+    ),
+    differs(
         "describe configs: ",
         "read_only",
         "false",

@@ -13,6 +13,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admin;
 mod announced;
 mod batch;
 mod cluster;
@@ -65,6 +66,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("list offsets", offsets::list_offsets),
     ("offset for leader epoch", offsets::offset_for_leader_epoch),
     ("delete records", offsets::delete_records),
+    ("log dirs", admin::log_dirs),
+    ("topic partitions", admin::topic_partitions),
+    ("elect leaders", admin::elect_leaders),
+    ("reassignments", admin::reassignments),
+    ("describe quorum", admin::describe_quorum),
+    ("update features", admin::update_features),
+    ("config resources", admin::config_resources),
     ("init producer id", cluster::init_producer_id),
     ("group membership", membership::two_members),
     ("join by version", membership::join_by_version),

@@ -58,9 +58,9 @@ async fn a_jump_and_a_restart_expire_nothing() {
         bench.clock.shift_wall(jump);
         write(&broker, &format!("after {restart}"), 10 + restart as i64).await;
         if is_killed {
-            broker.kill().await
+            broker.kill().await;
         } else {
-            broker.stop().await
+            broker.stop().await;
         }
         broker = bench.start().await;
         assert_eq!(committed(&broker, "before").await, 7, "restart {restart}");

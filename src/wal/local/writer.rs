@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::wal::Lsn;
-use crate::wal::format::{FIRST_GROUP, FileHeader, GROUP_HEADER, GroupHeader, PAGE};
+use crate::wal::format::{
+    FIRST_GROUP, FileHeader, GROUP_HEADER, GroupHeader, PAGE, recovery_bytes,
+};
 use crate::wal::group::{Filled, Group};
 use crate::wal::read::LogFile;
 use crate::wal::stream::Shared;
@@ -134,7 +136,7 @@ fn write_bytes(
         GROUP_HEADER + records.iter().map(bytes::Bytes::len).sum::<usize>()
     });
     let mut state = shared.state();
-    state.largest_group = state.largest_group.max(FIRST_GROUP + header.total_bytes() + PAGE);
+    state.largest_group = state.largest_group.max(recovery_bytes(header.total_bytes()));
     result
 }
 

@@ -88,6 +88,7 @@ impl Watched {
 }
 
 /// A machine and a bucket with these files.
+#[allow(clippy::disallowed_methods, reason = "plays a disk that is found so, durable or not")]
 async fn machine_with(files: &Files, seed: u64, wal: WalState) -> (Machine, Arc<InMemory>) {
     let mut machine = Machine::new(seed);
     machine.wal = wal;
