@@ -90,7 +90,9 @@ pub fn table(address: &str) -> String {
         let _ = writeln!(out, "[{section}]");
         let mut configs = answer.configs;
         configs.sort_by(|a, b| a.name.cmp(&b.name));
-        configs.iter().for_each(|config| row(&mut out, config));
+        for config in &configs {
+            row(&mut out, config);
+        }
     }
     out
 }
