@@ -59,6 +59,16 @@ impl Command {
         }
     }
 
+    /// Answers it while the group is being loaded. A heartbeat gets a blind yes, as from Apache
+    /// Kafka (`GroupCoordinatorService.heartbeat`): the member keeps its session either way, and
+    /// there are clients whose heartbeat ends at any other answer (aiokafka).
+    pub(super) fn answer_loading(self) {
+        match self {
+            Command::Heartbeat(_, waiter) => waiter.send(Ok(()), None),
+            command => command.refuse(Error::CoordinatorLoadInProgress),
+        }
+    }
+
     /// Answers it for a group that does not exist.
     pub(super) fn answer_absent(self, topics: &dyn Topics) {
         match self {

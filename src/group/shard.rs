@@ -107,9 +107,7 @@ impl Shard {
         let Groups { slots, tenure, .. } = match &mut *state {
             ShardState::Loaded(groups) => groups,
             ShardState::Closed => return command.refuse(Error::CoordinatorNotAvailable),
-            ShardState::Loading | ShardState::Unloaded { .. } => {
-                return command.refuse(Error::CoordinatorLoadInProgress);
-            }
+            ShardState::Loading | ShardState::Unloaded { .. } => return command.answer_loading(),
         };
         if !slots.contains_key(group) {
             if !command.creates() {

@@ -41,4 +41,5 @@ mod slow;
 mod start;
 mod storm;
 mod sync;
+mod tables;
 mod versions;

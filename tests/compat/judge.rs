@@ -20,7 +20,8 @@ const LIST_OFFSETS_VERSION: i16 = 7;
 const OFFSET_FETCH_VERSION: i16 = 5;
 const LATEST: i64 = -1;
 
-fn topic_name(topic: &str) -> TopicName {
+/// A topic's name as the crate's messages have it.
+pub fn topic_name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
@@ -95,7 +96,8 @@ fn add_values(batch: &Batch, from: i64, values: &mut Vec<Bytes>) {
     }
 }
 
-fn fetch(wire: &mut Wire, topic: &str, partition: i32, offset: i64) -> Bytes {
+/// The batches from the one that holds `offset` on, as they are stored.
+pub fn fetch(wire: &mut Wire, topic: &str, partition: i32, offset: i64) -> Bytes {
     let asked = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(offset)

@@ -11,6 +11,7 @@ mod churn;
 mod clients;
 mod judge;
 mod main_job;
+mod matrix;
 mod sessions;
 mod smoke;
 mod suites;

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
+pub mod tables;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read};

@@ -3,6 +3,7 @@
 //
 //	franz-go produce BOOTSTRAP TOPIC RECORDS
 //	franz-go consume BOOTSTRAP TOPIC GROUP
+//	franz-go driver BOOTSTRAP               the driver of the compatibility matrix
 package main
 
 import (
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidegate/compat/contract"
 )
 
 var (
@@ -44,6 +47,10 @@ func fail(err error) {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "driver" {
+		contract.Serve(driver{os.Args[2]})
+		return
+	}
 	if len(os.Args) != 5 {
 		fail(fmt.Errorf("usage: %s produce|consume BOOTSTRAP TOPIC RECORDS|GROUP", os.Args[0]))
 	}

@@ -1,0 +1,154 @@
+//! Groups whose members come and go, judged by what the coordinator says and by the log.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::matrix::context::{Context, position, wait_until};
+use crate::matrix::log::{self, Member, describe};
+
+const PARTITIONS: i32 = 6;
+
+pub fn eager(context: &Context<'_>) {
+    joining_and_leaving(context, "eager");
+}
+
+pub fn cooperative(context: &Context<'_>) {
+    joining_and_leaving(context, "cooperative");
+}
+
+/// Whether the group is stable, has `members`, and each partition one owner.
+fn is_settled(state: &str, members: &[Member], count: usize, partitions: usize) -> bool {
+    let owned: Vec<&(String, i32)> = members.iter().flat_map(|member| &member.partitions).collect();
+    let distinct: HashSet<&(String, i32)> = owned.iter().copied().collect();
+    state == "Stable"
+        && members.len() == count
+        && owned.len() == partitions
+        && distinct.len() == partitions
+        && members.iter().all(|member| !member.partitions.is_empty())
+}
+
+/// A member that polls on a thread of its own until it is told to leave.
+struct Polling {
+    name: &'static str,
+    leave: AtomicBool,
+    seen: Mutex<HashSet<(String, i64, i64)>>,
+}
+
+impl Polling {
+    fn new(name: &'static str) -> Self {
+        Self { name, leave: AtomicBool::new(false), seen: Mutex::default() }
+    }
+
+    /// Joins, polls and leaves. Some clients join as soon as they are opened.
+    fn run(&self, context: &Context<'_>, fields: &Value) {
+        let mut reader = context.open(self.name, fields.clone());
+        while !self.leave.load(Ordering::Relaxed) {
+            let records = reader.poll_once();
+            self.seen.lock().unwrap().extend(records.iter().map(position));
+        }
+        reader.close();
+    }
+
+    fn leave(&self) {
+        self.leave.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Lets its members leave when the scenario ends, well or not: the scope waits for their threads.
+struct Leaving<'a>(&'a [Polling]);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Polling::leave);
+    }
+}
+
+fn joining_and_leaving(context: &Context<'_>, strategy: &str) {
+    let topic = context.topic("records", PARTITIONS);
+    let group = context.name("group");
+    let mut wire = context.wire();
+    let fields = json!({
+        "group": group, "topics": [topic], "strategy": strategy, "auto_commit": true,
+    });
+    let load = context.load(&topic, "");
+    let mut settle = |count: usize| {
+        wait_until(&format!("{group} settles with {count} members"), || {
+            let (state, _, members) = describe(&mut wire, &group);
+            is_settled(&state, &members, count, PARTITIONS as usize)
+        });
+    };
+    let members = ["one", "two", "three"].map(Polling::new);
+    std::thread::scope(|threads| {
+        let leaving = Leaving(&members);
+        threads.spawn(|| members[0].run(context, &fields));
+        threads.spawn(|| members[1].run(context, &fields));
+        settle(2);
+        threads.spawn(|| members[2].run(context, &fields));
+        settle(3);
+        members[0].leave();
+        settle(2);
+        load.stop();
+        let mut wire = context.wire();
+        let stored = log::all_records(&mut wire, &topic, PARTITIONS);
+        assert!(!stored.is_empty(), "there was a load");
+        wait_until("the group reads every record", || {
+            let seen: Vec<_> = members.iter().map(|member| member.seen.lock().unwrap()).collect();
+            stored.iter().map(position).all(|at| seen.iter().any(|seen| seen.contains(&at)))
+        });
+        if strategy == "cooperative" {
+            let (_, protocol, _) = describe(&mut wire, &group);
+            assert!(protocol.contains("cooperative"), "the group's protocol is {protocol}");
+        }
+        drop(leaving);
+    });
+    let mut wire = context.wire();
+    let ends = log::end_offsets(&mut wire, &[&topic], PARTITIONS);
+    for (partition, end) in ends.into_iter().enumerate() {
+        let (committed, _) = log::committed(&mut wire, &group, &topic, partition as i32);
+        assert_eq!(committed, if end == 0 { committed } else { end }, "partition {partition}");
+    }
+}
+
+pub fn static_members(context: &Context<'_>) {
+    let topic = context.topic("records", 4);
+    let group = context.name("group");
+    let mut wire = context.wire();
+    let fields = |instance: &str| json!({"group": group, "topics": [topic], "instance": instance});
+    let mut first = context.open("first", fields("first"));
+    let mut second = context.open("second", fields("second"));
+    let before = std::cell::RefCell::new(Vec::new());
+    wait_until("two members", || {
+        first.poll_once();
+        second.poll_once();
+        let (state, _, members) = describe(&mut wire, &group);
+        before.replace(members);
+        is_settled(&state, &before.borrow(), 2, 4)
+    });
+    let before = before.into_inner();
+    first.close();
+    let (state, _, members) = describe(&mut wire, &group);
+    assert_eq!((state.as_str(), &members), ("Stable", &before), "a static member does not leave");
+    let mut first = context.open("again", fields("first"));
+    let after = std::cell::RefCell::new(Vec::new());
+    wait_until("the static member is back", || {
+        first.poll_once();
+        second.poll_once();
+        let (state, _, members) = describe(&mut wire, &group);
+        assert_eq!(state, "Stable", "nobody else is disturbed");
+        after.replace(members);
+        named(&after.borrow(), "first").id != named(&before, "first").id
+    });
+    let after = after.into_inner();
+    assert_eq!(named(&after, "second"), named(&before, "second"));
+    assert_eq!(named(&after, "first").partitions, named(&before, "first").partitions);
+    first.close();
+    second.close();
+}
+
+fn named<'m>(members: &'m [Member], instance: &str) -> &'m Member {
+    let found = members.iter().find(|member| member.instance.as_deref() == Some(instance));
+    found.unwrap_or_else(|| panic!("no member {instance} in {members:?}"))
+}
