@@ -20,6 +20,7 @@ impl Api for ListGroups {
             states: request.states_filter.iter().map(shared).collect(),
             types: request.types_filter.iter().map(shared).collect(),
         };
+        cx.broker.groups().load_all().await;
         let each = size_of::<Listed>() + size_of::<ListedGroup>() + 2 * TEXT_BYTES;
         let room = cx.room(cx.broker.groups().count() * each).await;
         let response = ListGroupsResponse::default();

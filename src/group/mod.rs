@@ -37,7 +37,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::budget::BytePool;
 use crate::clock::{Clock, Random};
@@ -82,6 +86,9 @@ pub struct GroupCoordinator {
     inner: Arc<Inner>,
 }
 
+/// How long a request that is about all groups waits for partitions to be loaded.
+const LOAD_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the coordinator's tasks share.
 struct Inner {
     config: GroupConfig,
@@ -92,6 +99,8 @@ struct Inner {
     metrics: GroupMetrics,
     memory: Arc<Memory>,
     shards: Mutex<Shards>,
+    /// A load has ended, well or not.
+    load_ended: Notify,
 }
 
 /// The partitions of `__consumer_offsets` that were ever asked for.
@@ -136,7 +145,9 @@ impl GroupCoordinator {
         random: Random,
     ) -> Self {
         let (memory, shards) = (Memory::new(pool), Mutex::default());
-        let inner = Inner { config, clock, random, log, topics, metrics, memory, shards };
+        let load_ended = Notify::new();
+        let inner =
+            Inner { config, clock, random, log, topics, metrics, memory, shards, load_ended };
         Self { inner: Arc::new(inner) }
     }
 
@@ -214,6 +225,26 @@ impl GroupCoordinator {
         }
         let group = request.group.clone();
         self.submit(&group, |waiter| Command::DeleteOffsets(request, waiter))
+    }
+
+    /// Begins to load what is not loaded, and waits until that has ended, for 5 s at most. Kafka
+    /// loads when it starts; here who lists groups first would be told to ask again, and not every
+    /// tool does.
+    pub async fn load_all(&self) {
+        let all = async {
+            loop {
+                let mut ended = pin!(self.inner.load_ended.notified());
+                ended.as_mut().enable();
+                let shards = self.all_shards().unwrap_or_default();
+                let loading = |shard: &Arc<Shard>| shard.is_loading(&self.inner);
+                if shards.iter().filter(|shard| loading(shard)).count() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        // Who is still not loaded then is told so by the answer.
+        let _ = self.inner.clock.timeout(LOAD_PATIENCE, all).await;
     }
 
     /// `ListGroups`. Until every partition is loaded the answer is

@@ -214,6 +214,13 @@ impl Shard {
         matches!(&*state, ShardState::Loaded(_))
     }
 
+    /// Whether the groups are being read; begins to if they were not.
+    pub(super) fn is_loading(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
+        let mut state = self.lock();
+        self.load_if_needed(inner, &mut state);
+        matches!(&*state, ShardState::Loading)
+    }
+
     fn load_if_needed(self: &Arc<Self>, inner: &Arc<Inner>, state: &mut ShardState) {
         let now = inner.clock.now();
         match state {
@@ -293,6 +300,8 @@ impl Shard {
             slots.insert(id, Slot { cell, mailbox });
         }
         *state = ShardState::Loaded(Groups { slots, tenure, ended });
+        drop(state);
+        inner.load_ended.notify_waiters();
     }
 
     fn load_failed(&self, inner: &Inner) {
@@ -301,6 +310,8 @@ impl Shard {
             let retry_at = Some(inner.clock.now() + LOAD_BACKOFF);
             *state = ShardState::Unloaded { retry_at, former: None };
         }
+        drop(state);
+        inner.load_ended.notify_waiters();
     }
 }
 
