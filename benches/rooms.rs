@@ -13,17 +13,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 
-use tidegate::budget::Budget;
+use tidegate::budget::{Budget, Pool};
 use tidegate::clock::{Clock, Random};
-use tidegate::group::types::{JoinRequest, LeaveRequest, LeavingMember, Protocol, SyncRequest};
+use tidegate::group::types::{
+    HeartbeatRequest, JoinRequest, LeaveRequest, LeavingMember, Protocol, SyncRequest,
+};
 use tidegate::group::{
     AppendRefused, GroupConfig, GroupCoordinator, GroupMetrics, LoadError, LoadedRecord, LogLost,
     OffsetsLog, Record, Topic, Topics,
 };
 use tidegate::metrics::Registry;
-use tidegate::partition::{
-    AppendRequest, LogClock, Metrics, Partition, Partitions, Shared, record,
-};
+use tidegate::partition::{AppendRequest, Metrics, Partition, Partitions, Shared, record};
 use tidegate::protocol::batch::{Batch, BatchBuilder};
 use tidegate::protocol::types::{TopicId, TopicPartition};
 use tidegate::wal::Stream;
@@ -108,9 +108,8 @@ fn runtime() -> Runtime {
 /// A partition over a log that forgets.
 fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let _entered = runtime.enter();
-    let clock = Clock::system();
     let env = Env {
-        clock: clock.clone(),
+        clock: Clock::system(),
         random: Random::seeded(1),
         budget: Budget::new(256 << 20),
         metrics: tidegate::wal::Metrics::new(&Registry::new()),
@@ -120,8 +119,7 @@ fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let disk: Arc<dyn Disk> = Arc::new(NullDisk);
     let stream = local::open(&disk, &options, &env).unwrap().stream;
     let metrics = Arc::new(Metrics::new(&Registry::new()));
-    let shared =
-        Arc::new(Shared { stream: stream.clone(), metrics, log_clock: LogClock::new(clock) });
+    let shared = Arc::new(Shared { stream: stream.clone(), metrics });
     let of = TopicPartition { topic: TopicId::ZERO, partition: 0 };
     (Partitions::new(shared).get_or_create(of, 1), stream)
 }
@@ -235,24 +233,62 @@ async fn life(groups: &GroupCoordinator) {
     groups.leave(LeaveRequest { group: "g".into(), members: vec![member] }).await.unwrap();
 }
 
-fn group_join(criterion: &mut Criterion) {
-    let runtime = runtime();
-    let _entered = runtime.enter();
-    let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
+/// A coordinator that has loaded its partition.
+fn coordinator(runtime: &Runtime, initial_rebalance_delay_ms: i32) -> GroupCoordinator {
+    let config = GroupConfig { initial_rebalance_delay_ms, ..GroupConfig::default() };
     let groups = GroupCoordinator::new(
         config,
         Arc::new(NoOffsets),
         Arc::new(NoTopics),
         GroupMetrics::new(&Registry::new()),
+        Budget::new(1 << 30).pool(Pool::Groups).clone(),
         Clock::system(),
         Random::seeded(1),
     );
     // The first request finds the group's partition not loaded yet.
     runtime.block_on(async { while groups.join(join_request("first")).await.is_err() {} });
+    groups
+}
+
+fn group_join(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let groups = coordinator(&runtime, 0);
     criterion.bench_function("group join, sync, leave", |bencher| {
         bencher.iter(|| runtime.block_on(life(&groups)));
     });
 }
 
-criterion_group!(benches, append, group_join);
+/// Members join a group that waits for more of them, until the last one is taken in. Four times the
+/// members should take four times as long.
+fn group_of_many(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    // Long enough for the joins, short enough that the groups of former rounds do not pile up.
+    let groups = coordinator(&runtime, 200);
+    let round = AtomicU64::new(0);
+    let mut bench = criterion.benchmark_group("group of many joins");
+    for members in [1_000_u64, 4_000] {
+        bench.throughput(Throughput::Elements(members));
+        bench.bench_function(BenchmarkId::from_parameter(members), |bencher| {
+            bencher.iter(|| {
+                let group = format!("many-{}", round.fetch_add(1, Ordering::Relaxed));
+                let joins: Vec<_> =
+                    (0..members).map(|_| groups.join(join_request(&group))).collect();
+                // It is handled after them.
+                let last = HeartbeatRequest {
+                    group: group.as_str().into(),
+                    generation: 0,
+                    member_id: "nobody".into(),
+                    instance_id: None,
+                };
+                runtime.block_on(groups.heartbeat(last)).unwrap_err();
+                joins
+            });
+        });
+    }
+    bench.finish();
+}
+
+criterion_group!(benches, append, group_join, group_of_many);
 criterion_main!(benches);

@@ -2,8 +2,9 @@
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
 //! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery and small requests have
-//! pools that nothing else can drain.
+//! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
+//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! sessions.
 
 use std::sync::Arc;
 
@@ -11,6 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Requests up to this size are charged to [`Pool::Small`].
 pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
+
+/// Responses below this are charged to no pool: of the 64 requests that a connection may have in
+/// flight they are 64 KiB, about as much as its read buffer, and most responses of a busy broker
+/// (Produce, Heartbeat, `OffsetCommit`) stay below it.
+pub const UNCHARGED_RESPONSE_BYTES: usize = 1024;
 
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,22 +31,29 @@ pub enum Pool {
     Tail,
     /// Bytes that only a response still holds.
     Send,
+    /// What fetch sessions remember between requests.
+    Sessions,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
     Recovery,
+    /// What groups keep for as long as they live: members with their metadata and assignments, and
+    /// committed offsets. Never waited for.
+    Groups,
 }
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 7] = [
+    pub const ALL: [Pool; 9] = [
         Pool::Small,
         Pool::Receive,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
+        Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
+        Pool::Groups,
     ];
 
     /// The pool's name as a metric label.
@@ -51,17 +64,21 @@ impl Pool {
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
+            Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
+            Pool::Groups => "groups",
         }
     }
 
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Recovery | Pool::Upload => 4,
+            Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
-            Pool::Tail => 20,
+            // What does not fit here is read from the log instead.
+            Pool::Tail => 14,
+            Pool::Sessions => 2,
             Pool::Send => 8,
         }
     }
@@ -84,7 +101,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 7],
+    pools: [BytePool; 9],
 }
 
 impl Budget {
@@ -150,6 +167,12 @@ impl BytePool {
         Some(Charge { permit: Some(permit), bytes })
     }
 
+    /// Waits for `bytes`, or for all the pool has if that is less: for what must be possible in the
+    /// smallest budget too. Whoever waits must hold nothing of this pool.
+    pub async fn take_up_to(&self, bytes: usize) -> Charge {
+        self.take(bytes.min(self.capacity)).await.expect("no more is asked for than the pool holds")
+    }
+
     /// Waits for `bytes`. Cancelling the wait gives up the place in the queue and charges nothing.
     pub async fn take(&self, bytes: usize) -> Result<Charge, TooLarge> {
         let too_large = TooLarge { pool: self.name(), bytes, capacity: self.capacity };
@@ -206,6 +229,8 @@ impl Charge {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -225,6 +250,17 @@ mod tests {
         let pool = BytePool::new(Pool::Wal, 100);
         assert_eq!(pool.take(101).await.unwrap_err().capacity, 100);
         assert!(pool.try_take(usize::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn more_than_the_capacity_takes_all_and_a_waiter_exhausts_the_pool() {
+        let pool = BytePool::new(Pool::Send, 100);
+        let held = pool.take(10).await.unwrap();
+        let mut waiting = std::pin::pin!(pool.take_up_to(1_000));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(pool.is_exhausted(), "what is free is kept for the one who waits");
+        drop(held);
+        assert_eq!(waiting.await.bytes(), 100);
     }
 
     #[test]

@@ -49,6 +49,7 @@
 
 pub mod budget;
 pub mod clock;
+mod failpoint;
 pub mod metrics;
 pub mod shutdown;
 pub mod task;

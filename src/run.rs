@@ -27,8 +27,11 @@ use crate::server::{Connections, Door, DoorOptions, Limits, ListenerOptions};
 use crate::shutdown::Shutdown;
 use crate::task;
 
-/// How often the send pool is looked at: a pool that stays full has its slowest connections closed.
+/// How often the send pool is looked at.
 const SEND_CHECK: Duration = Duration::from_millis(50);
+/// A pool that is full at so many looks in a row has its slowest connections closed: one large
+/// response that waits for what is about to come free is no reason to close any.
+const FULL_LOOKS: u32 = 5;
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -295,8 +298,11 @@ fn advertised(
 }
 
 /// Closes the connections that take their responses most slowly while these hold so much memory
-/// that the WAL's blocks find the send pool full (DESIGN D10): readers never stop producers.
+/// that the WAL's blocks find the send pool full (DESIGN D10): readers never stop producers. The
+/// same when the pool stays full, which it is as long as any response waits for room there, so that
+/// those that hold room for responses which cannot go out give way to it.
 async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
+    let mut full = 0_u32;
     loop {
         tokio::select! {
             () = broker.clock().sleep(SEND_CHECK) => {}
@@ -304,7 +310,8 @@ async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
         }
         let send = broker.budget().pool(Pool::Send);
         let mut wanted = broker.stream().lingering().uncharged;
-        if send.is_exhausted() {
+        full = if send.is_exhausted() { full.saturating_add(1) } else { 0 };
+        if full >= FULL_LOOKS {
             wanted = wanted.max(send.capacity() / 8);
         }
         let freed = if wanted > 0 { connections.relieve(wanted) } else { 0 };

@@ -278,6 +278,45 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
+/// A row of `tests/gotchas.md`.
+struct Gotcha<'a> {
+    number: u32,
+    /// Path and name of each test.
+    tests: Vec<(&'a str, &'a str)>,
+    /// What does not apply yet.
+    not_yet: &'a str,
+}
+
+fn gotcha(row: &str) -> Option<Gotcha<'_>> {
+    let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+    let [number, _, shown, not_yet] = cells.as_slice() else { return None };
+    let tests = shown.split('`').filter_map(|word| word.split_once("::")).collect();
+    Some(Gotcha { number: number.parse().ok()?, tests, not_yet })
+}
+
+#[test]
+fn every_trap_of_the_protocol_has_its_tests_or_a_reason() {
+    const GOTCHAS: u32 = 37;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("tests/gotchas.md")).unwrap();
+    let rows: Vec<_> = table.lines().filter_map(gotcha).collect();
+    let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
+    assert_eq!(numbers, (1..=GOTCHAS).collect::<Vec<u32>>());
+    let mut faults = String::new();
+    for Gotcha { number, tests, not_yet } in rows {
+        if tests.is_empty() && not_yet.is_empty() {
+            let _ = writeln!(faults, "{number}: neither a test nor a reason");
+        }
+        for (path, name) in tests {
+            let source = fs::read_to_string(root.join(path)).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                let _ = writeln!(faults, "{number}: no `{name}` in {path}");
+            }
+        }
+    }
+    assert!(faults.is_empty(), "tests/gotchas.md names what is not there:\n{faults}");
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")];

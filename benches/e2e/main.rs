@@ -16,6 +16,7 @@ mod cells;
 mod floor;
 mod machine;
 mod peer;
+mod rebalance;
 mod replay;
 mod report;
 mod wire;
@@ -27,7 +28,8 @@ use std::time::Duration;
 
 use cells::{CELLS, Cell, Ready};
 use peer::{Kind, Lane, Peer, Places};
-use report::{CellResult, ProcessResult, Report};
+use rebalance::Group;
+use report::{CellResult, ProcessResult, Rebalances, Report};
 use wire::fault;
 
 /// How to use it.
@@ -38,6 +40,7 @@ usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SER
   --pairs   measurements of each server in each cell (8)
   --starts  starts of each server on an empty directory (3); 0 takes those of the lanes
   --only    of kafka, tidegate, floor
+  --rebalances  rebalances of each server (100); 0 for none
   --cells   only cells whose name contains this
   --set     configuration that tidegate gets beside what the lane needs; may be repeated
 environment:
@@ -57,6 +60,7 @@ struct Plan {
     smoke: bool,
     pairs: usize,
     starts: usize,
+    rebalances: usize,
     kinds: Vec<Kind>,
     cells: Vec<Cell>,
     json: PathBuf,
@@ -102,6 +106,7 @@ fn run() -> io::Result<()> {
             cells.extend(measure_lane(&plan, lane, &chosen, &mut processes)?);
         }
     }
+    let rebalances = if plan.rebalances > 0 { measure_rebalances(&plan)? } else { Vec::new() };
     let report = Report {
         machine: machine::describe(),
         date: machine::today(),
@@ -109,6 +114,7 @@ fn run() -> io::Result<()> {
         command: plan.command.clone(),
         cells,
         processes,
+        rebalances,
     };
     std::fs::write(&plan.json, report.json())?;
     println!("{}", report.markdown());
@@ -127,6 +133,7 @@ impl Plan {
             smoke,
             pairs: if smoke { 2 } else { 8 },
             starts: if smoke { 0 } else { 3 },
+            rebalances: if smoke { 10 } else { 100 },
             kinds: Kind::ALL.to_vec(),
             cells: CELLS.to_vec(),
             json: scratch.join("e2e.json"),
@@ -156,6 +163,7 @@ impl Plan {
         match flag {
             "--pairs" => self.pairs = number()?,
             "--starts" => self.starts = number()?,
+            "--rebalances" => self.rebalances = number()?,
             "--json" => self.json = PathBuf::from(value),
             "--set" => self.places.settings.push(value.to_owned()),
             "--cells" => self.cells.retain(|cell| cell.id.contains(value)),
@@ -237,6 +245,28 @@ fn measure_lane(
         for process in processes {
             let peer = peers.iter().find(|peer| peer.kind == process.kind);
             process.loaded = peer.map(Peer::resident).transpose()?;
+        }
+    }
+    Ok(results)
+}
+
+/// Measures rebalances of both brokers in turn, each with its own defaults.
+fn measure_rebalances(plan: &Plan) -> io::Result<Vec<Rebalances>> {
+    let mut peers = Vec::new();
+    for kind in plan.kinds.iter().filter(|kind| **kind != Kind::Floor) {
+        eprintln!("rebalances: start {}", kind.name());
+        peers.push(started(*kind, kind.default_lane(), plan)?.0);
+    }
+    let mut groups: Vec<Group> = peers.iter_mut().map(Group::begin).collect::<io::Result<_>>()?;
+    let mut results: Vec<Rebalances> =
+        groups.iter().map(|group| Rebalances { kind: group.kind, took: Vec::new() }).collect();
+    // As many again before that, for the compiler of the JVM.
+    for round in 0..2 * plan.rebalances {
+        for (group, result) in groups.iter_mut().zip(&mut results) {
+            let took = group.rebalance()?;
+            if round >= plan.rebalances {
+                result.took.push(took);
+            }
         }
     }
     Ok(results)

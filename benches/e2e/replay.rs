@@ -60,7 +60,17 @@ impl Connection {
 
     /// Sends one request and returns its response's body.
     pub(crate) fn call(&mut self, frame: &mut Frame) -> io::Result<&[u8]> {
-        self.stream.write_all(frame.stamped(0))?;
+        self.send(frame)?;
+        self.answer()
+    }
+
+    /// Sends one request.
+    pub(crate) fn send(&mut self, frame: &mut Frame) -> io::Result<()> {
+        self.stream.write_all(frame.stamped(0))
+    }
+
+    /// The response to the request that was sent last.
+    pub(crate) fn answer(&mut self) -> io::Result<&[u8]> {
         self.receive(0)
     }
 

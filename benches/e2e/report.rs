@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cells::{Cell, Measure};
 use super::machine::Resident;
 use super::peer::{Kind, Start};
+use super::rebalance::MEMBERS;
 
 /// A cell whose greatest ratio is more than this times its least is not steady enough to be told.
 const STEADY: f64 = 1.3;
@@ -29,6 +30,13 @@ pub(crate) struct ProcessResult {
     pub(crate) loaded: Option<Resident>,
 }
 
+/// The rebalances of one server's group.
+#[derive(Debug)]
+pub(crate) struct Rebalances {
+    pub(crate) kind: Kind,
+    pub(crate) took: Vec<Duration>,
+}
+
 /// Everything of one run.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -39,6 +47,7 @@ pub(crate) struct Report {
     pub(crate) command: String,
     pub(crate) cells: Vec<CellResult>,
     pub(crate) processes: Vec<ProcessResult>,
+    pub(crate) rebalances: Vec<Rebalances>,
 }
 
 /// Median, least and greatest.
@@ -139,6 +148,7 @@ impl Report {
         self.cost_table(&mut out);
         self.rate_table(&mut out);
         self.process_table(&mut out);
+        self.rebalance_table(&mut out);
         out
     }
 
@@ -197,22 +207,49 @@ impl Report {
         out.push('\n');
     }
 
+    fn rebalance_table(&self, out: &mut String) {
+        if self.rebalances.is_empty() {
+            return;
+        }
+        let _ = write!(
+            out,
+            "\nRebalance of {MEMBERS} members, ms of wall time from the first JoinGroup to the \
+             last SyncGroup response (each server's own defaults)\n\n\
+             | server | p50 | least | greatest |\n|---|---|---|---|\n"
+        );
+        for Rebalances { kind, took } in &self.rebalances {
+            let millis = took.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+            let Some(Spread { median, least, greatest }) = Spread::of(millis) else { continue };
+            let figures = [median, least, greatest].map(|it| figure(Some(it))).join(" | ");
+            let _ = writeln!(out, "| {} | {figures} |", kind.name());
+        }
+    }
+
     /// Every single measurement.
     pub(crate) fn json(&self) -> String {
         let cells: Vec<_> = self.cells.iter().map(cell_json).collect();
         let processes: Vec<_> = self.processes.iter().map(process_json).collect();
+        let rebalances: Vec<_> = self.rebalances.iter().map(rebalances_json).collect();
         format!(
             "{{\"date\":{:?},\"machine\":{:?},\"load\":{:?},\"command\":{:?},\n\
              \"cells\":[\n{}\n],\n\
-             \"processes\":[\n{}\n]}}\n",
+             \"processes\":[\n{}\n],\n\
+             \"rebalances\":[{}]}}\n",
             self.date,
             self.machine,
             self.load,
             self.command,
             cells.join(",\n"),
             processes.join(",\n"),
+            rebalances.join(","),
         )
     }
+}
+
+fn rebalances_json(rebalances: &Rebalances) -> String {
+    let micros = rebalances.took.iter().map(|took| took.as_micros().to_string());
+    let micros = micros.collect::<Vec<_>>().join(",");
+    format!("{{\"server\":{:?},\"us\":[{micros}]}}", rebalances.kind.name())
 }
 
 fn cell_json(result: &CellResult) -> String {

@@ -111,6 +111,17 @@ impl Frame {
         Frame { bytes }
     }
 
+    /// A request whose body `encode` writes.
+    pub(crate) fn of(
+        key: i16,
+        version: i16,
+        encode: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<Frame> {
+        let mut frame = Frame::new(key, version);
+        encode(&mut frame.bytes)?;
+        Ok(frame.finish())
+    }
+
     fn finish(mut self) -> Frame {
         let length = self.bytes.len() as i32 - 4;
         self.bytes[..4].copy_from_slice(&length.to_be_bytes());

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::response_room;
 use crate::broker::Broker;
+use crate::budget::{Charge, Pool};
 use crate::clock::Instant;
 use crate::cluster::ClusterImage;
 use crate::server::service::{Request, Session};
@@ -25,6 +27,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Takes room in the send pool for a response of about `bytes` that is about to be built. A
+    /// response that is too small to be charged takes none, and one larger than the pool takes all
+    /// of it: it must be possible in the smallest budget, and only one at a time.
+    pub(crate) async fn room(&self, bytes: usize) -> Charge {
+        response_room(self.broker.budget().pool(Pool::Send), bytes).await
+    }
+
     pub(crate) fn new(broker: Arc<Broker>, session: Arc<Session>, request: &Request) -> Self {
         let image = broker.image();
         Self {

@@ -5,31 +5,42 @@
 //! because there is one owner whatever they say.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult,
 };
-use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 
+use super::configs::{Refusal, check_new_topic, source_id, wire_text};
 use super::error::topic_error;
-use super::names::text;
-use super::{Answer, Api, Context, Tally};
-use crate::broker::NewTopic;
+use super::names::{TEXT_BYTES, text};
+use super::{Answer, Api, Context, MAX_RESPONSE_BYTES, Tally};
+use crate::broker::{NewTopic, TopicError};
 use crate::cluster::Topic;
-use crate::config::topic::{TOPIC_KEYS, check_topic_config};
+use crate::config::topic::{TOPIC_KEYS, TopicKey, check_topic_config};
 use crate::protocol::error::ErrorCode;
 
 /// `CreateTopics`.
 pub(super) struct CreateTopics;
 
-/// Where a config's value comes from, as the wire says it (`DescribeConfigsResponse.ConfigSource`).
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_BROKER: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
+/// From this version on the answer lists every config of a topic.
+const CONFIGS_FROM: i16 = 5;
 
-/// A topic that is refused: the code and the words for the client.
-type Refusal = (ErrorCode, String);
+/// About what the answer about a topic takes in memory.
+fn topic_bytes(version: i16) -> usize {
+    let config = size_of::<CreatableTopicConfigs>() + TEXT_BYTES;
+    let configs = if version >= CONFIGS_FROM { TOPIC_KEYS.len() * config } else { 0 };
+    size_of::<CreatableTopicResult>() + TEXT_BYTES + configs
+}
+
+/// How many topics a request may create: as many as can be answered with all their configs in what
+/// a response may take, which is far more than any tool asks for at once.
+fn most_topics(version: i16) -> usize {
+    MAX_RESPONSE_BYTES / topic_bytes(version)
+}
 
 impl Api for CreateTopics {
     type Request = CreateTopicsRequest;
@@ -42,22 +53,28 @@ impl Api for CreateTopics {
             .filter(|topic| !seen.insert(topic.name.clone()))
             .map(|topic| topic.name.clone())
             .collect();
-        let mut checked = Vec::new();
-        for topic in request.topics.iter().filter(|topic| !twice.contains(&topic.name)) {
-            checked.push((topic, new_topic(&cx, topic)));
-        }
-        let mut results = outcomes(&cx, checked, request.validate_only).await;
+        let once = request.topics.iter().filter(|topic| !twice.contains(&topic.name));
+        let (asked, beyond): (Vec<_>, Vec<_>) =
+            once.enumerate().partition(|(index, _)| *index < most_topics(cx.version));
+        let checked: Vec<_> =
+            asked.into_iter().map(|(_, topic)| (topic, new_topic(&cx, topic))).collect();
+        let made = create(&cx, &checked, request.validate_only).await;
+        // Not taken before: the bucket may be waited for.
+        let refused = request.topics.len() - checked.len();
+        let expected =
+            checked.len() * topic_bytes(cx.version) + refused * size_of::<CreatableTopicResult>();
+        let room = cx.room(expected).await;
+        let mut results = described_all(&cx, checked, made);
+        let too_many = text("too many topics in one request; split it");
+        results.extend(beyond.into_iter().map(|(_, topic)| {
+            refusal(topic.name.clone(), ErrorCode::InvalidRequest, too_many.clone())
+        }));
         results.extend(twice.into_iter().map(|name| {
             let message =
                 format!("topic \"{}\" stands more than once in the request", name.as_str());
-            CreatableTopicResult::default()
-                .with_name(name)
-                .with_error_code(ErrorCode::InvalidRequest.code())
-                .with_error_message(Some(text(&message)))
-                .with_num_partitions(-1)
-                .with_replication_factor(-1)
+            refusal(name, ErrorCode::InvalidRequest, text(&message))
         }));
-        Answer::Now(CreateTopicsResponse::default().with_topics(results))
+        Answer::Now(CreateTopicsResponse::default().with_topics(results)).within(room)
     }
 
     fn errors(response: &CreateTopicsResponse, tally: &mut Tally) {
@@ -65,19 +82,35 @@ impl Api for CreateTopics {
     }
 }
 
-/// Creates what passed the checks in one metadata entry and answers in the request's order.
-async fn outcomes(
+fn refusal(name: TopicName, code: ErrorCode, message: StrBytes) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_error_code(code.code())
+        .with_error_message(Some(message))
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+}
+
+/// Creates what passed the checks in one metadata entry; an outcome for each of these.
+async fn create(
     cx: &Context,
-    checked: Vec<(&CreatableTopic, Result<NewTopic, Refusal>)>,
+    checked: &[(&CreatableTopic, Result<NewTopic, Refusal>)],
     validate_only: bool,
-) -> Vec<CreatableTopicResult> {
+) -> Vec<Result<Arc<Topic>, TopicError>> {
     let wanted: Vec<NewTopic> =
         checked.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().cloned()).collect();
-    let made = if validate_only {
-        cx.broker.check_new_topics(&wanted)
-    } else {
-        cx.broker.create_topics(wanted).await
-    };
+    if validate_only {
+        return cx.broker.check_new_topics(wanted);
+    }
+    cx.broker.create_topics(wanted).await
+}
+
+/// The answers in the request's order.
+fn described_all(
+    cx: &Context,
+    checked: Vec<(&CreatableTopic, Result<NewTopic, Refusal>)>,
+    made: Vec<Result<Arc<Topic>, TopicError>>,
+) -> Vec<CreatableTopicResult> {
     let mut made = made.into_iter();
     let answer = |(asked, outcome): (&CreatableTopic, Result<NewTopic, Refusal>)| {
         let result = outcome.and_then(|_| {
@@ -92,40 +125,39 @@ async fn outcomes(
 fn described(
     cx: &Context,
     asked: &CreatableTopic,
-    result: Result<std::sync::Arc<Topic>, Refusal>,
+    result: Result<Arc<Topic>, Refusal>,
 ) -> CreatableTopicResult {
-    let answer = CreatableTopicResult::default().with_name(asked.name.clone());
     match result {
-        Ok(topic) => answer
+        Ok(topic) => CreatableTopicResult::default()
+            .with_name(asked.name.clone())
             .with_topic_id(topic.id.0)
             .with_num_partitions(topic.partition_count())
             .with_replication_factor(topic.replication_factor)
             .with_error_message(None)
             .with_configs(Some(configs(cx, &topic))),
-        Err((code, message)) => answer
-            .with_error_code(code.code())
-            .with_error_message(Some(text(&message)))
-            .with_num_partitions(-1)
-            .with_replication_factor(-1),
+        Err((code, message)) => refusal(asked.name.clone(), code, text(&message)),
     }
 }
 
-/// Every topic config with its effective value.
+/// Every topic config with its effective value; none where the version has no place for them.
 fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
-    let describe = |key: &crate::config::topic::TopicKey| {
-        let own = topic.configs.get(key.name);
-        let value = own.cloned().unwrap_or_else(|| cx.broker.topic_default(key));
-        let source = match own {
-            Some(_) => SOURCE_TOPIC,
-            None if value != key.default => SOURCE_BROKER,
-            None => SOURCE_DEFAULT,
-        };
-        CreatableTopicConfigs::default()
-            .with_name(text(key.name))
-            .with_value(Some(text(&value)))
-            .with_config_source(source)
+    if cx.version < CONFIGS_FROM {
+        return Vec::new();
+    }
+    let dynamic = cx.broker.dynamic_configs(&cx.image);
+    let describe = |key: &TopicKey| {
+        let config = cx.broker.config();
+        let described = config.describe_topic_config(key.name, &topic.configs, dynamic)?;
+        // What the request set is answered as it was written.
+        let own = topic.configs.get(key.name).map(|value| text(value));
+        Some(
+            CreatableTopicConfigs::default()
+                .with_name(StrBytes::from_static_str(key.name))
+                .with_value(own.or_else(|| described.value.map(wire_text)))
+                .with_config_source(source_id(described.source)),
+        )
     };
-    TOPIC_KEYS.iter().map(describe).collect()
+    TOPIC_KEYS.iter().filter_map(describe).collect()
 }
 
 fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
@@ -145,6 +177,7 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
         configs.insert(name.to_owned(), value.as_str().to_owned());
     }
+    check_new_topic(cx, &configs)?;
     topic.configs = configs;
     Ok(topic)
 }

@@ -69,7 +69,7 @@ async fn delete(
     if is_internal(&topic.name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let settings = cx.broker.topic_settings(&topic);
+    let settings = cx.broker.topic_settings(&cx.image, &topic);
     if settings.compact && !settings.delete {
         return Err(ErrorCode::PolicyViolation);
     }

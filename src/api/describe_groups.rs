@@ -8,12 +8,17 @@ use kafka_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
 use super::error::group_error;
-use super::names::{operations, shared, text};
+use super::names::{TEXT_BYTES, operations, shared, text};
 use super::{Answer, Api, Context, Tally};
 use crate::group::types::{DescribedGroup as Described, DescribedMember, Error};
 
 /// `DescribeGroups`.
 pub(super) struct DescribeGroups;
+
+/// About what a member takes in memory on its way into an answer; its metadata and assignment are
+/// shared with the group.
+const MEMBER_BYTES: usize =
+    size_of::<DescribedMember>() + size_of::<DescribedGroupMember>() + 4 * TEXT_BYTES;
 
 impl Api for DescribeGroups {
     type Request = DescribeGroupsRequest;
@@ -25,10 +30,13 @@ impl Api for DescribeGroups {
         } else {
             operations::NOT_ASKED
         };
+        let groups = cx.broker.groups();
+        let members = request.groups.iter().map(|group| groups.size(group).members).sum::<usize>();
+        let room = cx.room(members * MEMBER_BYTES).await;
         let mut replies = Vec::with_capacity(request.groups.len());
         let mut seen = HashSet::new();
         for group in request.groups.into_iter().filter(|group| seen.insert(group.clone())) {
-            let reply = cx.broker.groups().describe(&shared(&group));
+            let reply = groups.describe(&shared(&group));
             replies.push((group, reply));
         }
         Answer::Later(Box::pin(async move {
@@ -43,6 +51,7 @@ impl Api for DescribeGroups {
             }
             DescribeGroupsResponse::default().with_groups(groups)
         }))
+        .within(room)
     }
 
     fn errors(response: &DescribeGroupsResponse, tally: &mut Tally) {

@@ -2,6 +2,7 @@
 //! error does not compile until somebody has decided what clients do about it.
 
 use crate::broker::TopicError;
+use crate::broker::fetch_sessions::FetchSessionError;
 use crate::cluster::{ChangeError, CommitError};
 use crate::group;
 use crate::partition::{AppendError, LogStartError};
@@ -83,6 +84,15 @@ pub(super) fn log_start_error(error: &LogStartError) -> ErrorCode {
     }
 }
 
+/// A Fetch whose session does not go on.
+pub(super) fn fetch_session_error(error: FetchSessionError) -> ErrorCode {
+    match error {
+        FetchSessionError::NotFound => ErrorCode::FetchSessionIdNotFound,
+        FetchSessionError::Epoch => ErrorCode::InvalidFetchSessionEpoch,
+        FetchSessionError::TopicIds => ErrorCode::FetchSessionTopicIdError,
+    }
+}
+
 /// A group's request, or a part of one, that the coordinator refused.
 pub(super) fn group_error(error: &group::Error) -> i16 {
     use group::Error;
@@ -91,7 +101,9 @@ pub(super) fn group_error(error: &group::Error) -> i16 {
         Error::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         Error::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         Error::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
-        Error::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        Error::CoordinatorNotAvailable | Error::GroupMemoryExhausted => {
+            ErrorCode::CoordinatorNotAvailable
+        }
         Error::IllegalGeneration => ErrorCode::IllegalGeneration,
         Error::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
         Error::InvalidGroupId => ErrorCode::InvalidGroupId,

@@ -1,39 +1,41 @@
 //! Fetch (key 1), versions 4-18.
 //!
-//! KIPs: 74 (first batch above the limits), 98 (isolation), 227 (sessions: id 0 is always answered,
-//! which is legal and means "none"), 320 and 595 (leader epochs, diverging epoch), 392 (no read
-//! replica is preferred), 516 (topic ids, v13), 903 (replica state, v15). Replicas do not fetch
-//! here: a request with a replica id is refused.
+//! KIPs: 74 (first batch above the limits), 98 (isolation), 227 (sessions), 320 and 595 (leader
+//! epochs, diverging epoch), 392 (no read replica is preferred), 516 (topic ids, v13), 903
+//! (replica state, v15), 951 (the present leader beside an error, v16). Replicas do not fetch here:
+//! a request with a replica id is refused.
 //!
 //! The first stage resolves partitions and reads what is in memory. What must wait, for records or
 //! for a disk, is the later stage, so it delays no other request of the connection.
 
 mod plan;
 mod respond;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
-use crate::budget::{Pool, SMALL_REQUEST_BYTES};
+use crate::broker::fetch_sessions::{Listed, SessionPartition, SessionTopic};
+use crate::budget::SMALL_REQUEST_BYTES;
+use crate::cluster::Topic as Known;
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
-use crate::protocol::types::TopicId;
 use crate::server::service::{Disconnect, Reply, Request};
 use plan::{Answers, Limits};
+use session::FetchContext;
 
 /// The API's key.
 pub(super) const KEY: i16 = 1;
 
 /// From this version on topics are named by id.
 const TOPIC_IDS_FROM: i16 = 13;
-/// From this version on a response has an error of its own.
-const TOP_LEVEL_ERROR_FROM: i16 = 7;
+/// From this version on a request has a session, and a response an error of its own.
+const FIRST_SESSION_VERSION: i16 = 7;
 /// From this version on the replica id is part of the replica state.
 const REPLICA_STATE_FROM: i16 = 15;
 
@@ -43,6 +45,7 @@ const MAX_WAIT: Duration = Duration::from_mins(5);
 /// A request whose partitions are resolved.
 struct Fetch {
     cx: Context,
+    context: FetchContext,
     topics: Vec<Topic>,
     isolation: Isolation,
     min_bytes: usize,
@@ -52,16 +55,13 @@ struct Fetch {
 
 /// A topic of the request.
 struct Topic {
-    name: Arc<str>,
-    id: TopicId,
+    of: SessionTopic,
     partitions: Vec<Target>,
 }
 
 /// A partition of the request.
 struct Target {
-    index: i32,
-    offset: i64,
-    max_bytes: usize,
+    asked: SessionPartition,
     /// The partition, or what is answered instead of records.
     found: Result<Arc<Partition>, Refused>,
 }
@@ -76,11 +76,18 @@ enum Refused {
 
 /// Handles one request.
 pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconnect> {
-    let (message, charge) = super::decode::<FetchRequest>(&cx, request).await?;
-    if let Some(code) = refusal(&cx, &message) {
-        return respond::refused(&cx, &message, code).map(Reply::Now);
-    }
-    let fetch = resolve(cx, &message);
+    let (mut message, charge) = super::decode::<FetchRequest>(&cx, request).await?;
+    let refused = |message, code| respond::refused(&cx, message, code).map(Reply::Now);
+    let context = match refuse_replicas(&cx, &message).and_then(|()| session::begin(&cx, &message))
+    {
+        Ok(context) => context,
+        Err(code) => return refused(&message, code),
+    };
+    let (topics, charge) = match session::resolve(&cx, &context, &mut message, charge).await {
+        Ok(resolved) => resolved,
+        Err(code) => return refused(&message, code),
+    };
+    let fetch = Fetch::new(cx, context, topics, &message);
     drop(message);
     // A small request may be parked without its charge, so that many waiting consumers do not fill
     // the pool of small requests; what a large one has become stays charged.
@@ -112,82 +119,34 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     })))
 }
 
-/// Why the whole request is refused, if it is.
-fn refusal(cx: &Context, request: &FetchRequest) -> Option<ErrorCode> {
+/// Refuses a request of a replica.
+fn refuse_replicas(cx: &Context, request: &FetchRequest) -> Result<(), ErrorCode> {
     let replica = if cx.version >= REPLICA_STATE_FROM {
         request.replica_state.replica_id
     } else {
         request.replica_id
     };
-    if replica.0 >= 0 {
-        return Some(ErrorCode::ClusterAuthorizationFailed);
-    }
-    // No session is ever given out, so nobody has one to go on with. Epoch 0 asks for one and -1
-    // for none.
-    let goes_on = cx.version >= TOP_LEVEL_ERROR_FROM && !matches!(request.session_epoch, 0 | -1);
-    goes_on.then_some(ErrorCode::FetchSessionIdNotFound)
-}
-
-fn resolve(cx: Context, request: &FetchRequest) -> Fetch {
-    let topics = request.topics.iter().map(|topic| resolve_topic(&cx, topic)).collect();
-    let config = cx.broker.config();
-    let most = (config.server.fetch_bytes_max as usize).min(held_most(&cx));
-    Fetch {
-        topics,
-        isolation: match request.isolation_level {
-            1 => Isolation::ReadCommitted,
-            _ => Isolation::ReadUncommitted,
-        },
-        min_bytes: size(request.min_bytes),
-        limits: Limits { bytes: size(request.max_bytes).min(most) },
-        max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0))
-            .min(MAX_WAIT),
-        cx,
-    }
-}
-
-/// What one response may keep from being evicted: a reader that stops reading holds it until the
-/// door closes the connection. A Fetch may answer with less than it was asked for.
-fn held_most(cx: &Context) -> usize {
-    const LEAST: usize = 1024 * 1024;
-    const PART_OF_SEND_POOL: usize = 32;
-    let send = cx.broker.budget().pool(Pool::Send).capacity();
-    (send / PART_OF_SEND_POOL).max(LEAST)
+    if replica.0 >= 0 { Err(ErrorCode::ClusterAuthorizationFailed) } else { Ok(()) }
 }
 
 fn size(bytes: i32) -> usize {
     usize::try_from(bytes).unwrap_or(0)
 }
 
-fn resolve_topic(cx: &Context, topic: &FetchTopic) -> Topic {
-    let id = TopicId(topic.topic_id);
-    let name = topic.topic.as_str();
-    let known = if cx.version >= TOPIC_IDS_FROM { None } else { cx.image.topic(name) };
-    let partition = |asked: &FetchPartition| Target {
-        index: asked.partition,
-        offset: asked.fetch_offset,
-        max_bytes: size(asked.partition_max_bytes),
-        found: resolve_partition(cx, topic, asked),
-    };
-    Topic {
-        name: known.map_or_else(|| name.into(), |topic| Arc::clone(&topic.name)),
-        id,
-        partitions: topic.partitions.iter().map(partition).collect(),
-    }
+fn resolve_topic(cx: &Context, listed: Listed<SessionPartition>) -> Topic {
+    let Listed { topic: of, partitions } = listed;
+    let target = |asked| Target { asked, found: resolve_partition(cx, &of, &asked) };
+    let partitions = partitions.into_iter().map(target).collect();
+    Topic { of, partitions }
 }
 
 fn resolve_partition(
     cx: &Context,
-    topic: &FetchTopic,
-    asked: &FetchPartition,
+    topic: &SessionTopic,
+    asked: &SessionPartition,
 ) -> Result<Arc<Partition>, Refused> {
-    let found = if cx.version >= TOPIC_IDS_FROM {
-        partition_by_id(cx, TopicId(topic.topic_id), asked.partition)
-    } else {
-        partition_by_name(cx, topic.topic.as_str(), asked.partition)
-    };
-    let (topic, partition) = found.map_err(Refused::Error)?;
-    check_leader_epoch(cx, &topic, asked.partition, asked.current_leader_epoch)
+    let (topic, partition) = find_partition(cx, topic, asked.index).map_err(Refused::Error)?;
+    check_leader_epoch(cx, &topic, asked.index, asked.current_leader_epoch)
         .map_err(Refused::Error)?;
     if asked.last_fetched_epoch < 0 {
         return Ok(partition);
@@ -204,7 +163,45 @@ fn resolve_partition(
     }
 }
 
+/// A partition as the request, or its session, names it. A topic whose id is gone may have been
+/// known by its name: if another topic has that now, the client is told so
+/// (Kafka's `ReplicaManager.readFromLog`).
+fn find_partition(
+    cx: &Context,
+    topic: &SessionTopic,
+    index: i32,
+) -> Result<(Arc<Known>, Arc<Partition>), ErrorCode> {
+    let name = topic.name.as_deref();
+    if cx.version < TOPIC_IDS_FROM {
+        return partition_by_name(cx, name.unwrap_or_default(), index);
+    }
+    let found = partition_by_id(cx, topic.id, index);
+    match (&found, name) {
+        (Err(ErrorCode::UnknownTopicId), Some(name)) => {
+            partition_by_name(cx, name, index).and(Err(ErrorCode::InconsistentTopicId))
+        }
+        _ => found,
+    }
+}
+
 impl Fetch {
+    fn new(cx: Context, context: FetchContext, topics: Vec<Topic>, request: &FetchRequest) -> Self {
+        let most = cx.broker.config().server.fetch_bytes_max as usize;
+        Self {
+            context,
+            topics,
+            isolation: match request.isolation_level {
+                1 => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
+            min_bytes: size(request.min_bytes),
+            limits: Limits { bytes: size(request.max_bytes).min(most) },
+            max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0))
+                .min(MAX_WAIT),
+            cx,
+        }
+    }
+
     /// Whether the answer may leave now: enough bytes, nothing to wait for, or something that the
     /// client must hear at once.
     fn is_satisfied(&self, answers: &Answers) -> bool {

@@ -4,9 +4,9 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 
 use super::error::group_error;
-use super::names::{shared, text};
+use super::names::{TEXT_BYTES, shared, text};
 use super::{Answer, Api, Context, Tally};
-use crate::group::types::{CLASSIC, ListRequest};
+use crate::group::types::{CLASSIC, ListRequest, ListedGroup as Listed};
 
 /// `ListGroups`.
 pub(super) struct ListGroups;
@@ -20,6 +20,9 @@ impl Api for ListGroups {
             states: request.states_filter.iter().map(shared).collect(),
             types: request.types_filter.iter().map(shared).collect(),
         };
+        cx.broker.groups().load_all().await;
+        let each = size_of::<Listed>() + size_of::<ListedGroup>() + 2 * TEXT_BYTES;
+        let room = cx.room(cx.broker.groups().count() * each).await;
         let response = ListGroupsResponse::default();
         let groups = match cx.broker.groups().list(&list) {
             Ok(groups) => groups,
@@ -37,7 +40,7 @@ impl Api for ListGroups {
             }
             listed
         });
-        Answer::Now(response.with_groups(listed.collect()))
+        Answer::Now(response.with_groups(listed.collect())).within(room)
     }
 
     fn errors(response: &ListGroupsResponse, tally: &mut Tally) {

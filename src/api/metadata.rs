@@ -16,7 +16,7 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
 use super::error::topic_error;
-use super::names::{broker_id, operations, text, topic_name};
+use super::names::{TEXT_BYTES, broker_id, operations, text, topic_name};
 use super::{Answer, Api, Context, Tally};
 use crate::broker::NewTopic;
 use crate::cluster::{ClusterImage, Topic};
@@ -33,17 +33,22 @@ impl Api for Metadata {
     type Request = MetadataRequest;
 
     async fn handle(mut cx: Context, request: MetadataRequest) -> Answer<MetadataResponse> {
-        let topics = match &request.topics {
-            None => all_topics(&cx, &request),
-            Some(none) if none.is_empty() && cx.version == 0 => all_topics(&cx, &request),
+        let asked = match &request.topics {
+            None => None,
+            Some(none) if none.is_empty() && cx.version == 0 => None,
             Some(topics) if has_unsupported_form(&cx, topics) => {
                 return Answer::Now(unsupported(topics));
             }
             Some(topics) => {
-                let topics = &each_once(topics);
-                create_missing(&mut cx, &request, topics).await;
-                named_topics(&cx, &request, topics)
+                let topics = each_once(topics);
+                create_missing(&mut cx, &request, &topics).await;
+                Some(topics)
             }
+        };
+        let room = cx.room(expected_bytes(&cx, asked.as_deref())).await;
+        let topics = match &asked {
+            None => all_topics(&cx, &request),
+            Some(topics) => named_topics(&cx, &request, topics),
         };
         let address = cx.broker.advertised(&cx.session.listener);
         let node = broker_id(cx.broker.node_id());
@@ -63,13 +68,29 @@ impl Api for Metadata {
             .with_controller_id(node)
             .with_cluster_authorized_operations(operations)
             .with_topics(topics);
-        Answer::Now(response)
+        Answer::Now(response).within(room)
     }
 
     fn errors(response: &MetadataResponse, tally: &mut Tally) {
         tally.note(response.error_code);
         response.topics.iter().for_each(|topic| tally.note(topic.error_code));
     }
+}
+
+/// About how many bytes the answer takes in memory: for each partition far more than on the wire.
+fn expected_bytes(cx: &Context, asked: Option<&[MetadataRequestTopic]>) -> usize {
+    // A partition has two lists of one element each.
+    const LIST: usize = 16;
+    let partition = size_of::<MetadataResponsePartition>() + 2 * LIST;
+    let topic = size_of::<MetadataResponseTopic>() + TEXT_BYTES;
+    let (topics, partitions) = match asked {
+        None => (cx.image.topic_count(), cx.image.partition_count()),
+        Some(topics) => {
+            let known = topics.iter().filter_map(|topic| look_up(&cx.image, topic).ok());
+            (topics.len(), known.map(|topic| i64::from(topic.partition_count())).sum())
+        }
+    };
+    topics * topic + usize::try_from(partitions).unwrap_or(0) * partition
 }
 
 /// Before v12 a topic is named by name and by nothing else.

@@ -9,6 +9,9 @@
 //! whatever only waits is an [`Answer::Later`] (DESIGN D11). A request that changes metadata
 //! answers `Now`, so the connection's next request sees its effect.
 
+mod alter_configs;
+mod alter_partition_reassignments;
+mod configs;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -16,16 +19,24 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 pub mod error;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod names;
 mod offset_commit;
@@ -35,6 +46,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod topics;
+mod update_features;
 
 use std::sync::Arc;
 
@@ -43,11 +55,13 @@ use kafka_protocol::protocol::{Encodable, Request as Message};
 use tracing::error;
 
 use crate::broker::Broker;
-use crate::budget::{Charge, Pool, SMALL_REQUEST_BYTES};
+use crate::budget::{
+    BytePool, Charge, Pool, SMALL_REQUEST_BYTES, TooLarge, UNCHARGED_RESPONSE_BYTES,
+};
 use crate::protocol::guard::{self, Limits};
 use crate::protocol::versions;
 use crate::server::service::{
-    ApiVersions, BoxFuture, Disconnect, Reply, Request, Response, Service, Session,
+    ApiVersions, BoxFuture, Disconnect, Piece, Reply, Request, Response, Service, Session,
 };
 
 pub(crate) use context::Context;
@@ -58,7 +72,7 @@ pub(crate) type ResponseOf<A> = <<A as Api>::Request as Message>::Response;
 /// One Kafka API whose bodies are the crate's messages.
 pub(crate) trait Api {
     /// The request message; it names the key and the response.
-    type Request: Message + Send + 'static;
+    type Request: Message<Response: Send + Sync> + Send + 'static;
 
     /// Answers one request.
     fn handle(
@@ -76,6 +90,16 @@ pub(crate) enum Answer<R> {
     Now(R),
     /// When the future is ready; the connection's later requests go on meanwhile.
     Later(BoxFuture<R>),
+    /// As the answer inside, for which the handler took [`Context::room`] before it was built.
+    Within(Charge, Box<Answer<R>>),
+}
+
+impl<R> Answer<R> {
+    /// This answer with the room that was taken for it. For answers that may be far larger than
+    /// their requests: many that wait for memory must not all be built already.
+    pub(crate) fn within(self, room: Charge) -> Self {
+        Answer::Within(room, Box::new(self))
+    }
 }
 
 /// Error codes of a response and how often each occurs.
@@ -172,27 +196,45 @@ routes! {
     delete_records::DeleteRecords,
     init_producer_id::InitProducerId,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
+    describe_log_dirs::DescribeLogDirs,
     create_partitions::CreatePartitions,
     delete_groups::DeleteGroups,
+    elect_leaders::ElectLeaders,
+    incremental_alter_configs::IncrementalAlterConfigs,
+    alter_partition_reassignments::AlterPartitionReassignments,
+    list_partition_reassignments::ListPartitionReassignments,
     offset_delete::OffsetDelete,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
+    list_config_resources::ListConfigResources,
+    describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// Decodes, handles and encodes one request.
 async fn serve<A: Api>(cx: Context, request: Request) -> Result<Reply, Disconnect> {
     let version = request.api_version;
+    let pool = cx.broker.budget().pool(Pool::Send).clone();
     let (message, charge) = decode::<A::Request>(&cx, request).await?;
     let answer = Box::pin(A::handle(cx, message)).await;
     // What a small parked request still needs is small: a rebalance must not hold the memory that
     // the requests which end it are read into.
     let charge = (charge.bytes() > SMALL_REQUEST_BYTES).then_some(charge);
+    let (mut answer, mut room) = (answer, Charge::none());
+    while let Answer::Within(taken, inner) = answer {
+        room.merge(taken);
+        answer = *inner;
+    }
     match answer {
-        Answer::Now(response) => encode::<A>(version, &response).map(Reply::Now),
+        Answer::Now(response) => encode::<A>(&pool, room, version, &response).await.map(Reply::Now),
         Answer::Later(future) => Ok(Reply::Later(Box::pin(async move {
             let response = future.await;
             drop(charge);
-            encode::<A>(version, &response)
+            encode::<A>(&pool, room, version, &response).await
         }))),
+        Answer::Within(..) => unreachable!("taken apart above"),
     }
 }
 
@@ -211,43 +253,75 @@ pub(crate) async fn decode<R: Message>(
         .map_err(|refusal| malformed(refusal.to_string()))?;
     let needed = request.body.len() + size.decoded_bytes;
     drop(request.charge);
-    let pool = if needed <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
-    let charge = cx
-        .broker
-        .budget()
-        .pool(pool)
-        .take(needed)
-        .await
-        .map_err(|refusal| malformed(refusal.to_string()))?;
+    let charge = take_memory(cx, needed).await.map_err(|refusal| malformed(refusal.to_string()))?;
     let (message, _) = guard::decode::<R>(request.api_version, &request.body, Limits::CONTROL)
         .map_err(|refusal| malformed(refusal.to_string()))?;
     Ok((message, charge))
 }
 
+/// Waits for memory that a request needs while it is handled.
+pub(crate) async fn take_memory(cx: &Context, bytes: usize) -> Result<Charge, TooLarge> {
+    let pool = if bytes <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
+    cx.broker.budget().pool(pool).take(bytes).await
+}
+
 /// A control-plane response is at most this large, as a decoded request is.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// Encodes a response. A field that the version cannot carry is a bug of the handler: it is logged
-/// and the connection closed, since no parseable answer is left.
-fn encode<A: Api>(version: i16, response: &ResponseOf<A>) -> Result<Response, Disconnect> {
-    let api = name(<A::Request as Message>::KEY);
-    let mut body = BytesMut::new();
-    let encoded = response.compute_size(version).and_then(|size| {
-        if size > MAX_RESPONSE_BYTES {
-            return Err(std::io::Error::other(format!("it has {size} bytes")).into());
-        }
-        body.reserve(size);
-        response.encode(&mut body, version)
-    });
-    if let Err(cause) = encoded {
-        error!(api, version, %cause, "response cannot be encoded");
-        return Err(Disconnect::Unavailable(format!("{api} v{version} response not encodable")));
+/// Waits for room for a response of `bytes`; see [`Context::room`].
+async fn response_room(pool: &BytePool, bytes: usize) -> Charge {
+    match bytes {
+        ..UNCHARGED_RESPONSE_BYTES => Charge::none(),
+        _ => pool.take_up_to(bytes).await,
     }
+}
+
+/// Room for a response of `bytes` that must not wait for readers; none if none is free, and then
+/// the response is charged to nothing. For responses that are little more than their requests.
+fn room_now(cx: &Context, bytes: usize) -> Charge {
+    match bytes {
+        ..UNCHARGED_RESPONSE_BYTES => Charge::none(),
+        _ => cx.broker.budget().pool(Pool::Send).try_take(bytes).unwrap_or_default(),
+    }
+}
+
+/// Makes the room that was taken for a response the one for its `bytes`.
+async fn resize(pool: &BytePool, mut room: Charge, bytes: usize) -> Charge {
+    if bytes.min(pool.capacity()) <= room.bytes() {
+        return room.split(bytes.min(pool.capacity())).unwrap_or_default();
+    }
+    // Whoever waits for memory holds none of the same pool.
+    drop(room);
+    response_room(pool, bytes).await
+}
+
+/// Encodes a response, charged to `pool` in place of `room`. A field that the version cannot carry
+/// is a bug of the handler: it is logged and the connection closed, since no parseable answer is
+/// left.
+async fn encode<A: Api>(
+    pool: &BytePool,
+    room: Charge,
+    version: i16,
+    response: &ResponseOf<A>,
+) -> Result<Response, Disconnect> {
+    let api = name(<A::Request as Message>::KEY);
+    let failed = |cause: &dyn std::fmt::Display| {
+        error!(api, version, %cause, "response cannot be encoded");
+        Disconnect::Unavailable(format!("{api} v{version} response not encodable: {cause}"))
+    };
+    let size = response.compute_size(version).map_err(|cause| failed(&cause))?;
+    if size > MAX_RESPONSE_BYTES {
+        return Err(failed(&format!(
+            "it has {size} bytes and at most {MAX_RESPONSE_BYTES} are allowed; ask for less at once"
+        )));
+    }
+    let charge = resize(pool, room, size).await;
+    let mut body = BytesMut::with_capacity(size);
+    response.encode(&mut body, version).map_err(|cause| failed(&cause))?;
     let mut tally = Tally::default();
     A::errors(response, &mut tally);
-    let mut encoded = Response::from_bytes(body.freeze());
-    encoded.errors = tally.into_inner();
-    Ok(encoded)
+    let pieces = vec![Piece::Ready(body.freeze())];
+    Ok(Response { pieces, errors: tally.into_inner(), charge })
 }
 
 fn advertised(api: &versions::Api) -> (i16, i16, i16) {
@@ -261,7 +335,52 @@ fn name(key: i16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use kafka_protocol::messages::MetadataResponse;
+    use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+
     use super::*;
+
+    fn topics(count: usize) -> MetadataResponse {
+        let topic = |number| {
+            let name = names::topic_name(&format!("{number:08}"));
+            MetadataResponseTopic::default().with_name(Some(name))
+        };
+        MetadataResponse::default().with_topics((0..count).map(topic).collect())
+    }
+
+    async fn encoded(pool: &BytePool, room: Charge, count: usize) -> Response {
+        encode::<metadata::Metadata>(pool, room, 12, &topics(count)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_response_is_charged_with_its_size_as_long_as_it_is_there() {
+        let pool = BytePool::new(Pool::Send, 1 << 20);
+        let small = encoded(&pool, Charge::none(), 1).await;
+        assert_eq!(pool.used(), 0, "{} bytes are not worth it", small.len());
+        for taken in [0, 10, 900_000] {
+            let room = pool.take(taken).await.unwrap();
+            let large = encoded(&pool, room, 1_000).await;
+            assert!(large.len() > 10_000);
+            assert_eq!(pool.used(), large.len());
+            drop(large);
+            assert_eq!(pool.used(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_waits_for_room_and_one_above_the_pool_takes_all_of_it() {
+        let pool = BytePool::new(Pool::Send, 20_000);
+        let held = pool.take(1).await.unwrap();
+        let room = pool.take(19_999).await.unwrap();
+        let mut waiting = std::pin::pin!(encoded(&pool, room, 10_000));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(pool.is_exhausted(), "the relief sees that somebody waits");
+        drop(held);
+        let response = waiting.await;
+        assert!(response.len() > 100_000);
+        assert_eq!(pool.used(), 20_000);
+    }
 
     #[test]
     fn every_advertised_api_has_a_row_and_every_row_is_advertised() {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+/// About what a text of a message takes in memory beside its struct, for estimates.
+pub(super) const TEXT_BYTES: usize = 64;
+
 /// Text for a message.
 pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())

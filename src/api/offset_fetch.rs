@@ -16,6 +16,7 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
 use super::error::group_error;
 use super::names::{shared, text, topic_name};
+use super::topics::distinct;
 use super::{Answer, Api, Context, Tally};
 use crate::group::Reply;
 use crate::group::types::{Error, FetchedOffset, FetchedTopic, OffsetFetchRequest as GroupRequest};
@@ -40,14 +41,25 @@ impl Api for OffsetFetch {
                 topics.into_iter().map(named).collect()
             });
             let group = GroupRequest { group: shared(&request.group_id), topics };
+            let room = cx.room(expected_bytes(&cx, [&group])).await;
             let reply = cx.broker.groups().fetch_offsets(group);
-            return Answer::Later(Box::pin(async move { one_group(version, &asked, reply).await }));
+            return Answer::Later(Box::pin(async move { one_group(version, &asked, reply).await }))
+                .within(room);
         }
-        let mut replies = Vec::with_capacity(request.groups.len());
         let mut seen = HashSet::new();
-        for group in request.groups.into_iter().filter(|one| seen.insert(one.group_id.clone())) {
-            let reply = cx.broker.groups().fetch_offsets(group_request(&group));
-            replies.push((group, reply));
+        let asked: Vec<(OffsetFetchRequestGroup, GroupRequest)> = request
+            .groups
+            .into_iter()
+            .filter(|group| seen.insert(group.group_id.clone()))
+            .map(|group| {
+                let asked = group_request(&group);
+                (group, asked)
+            })
+            .collect();
+        let room = cx.room(expected_bytes(&cx, asked.iter().map(|(_, asked)| asked))).await;
+        let mut replies = Vec::with_capacity(asked.len());
+        for (group, asked) in asked {
+            replies.push((group, cx.broker.groups().fetch_offsets(asked)));
         }
         Answer::Later(Box::pin(async move {
             let mut groups = Vec::with_capacity(replies.len());
@@ -56,6 +68,7 @@ impl Api for OffsetFetch {
             }
             OffsetFetchResponse::default().with_groups(groups)
         }))
+        .within(room)
     }
 
     fn errors(response: &OffsetFetchResponse, tally: &mut Tally) {
@@ -67,10 +80,18 @@ impl Api for OffsetFetch {
     }
 }
 
-/// Each partition is answered once, however often it is named.
-fn distinct(partitions: &[i32]) -> Vec<i32> {
-    let mut seen = HashSet::new();
-    partitions.iter().copied().filter(|partition| seen.insert(*partition)).collect()
+/// About how many bytes the answer takes in memory: an offset's metadata may be 4 KiB.
+fn expected_bytes<'a>(cx: &Context, groups: impl IntoIterator<Item = &'a GroupRequest>) -> usize {
+    let each = size_of::<FetchedOffset>() + size_of::<OffsetFetchResponsePartitions>();
+    let expected = |asked: &GroupRequest| {
+        let size = cx.broker.groups().size(&asked.group);
+        let offsets = match &asked.topics {
+            Some(topics) => topics.iter().map(|(_, partitions)| partitions.len()).sum(),
+            None => size.offsets,
+        };
+        offsets * each + size.metadata_bytes
+    };
+    groups.into_iter().map(expected).sum()
 }
 
 fn group_request(group: &OffsetFetchRequestGroup) -> GroupRequest {

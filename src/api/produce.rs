@@ -8,30 +8,30 @@
 //! A first stage: checks, one admission to the WAL's pool for the whole request, appends in the
 //! request's order. What remains is waiting for one LSN.
 
+mod unpack;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::error::{append_error, batch_error};
+use self::unpack::{Work, refusal, unpack};
+use super::error::append_error;
 use super::topics::{is_internal, open_partition};
 use super::{Context, Tally};
 use crate::cluster::Topic;
 use crate::config::TimestampType as ConfiguredTimestamp;
 use crate::config::topic::TopicSettings;
-use crate::partition::{
-    AppendError, AppendRequest, Appended, MAX_DECOMPRESSED_BYTES, Partition, record,
-};
+use crate::partition::{AppendError, AppendRequest, Appended, Partition, record};
 use crate::protocol::batch::{Batch, ProduceCheck, ProduceRules, TimestampBounds, TimestampType};
-use crate::protocol::compression::Compression;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::guard::Limits;
 use crate::protocol::produce::{
-    MIN_VERSION, ProducePartition, ProducePartitionResponse, ProduceRecordError, ProduceRequest,
-    ProduceResponse, ProduceTopicResponse,
+    MIN_VERSION, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+    ProduceTopicResponse,
 };
 use crate::protocol::topic::TopicRef;
 use crate::protocol::types::TopicId;
-use crate::server::service::{Disconnect, Reply, Request, Response};
+use crate::server::service::{Disconnect, Piece, Reply, Request, Response};
 use crate::wal::{Admission, Class, Lsn, RoomError};
 
 /// The API's key.
@@ -58,12 +58,15 @@ struct Item {
     step: Result<Ready, ProducePartitionResponse>,
 }
 
-/// A batch that passed every check.
+/// A batch that passed every check but those for which its records must be decompressed.
 struct Ready {
     partition: Arc<Partition>,
     batch: Batch,
     check: ProduceCheck,
     settings: TopicSettings,
+    rules: ProduceRules,
+    /// What is to be done before the append.
+    work: Option<Work>,
 }
 
 /// The answer for a partition, and what must be durable before it is true.
@@ -103,19 +106,19 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     }
     let last = outcomes.iter().map(|outcome| outcome.lsn).max().unwrap_or(Lsn::ZERO);
     if last == Lsn::ZERO {
-        return respond(version, outcomes).map(Reply::Now);
+        return respond(&cx, outcomes).map(Reply::Now);
     }
     let durable = cx.broker.stream().wait_durable(last);
     Ok(Reply::Later(Box::pin(async move {
         let mut outcomes = outcomes;
         if durable.await.is_err() {
             outcomes.iter_mut().for_each(Outcome::lose);
-            return respond(version, outcomes);
+            return respond(&cx, outcomes);
         }
         for (partition, appended) in outcomes.iter().filter_map(|one| one.appended.as_ref()) {
             partition.visible(appended).await;
         }
-        respond(version, outcomes)
+        respond(&cx, outcomes)
     })))
 }
 
@@ -196,37 +199,20 @@ fn ready(
         let message = format!("topic \"{}\" is written by the broker only", topic.name);
         return Err(refuse(ErrorCode::InvalidTopicException, Some(message)));
     }
-    let settings = cx.broker.topic_settings(&topic);
+    let settings = cx.broker.topic_settings(&cx.image, &topic);
     let rules = ProduceRules {
         version: request.version,
         transactional_allowed: false,
         keys_required: settings.compact,
         timestamps: bounds(cx, &settings),
     };
-    let records = partition.records.unwrap_or_default();
-    let checked = Batch::parse_one(records).and_then(|batch| {
-        let mut check = batch.validate_for_produce(&rules)?;
-        // Compaction will need every key, so here the records of a compressed batch are read too.
-        if settings.compact && batch.header().compression()? != Compression::None {
-            check = batch.validate_records(&batch.payload(MAX_DECOMPRESSED_BYTES)?, &rules)?;
-        }
-        Ok((batch, check))
+    let checked = Batch::parse_one(partition.records.unwrap_or_default()).and_then(|batch| {
+        let check = batch.validate_for_produce(&rules)?;
+        let work = Work::of(&settings, batch.header().compression()?);
+        Ok((batch, check, work))
     });
-    match checked {
-        Ok((batch, check)) => Ok(Ready { partition: handle, batch, check, settings }),
-        Err(error) => {
-            let mut answer = refuse(batch_error(&error), Some(error.to_string()));
-            answer.record_errors = error
-                .record_index()
-                .map(|batch_index| ProduceRecordError {
-                    batch_index,
-                    message: Some(error.to_string()),
-                })
-                .into_iter()
-                .collect();
-            Err(answer)
-        }
-    }
+    let (batch, check, work) = checked.map_err(|error| refusal(index, &error))?;
+    Ok(Ready { partition: handle, batch, check, settings, rules, work })
 }
 
 /// The timestamps that a topic accepts; a topic with log append time replaces them all.
@@ -241,10 +227,19 @@ fn bounds(cx: &Context, settings: &TopicSettings) -> Option<TimestampBounds> {
     })
 }
 
-/// Appends in the request's order. The WAL's pool is asked once, before the first lock.
+/// Appends in the request's order. The WAL's pool is asked once, before the first lock, unless a
+/// batch has to be looked into: what it will take is known only then, and nobody may wait for the
+/// pool while holding a part of it.
 async fn append_all(cx: &Context, items: Vec<Item>) -> Vec<Outcome> {
-    let ready = items.iter().filter_map(|item| item.step.as_ref().ok());
-    let needed: usize = ready.map(|ready| record::data_len(ready.batch.bytes().len())).sum();
+    let mut outcomes = Vec::with_capacity(items.len());
+    let ready = || items.iter().filter_map(|item| item.step.as_ref().ok());
+    if ready().any(|ready| ready.work.is_some()) {
+        for item in items {
+            outcomes.push(append_alone(cx, item).await);
+        }
+        return outcomes;
+    }
+    let needed: usize = ready().map(|ready| record::data_len(ready.batch.bytes().len())).sum();
     let mut admission = match cx.broker.stream().admit(needed).await {
         Ok(admission) => admission,
         Err(error) => {
@@ -252,11 +247,30 @@ async fn append_all(cx: &Context, items: Vec<Item>) -> Vec<Outcome> {
             return items.into_iter().map(|item| refused(item, code, &error.to_string())).collect();
         }
     };
-    let mut outcomes = Vec::with_capacity(items.len());
     for item in items {
         outcomes.push(append(cx, &mut admission, item).await);
     }
     outcomes
+}
+
+/// Appends one batch with an admission of its own.
+async fn append_alone(cx: &Context, mut item: Item) -> Outcome {
+    let unpacked = match &mut item.step {
+        Ok(ready) => unpack(cx, item.index, ready).await,
+        Err(_) => Ok(None),
+    };
+    let _held = match unpacked {
+        Ok(held) => held,
+        Err(refused) => {
+            item.step = Err(refused);
+            None
+        }
+    };
+    let bytes = item.step.as_ref().map_or(0, |ready| ready.batch.bytes().len());
+    match cx.broker.stream().admit(record::data_len(bytes)).await {
+        Ok(mut admission) => append(cx, &mut admission, item).await,
+        Err(error) => refused(item, super::error::admit_error(&error), &error.to_string()),
+    }
 }
 
 fn refused(item: Item, code: ErrorCode, message: &str) -> Outcome {
@@ -332,7 +346,8 @@ async fn append_with_room(
 }
 
 /// Encodes the answer, partitions of a topic together as they were in the request.
-fn respond(version: i16, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
+fn respond(cx: &Context, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
+    let version = cx.version;
     let mut tally = Tally::default();
     let mut topics: Vec<(usize, Named, Vec<ProducePartitionResponse>)> = Vec::new();
     for outcome in outcomes {
@@ -361,7 +376,7 @@ fn respond(version: i16, outcomes: Vec<Outcome>) -> Result<Response, Disconnect>
         version,
         reason: error.to_string(),
     })?;
-    let mut encoded = Response::from_bytes(body.freeze());
-    encoded.errors = tally.into_inner();
-    Ok(encoded)
+    let charge = super::room_now(cx, body.len());
+    let pieces = vec![Piece::Ready(body.freeze())];
+    Ok(Response { pieces, errors: tally.into_inner(), charge })
 }

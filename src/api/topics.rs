@@ -1,5 +1,6 @@
 //! What the topic APIs share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Context;
@@ -10,6 +11,9 @@ use crate::protocol::types::{TopicId, TopicPartition};
 
 /// The topic that holds group offsets and group metadata.
 pub(super) const OFFSETS_TOPIC: &str = crate::broker::OFFSETS_TOPIC;
+
+/// What is said about a partition that is not there; the answer names it beside this.
+pub(super) const NO_SUCH_PARTITION: &str = "there is no such topic, or no such partition of it";
 
 /// Whether only the broker writes to the topic.
 pub(super) fn is_internal(name: &str) -> bool {
@@ -68,4 +72,10 @@ pub(super) fn check_leader_epoch(
         newer if newer > current => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(current),
     }
+}
+
+/// Each partition is answered once, however often it is named.
+pub(super) fn distinct(partitions: &[i32]) -> Vec<i32> {
+    let mut seen = HashSet::new();
+    partitions.iter().copied().filter(|partition| seen.insert(*partition)).collect()
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Broker;
 use crate::cluster::{CheckError, Fence};
+use crate::failpoint;
 use crate::partition::Partition;
 use crate::task;
 use crate::wal::local::{CheckpointError, CheckpointKind};
@@ -45,6 +46,7 @@ impl Broker {
         let stream = self.stream.clone();
         // Before the list: a record below it went through a partition that the list will have.
         let covers = stream.reserved();
+        failpoint::pass("checkpoint: scope");
         let partitions = self.partitions.all();
         let taken = task::blocking(move || take(&stream, covers, partitions)).await;
         taken.map_err(|error| TakeError::Panicked(error.to_string()))??;

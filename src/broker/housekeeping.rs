@@ -17,7 +17,7 @@ use crate::object::probe::{self, ProbeError};
 use crate::object::{DataDir, Store};
 use crate::partition::{LogStartError, Partition, RetentionLimits, record};
 use crate::task;
-use crate::wal::Class;
+use crate::wal::{Class, Lsn};
 
 /// How often the WAL's growth and the memory pools are looked at.
 const GROWTH_CHECK: Duration = Duration::from_secs(1);
@@ -109,6 +109,14 @@ impl Broker {
 
     /// Gives back the WAL's files below the oldest byte that a partition needs.
     async fn trim(&self) {
+        let floor = self.trim_floor();
+        if let Err(error) = self.stream.trim(floor).await {
+            warn!(%error, "write-ahead log not trimmed");
+        }
+    }
+
+    /// Nobody needs a record below the returned one.
+    pub(super) fn trim_floor(&self) -> Lsn {
         // Partitions are looked at one after another: what is appended meanwhile is above this.
         let bound = self.stream.reserved().next();
         let oldest = self.partitions.oldest_needed();
@@ -124,9 +132,7 @@ impl Broker {
         let (first, _) = self.stream.oldest_file();
         let needed = oldest.map_or(first.0, |oldest| oldest.file.0);
         self.metrics.pinned_files.set(i64::try_from(needed.saturating_sub(first.0)).unwrap_or(0));
-        if let Err(error) = self.stream.trim(floor).await {
-            warn!(%error, "write-ahead log not trimmed");
-        }
+        floor
     }
 
     fn note_capacity(&self) {
@@ -171,8 +177,8 @@ impl Broker {
     }
 
     async fn watch_producers(&self) {
-        let expiration = i64::try_from(self.config.producers.id_expiration.as_millis());
         while self.tick(PRODUCER_CHECK).await {
+            let expiration = i64::try_from(self.producer_id_expiration().as_millis());
             for partition in self.partitions.all() {
                 partition.expire_producers(expiration.unwrap_or(i64::MAX));
             }
@@ -212,7 +218,7 @@ impl Broker {
         let image = self.image();
         let now_ms = self.clock.wall_ms();
         for topic in image.topics().filter(|topic| &*topic.name != OFFSETS_TOPIC) {
-            let settings = self.topic_settings(topic);
+            let settings = self.topic_settings(&image, topic);
             if !settings.delete {
                 continue;
             }

@@ -19,6 +19,14 @@ pub struct BrokerMetrics {
     pub(super) pinned_files: IntGauge,
     /// 1 for the partition that keeps the oldest WAL file from being used again.
     pub(super) oldest_file_pin: IntGaugeVec,
+    /// Fetch sessions in the cache.
+    pub(super) fetch_sessions: IntGauge,
+    /// Partitions of all fetch sessions.
+    pub(super) fetch_session_partitions: IntGauge,
+    /// Fetch sessions that made room for others, or that had none left.
+    pub(super) fetch_session_evictions: IntCounter,
+    /// Fetches that asked for a session and got none.
+    pub(super) fetch_sessions_refused: IntCounter,
     /// Log starts that retention moved.
     pub(super) retained: IntCounter,
     /// 1 while time-based deletion pauses after a clock jump.
@@ -49,6 +57,18 @@ impl BrokerMetrics {
                 "broker_wal_oldest_file_pin",
                 "1 for the partition that keeps the oldest WAL file from being used again.",
                 &["topic_partition"],
+            ),
+            fetch_sessions: registry
+                .gauge("broker_fetch_sessions", "Fetch sessions in the cache (KIP-227)."),
+            fetch_session_partitions: registry
+                .gauge("broker_fetch_session_partitions", "Partitions of all fetch sessions."),
+            fetch_session_evictions: registry.counter(
+                "broker_fetch_session_evictions_total",
+                "Fetch sessions that made room for others, or had no memory to grow.",
+            ),
+            fetch_sessions_refused: registry.counter(
+                "broker_fetch_sessions_refused_total",
+                "Fetches that asked for a session and got none: the cache is full.",
             ),
             retained: registry
                 .counter("broker_retention_moves_total", "Log starts that retention moved."),

@@ -9,6 +9,8 @@
 //! newly has gets its partitions before whoever asked for it is answered.
 
 mod checkpoint;
+mod configs;
+pub mod fetch_sessions;
 mod housekeeping;
 mod metrics;
 mod offsets;
@@ -16,27 +18,38 @@ mod start;
 mod topics;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
 pub use crate::cluster::NewTopic;
+pub use configs::AlterConfigs;
 pub use metrics::BrokerMetrics;
 pub use start::{Environment, StartError, Waiting};
 pub use topics::TopicError;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, BytePool};
 use crate::clock::Clock;
-use crate::cluster::{Cluster, ClusterImage, CommitError, Topic};
+use crate::cluster::{Cluster, ClusterImage, CommitError};
 use crate::config::Config;
-use crate::config::topic::{TopicKey, TopicSettings, effective_default};
+use crate::config::topic::TopicSettings;
 use crate::group::GroupCoordinator;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
+use crate::task;
 use crate::wal::Stream;
+use crate::wal::disk::Space;
+use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// How many batches may be decompressed at a time for topics that look into batches.
+const UNPACKED_AT_A_TIME: usize = 2;
 
 /// Where clients of a listener are told to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +71,7 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     groups: GroupCoordinator,
+    fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,
     settings: TopicSettings,
     /// By listener name; written once the listeners are bound.
@@ -65,6 +79,10 @@ pub struct Broker {
     metrics: BrokerMetrics,
     /// Held by whoever takes a checkpoint.
     checkpointing: tokio::sync::Mutex<()>,
+    /// Held by whoever changes configuration.
+    altering: tokio::sync::Mutex<()>,
+    /// The right to decompress a batch for a topic that looks into batches.
+    unpacking: Arc<Semaphore>,
     /// Whether time-based deletion pauses after a clock jump (DESIGN D8). Written by the retention
     /// loop.
     deletion_paused: AtomicBool,
@@ -121,6 +139,23 @@ impl Broker {
         &self.groups
     }
 
+    /// The data directory, an absolute path.
+    pub fn data_dir(&self) -> &Path {
+        self.bucket.dir.root()
+    }
+
+    /// Bytes of the volume that the data directory is on; nothing where the system does not tell.
+    pub async fn volume_space(&self) -> Option<Space> {
+        let stream = self.stream.clone();
+        let space = task::blocking(move || stream.volume_space()).await.ok()?;
+        space.inspect_err(|error| warn!(%error, "size of the data directory's volume unknown")).ok()
+    }
+
+    /// What consumers fetch, kept between their requests.
+    pub fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
+    }
+
     /// This broker's id.
     pub fn node_id(&self) -> i32 {
         self.config.node.id
@@ -145,17 +180,14 @@ impl Broker {
         known.cloned().unwrap_or_else(|| Advertised { host: String::new(), port: 0 })
     }
 
-    /// The settings of a topic: the broker's, with what the topic sets itself.
-    pub fn topic_settings(&self, topic: &Topic) -> TopicSettings {
-        if topic.configs.is_empty() {
-            return self.settings.clone();
-        }
-        self.settings.with(&topic.configs)
-    }
-
-    /// The value of a topic key on a topic that does not set it.
-    pub fn topic_default(&self, key: &TopicKey) -> String {
-        effective_default(key, &self.config.topics.defaults)
+    /// The right to decompress a batch, to be held until what came of it is dropped or charged;
+    /// and how much it may become: a sixteenth of the memory budget, up to
+    /// [`MAX_DECOMPRESSED_BYTES`].
+    pub async fn unpack(&self) -> (OwnedSemaphorePermit, usize) {
+        let budget: usize = self.budget.pools().iter().map(BytePool::capacity).sum();
+        let unpacking = Arc::clone(&self.unpacking).acquire_owned().await;
+        let permit = unpacking.expect("the semaphore is never closed");
+        (permit, (budget / 16).min(MAX_DECOMPRESSED_BYTES))
     }
 
     /// A producer id that nobody else ever gets.
@@ -163,3 +195,6 @@ impl Broker {
         self.cluster.next_producer_id().await
     }
 }
+
+#[cfg(test)]
+mod tests;

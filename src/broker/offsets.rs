@@ -31,8 +31,6 @@ pub(super) struct OffsetsTopic {
     pub(super) stream: Stream,
     pub(super) partitions: Arc<Partitions>,
     pub(super) clock: Clock,
-    /// The newest append time that recovery found in the log, in milliseconds.
-    pub(super) recovered_append_ms: i64,
 }
 
 type Durable = BoxFuture<'static, Result<(), LogLost>>;
@@ -105,15 +103,13 @@ impl OffsetsLog for OffsetsTopic {
                 self.partition(index).ok_or_else(|| failed("it does not exist".to_owned()))?;
             let (sender, mut batches) = mpsc::channel(LOAD_QUEUE);
             let reading = task::blocking(move || read_all(&partition, &sender));
-            let mut newest = self.recovered_append_ms;
             while let Some(batch) = batches.recv().await {
                 for record in batch {
-                    newest = newest.max(record.append_time_ms);
                     sink(record);
                 }
             }
             match reading.await {
-                Ok(Ok(())) => Ok(newest),
+                Ok(Ok(())) => Ok(self.stream.log_clock().now_ms()),
                 Ok(Err(cause)) => Err(failed(cause.to_string())),
                 Err(panicked) => Err(failed(panicked.to_string())),
             }
@@ -172,37 +168,19 @@ impl Topics for Cluster {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Broker, Environment};
+    use super::super::tests::Bench;
     use super::*;
-    use crate::budget::Budget;
-    use crate::clock::Random;
     use crate::cluster::Change;
-    use crate::config::Sources;
-    use crate::metrics::Registry;
-    use crate::shutdown::Shutdown;
 
     #[tokio::test]
     async fn the_topic_has_no_partitions_for_the_coordinator_until_they_are_open() {
-        let folder = tempfile::tempdir().unwrap();
-        let flags = vec![("data.dir".to_owned(), folder.path().display().to_string())];
-        let environment = Environment {
-            config: Arc::new(Sources { flags, ..Sources::default() }.load().unwrap()),
-            clock: Clock::system(),
-            random: Random::seeded(1),
-            budget: Budget::new(64 << 20),
-            registry: Registry::new(),
-            shutdown: Shutdown::new(),
-            data_dir: folder.path().to_owned(),
-            take_over: false,
-            waiting: Box::new(|_| {}),
-        };
-        let (broker, _lock) = Broker::start(environment).await.unwrap();
+        let bench = Bench::new();
+        let broker = bench.start().await;
         let log = OffsetsTopic {
             cluster: broker.cluster.clone(),
             stream: broker.stream.clone(),
             partitions: Arc::clone(&broker.partitions),
             clock: broker.clock.clone(),
-            recovered_append_ms: 0,
         };
         assert_eq!(log.partitions(), None);
         let change = Change::CreateTopic(broker.default_topic(OFFSETS_TOPIC));

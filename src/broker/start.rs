@@ -8,10 +8,11 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Broker;
+use super::fetch_sessions::FetchSessions;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
     Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
@@ -21,7 +22,7 @@ use crate::config::{Config, ObjectUrl, WalSync};
 use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
 use crate::object::{DataDir, LocalError, OpenStoreError, Store, probe};
-use crate::partition::{self, CheckpointError, LogClock, Partitions, Replay, ReplayError, Shared};
+use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -131,17 +132,14 @@ impl Broker {
         let shared = Arc::new(Shared {
             stream: stream.clone(),
             metrics: Arc::new(partition::Metrics::new(registry)),
-            log_clock: LogClock::new(clock.clone()),
         });
         let partitions = Arc::new(Partitions::new(shared));
-        let recovered_append_ms = recovered.append_ms.unwrap_or_else(|| clock.wall_ms());
         replay(&cluster, &partitions, recovered).await?;
         let log = OffsetsTopic {
             cluster: cluster.clone(),
             stream: stream.clone(),
             partitions: Arc::clone(&partitions),
             clock: clock.clone(),
-            recovered_append_ms,
         };
         let broker = assemble(environment, cluster, stream, partitions, log, bucket);
         broker.open_all_topics();
@@ -312,11 +310,20 @@ fn assemble(
     bucket: Bucket,
 ) -> Arc<Broker> {
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
+    let metrics = BrokerMetrics::new(&registry);
+    let fetch_sessions = FetchSessions::new(
+        config.server.fetch_sessions_max as usize,
+        &budget,
+        clock.clone(),
+        random.clone(),
+        metrics.clone(),
+    );
     let groups = GroupCoordinator::new(
         group_config(&config),
         Arc::new(log),
         Arc::new(cluster.clone()),
         GroupMetrics::new(&registry),
+        budget.pool(Pool::Groups).clone(),
         clock.clone(),
         random,
     );
@@ -330,10 +337,13 @@ fn assemble(
         stream,
         partitions,
         groups,
+        fetch_sessions,
         bucket,
         advertised: OnceLock::new(),
-        metrics: BrokerMetrics::new(&registry),
+        metrics,
         checkpointing: tokio::sync::Mutex::new(()),
+        altering: tokio::sync::Mutex::new(()),
+        unpacking: Arc::new(tokio::sync::Semaphore::new(super::UNPACKED_AT_A_TIME)),
         deletion_paused: AtomicBool::new(false),
     })
 }

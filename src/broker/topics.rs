@@ -75,31 +75,28 @@ impl Broker {
                 info!(topic = &*topic.name, partitions = topic.partition_count(), "topic created");
                 Ok(topic)
             }
-            Ok(Outcome::ProducerIds(_)) => unreachable!("a topic was asked for"),
+            Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs) => {
+                unreachable!("a topic was asked for")
+            }
             Err(error) => Err(TopicError::from(error)),
         };
         committed.outcomes.into_iter().map(created).collect()
     }
 
-    /// Whether the topics could be created now, without creating them. A topic that could is
-    /// returned as it would be, with the zero id.
-    pub fn check_new_topics(&self, topics: &[NewTopic]) -> Vec<Result<Arc<Topic>, TopicError>> {
-        let check = |topic: &NewTopic| {
-            self.cluster.check(&Change::CreateTopic(topic.clone()))?;
-            Ok(Arc::new(Topic {
-                id: TopicId::ZERO,
-                name: topic.name.as_str().into(),
-                replication_factor: topic.replication_factor,
-                configs: topic.configs.clone(),
-                epoch_base: 0,
-                spans: vec![crate::cluster::Span {
-                    count: topic.partitions,
-                    owner: self.node_id(),
-                    entry: 0,
-                }],
-            }))
+    /// Whether the topics could be created now, all of them together, without creating them. A
+    /// topic that could is returned as it would be, with the zero id.
+    pub fn check_new_topics(&self, topics: Vec<NewTopic>) -> Vec<Result<Arc<Topic>, TopicError>> {
+        let changes: Vec<Change> = topics.into_iter().map(Change::CreateTopic).collect();
+        let without_id = |outcome| match outcome {
+            Ok(Outcome::Topic(topic)) => {
+                Ok(Arc::new(Topic { id: TopicId::ZERO, ..Topic::clone(&topic) }))
+            }
+            Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs) => {
+                unreachable!("a topic was asked for")
+            }
+            Err(error) => Err(TopicError::from(error)),
         };
-        topics.iter().map(check).collect()
+        self.cluster.check(&changes).into_iter().map(without_id).collect()
     }
 
     /// Creates `__consumer_offsets` if it is not there.
@@ -122,7 +119,7 @@ impl Broker {
         match committed.outcomes.pop() {
             Some(Ok(Outcome::Topic(topic))) => self.open_topic(&committed.image, &topic),
             Some(Err(error)) => return Err(error.into()),
-            Some(Ok(Outcome::ProducerIds(_))) | None => {}
+            Some(Ok(Outcome::ProducerIds(_) | Outcome::BrokerConfigs)) | None => {}
         }
         Ok(())
     }
@@ -192,34 +189,12 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Environment;
-    use crate::budget::Budget;
-    use crate::clock::{Clock, Random};
-    use crate::config::Sources;
-    use crate::metrics::Registry;
-    use crate::shutdown::Shutdown;
-
-    async fn started(folder: &std::path::Path) -> Arc<Broker> {
-        let data_dir = folder.to_str().unwrap();
-        let config = Sources::of_flags(&[("data.dir", data_dir)]).load().unwrap();
-        let environment = Environment {
-            config: Arc::new(config),
-            clock: Clock::system(),
-            random: Random::seeded(1),
-            budget: Budget::new(64 << 20),
-            registry: Registry::new(),
-            shutdown: Shutdown::new(),
-            data_dir: folder.to_owned(),
-            take_over: false,
-            waiting: Box::new(|_| {}),
-        };
-        Broker::start(environment).await.unwrap().0
-    }
+    use crate::broker::tests::Bench;
 
     #[tokio::test]
     async fn a_commit_whose_caller_gave_up_opens_and_closes_partitions_all_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let broker = started(folder.path()).await;
+        let bench = Bench::new();
+        let broker = bench.start().await;
         let topic = NewTopic { partitions: 3, ..broker.default_topic("orphan") };
         broker.cluster.commit(vec![Change::CreateTopic(topic)]).await.unwrap();
         assert_eq!(broker.partitions.len(), 0);

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::image::{ApplyError, ClusterImage};
-use super::record::{MAX_STRING_BYTES, Record};
+use super::load::ENTRY_BYTES;
+use super::record::{MAX_STRING_BYTES, Record, encoded_bytes};
 use super::topic::{NameError, Topic, validate_name};
 use crate::protocol::types::TopicId;
 
@@ -62,6 +63,13 @@ pub enum Change {
         /// New values by key; `None` removes the key.
         configs: BTreeMap<String, Option<String>>,
     },
+    /// Set or remove configuration of a broker.
+    SetBrokerConfigs {
+        /// The broker's id, or [`ALL_BROKERS`](super::ALL_BROKERS).
+        node_id: i32,
+        /// New values by key; `None` removes the key.
+        configs: BTreeMap<String, Option<String>>,
+    },
     /// Take the next block of producer ids.
     AllocateProducerIds {
         /// How many, at least 1.
@@ -76,6 +84,8 @@ pub enum Outcome {
     Topic(Arc<Topic>),
     /// The first of the producer ids taken.
     ProducerIds(i64),
+    /// The brokers' configuration is as it was asked for.
+    BrokerConfigs,
 }
 
 /// Why a change has no effect.
@@ -158,8 +168,30 @@ pub(super) struct Terms {
     pub(super) max_partitions: i64,
 }
 
+/// Judges a change by the state that those before it in the entry left in `image`, and applies it
+/// there. `bytes` is the size of the entry so far; `new_id` is for a new topic.
+pub(super) fn fold(
+    image: &mut ClusterImage,
+    terms: Terms,
+    bytes: &mut usize,
+    change: &Change,
+    new_id: TopicId,
+) -> Result<(Record, Outcome), ChangeError> {
+    let record = plan(image, terms, change, new_id)?;
+    let size = encoded_bytes(&record);
+    // The header of an entry is the reason for the slack.
+    if bytes.saturating_add(size) > ENTRY_BYTES - 1024 {
+        return Err(ChangeError::TooLarge);
+    }
+    let deleted = to_be_deleted(image, &record);
+    image.apply(&record)?;
+    *bytes += size;
+    let outcome = outcome(image, &record, deleted);
+    Ok((record, outcome.expect("every change gives a record that has an outcome")))
+}
+
 /// The record that gives `change` its effect, if `image` allows it. `new_id` is for a new topic.
-pub(super) fn plan(
+fn plan(
     image: &ClusterImage,
     terms: Terms,
     change: &Change,
@@ -180,10 +212,12 @@ pub(super) fn plan(
         }
         Change::SetTopicConfigs { topic, configs } => {
             let topic = find(image, topic)?.id;
-            for (key, value) in configs {
-                check_config(key, value.as_deref().unwrap_or_default())?;
-            }
+            check_configs(configs)?;
             Ok(Record::TopicConfigsSet { topic, configs: configs.clone() })
+        }
+        Change::SetBrokerConfigs { node_id, configs } => {
+            check_configs(configs)?;
+            Ok(Record::BrokerConfigsSet { node_id: *node_id, configs: configs.clone() })
         }
         Change::AllocateProducerIds { count } => {
             let first = image.next_producer_id();
@@ -229,14 +263,11 @@ fn plan_topic(
 }
 
 /// What a record came to that was applied to `image`; `deleted` is the topic that it removed.
-pub(super) fn outcome(
-    image: &ClusterImage,
-    record: &Record,
-    deleted: Option<Arc<Topic>>,
-) -> Option<Outcome> {
+fn outcome(image: &ClusterImage, record: &Record, deleted: Option<Arc<Topic>>) -> Option<Outcome> {
     match record {
         Record::ProducerIdsAllocated { first, .. } => Some(Outcome::ProducerIds(*first)),
         Record::TopicDeleted { .. } => deleted.map(Outcome::Topic),
+        Record::BrokerConfigsSet { .. } => Some(Outcome::BrokerConfigs),
         Record::TopicCreated { topic, .. }
         | Record::PartitionsAdded { topic, .. }
         | Record::TopicConfigsSet { topic, .. } => {
@@ -250,7 +281,7 @@ pub(super) fn outcome(
 }
 
 /// The topic that a record is going to remove.
-pub(super) fn to_be_deleted(image: &ClusterImage, record: &Record) -> Option<Arc<Topic>> {
+fn to_be_deleted(image: &ClusterImage, record: &Record) -> Option<Arc<Topic>> {
     match record {
         Record::TopicDeleted { topic } => image.topic_by_id(*topic).cloned(),
         _ => None,
@@ -271,6 +302,11 @@ fn check_partitions(image: &ClusterImage, terms: Terms, wanted: i32) -> Result<(
         return Err(ChangeError::TooManyPartitions { wanted, total, limit });
     }
     Ok(())
+}
+
+fn check_configs(configs: &BTreeMap<String, Option<String>>) -> Result<(), ChangeError> {
+    let mut all = configs.iter();
+    all.try_for_each(|(key, value)| check_config(key, value.as_deref().unwrap_or_default()))
 }
 
 fn check_config(key: &str, value: &str) -> Result<(), ChangeError> {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::change::{Change, ChangeError, Outcome, Terms, plan};
+use super::change::{Change, ChangeError, Outcome, Terms, fold};
 use super::identity;
 use super::ids::Incarnation;
 use super::image::ClusterImage;
@@ -221,9 +221,20 @@ impl Cluster {
         self.inner.shared.node_id
     }
 
-    /// Whether `change` would be allowed now, without making it (Kafka's `validateOnly`).
-    pub fn check(&self, change: &Change) -> Result<(), ChangeError> {
-        plan(&self.image(), self.inner.shared.terms(), change, TopicId::ZERO).map(drop)
+    /// What a commit of `changes` would come to now, without making any (Kafka's `validateOnly`):
+    /// each is judged by the state that those before it would leave. New topics have ids that they
+    /// will not get.
+    pub fn check(&self, changes: &[Change]) -> Vec<Result<Outcome, ChangeError>> {
+        let shared = &self.inner.shared;
+        let mut image = ClusterImage::clone(&self.image());
+        let begun = image.begin_entry(image.number().saturating_add(1));
+        let mut bytes = 0;
+        let check = |change: &Change| {
+            begun.clone()?;
+            let new_id = TopicId(shared.random.uuid());
+            fold(&mut image, shared.terms(), &mut bytes, change, new_id).map(|(_, made)| made)
+        };
+        changes.iter().map(check).collect()
     }
 
     /// Makes changes, in order, in one entry of the log; what waits from several callers goes into

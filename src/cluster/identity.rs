@@ -244,7 +244,9 @@ mod tests {
         for step in 0..10 {
             let temp = tempfile::tempdir().unwrap();
             let dir = DataDir::open(temp.path()).await.unwrap();
-            let killed = dir.clone().with_faults(Faults::crash_at(step));
+            // The first step is the sync at the opening.
+            let faults = Faults::crash_at(step + 1);
+            let killed = DataDir::open_with(temp.path(), faults).await.unwrap();
             let first = prepare(&killed, &Random::seeded(1)).await;
             let second = prepare(&dir, &Random::seeded(2)).await.unwrap();
             if let Ok(first) = first {

@@ -24,6 +24,8 @@ pub struct ClusterImage {
     cluster_id: ClusterId,
     feature_level: u16,
     brokers: BTreeMap<i32, Broker>,
+    /// What was set for brokers at run time, by node id or [`ALL_BROKERS`]; none of them empty.
+    broker_configs: BrokerConfigs,
     by_name: Shards<Arc<str>, Arc<Topic>>,
     by_id: Shards<TopicId, Arc<Topic>>,
     /// Names that contain a dot or an underscore, by their collision key.
@@ -33,6 +35,9 @@ pub struct ClusterImage {
     greatest_epoch_base: i32,
     next_producer_id: i64,
 }
+
+/// Configuration by broker.
+pub(super) type BrokerConfigs = BTreeMap<i32, BTreeMap<String, String>>;
 
 /// A broker of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +131,7 @@ impl ClusterImage {
             cluster_id: ClusterId([0; 16]),
             feature_level: 0,
             brokers: BTreeMap::new(),
+            broker_configs: BTreeMap::new(),
             by_name: Shards::default(),
             by_id: Shards::default(),
             collisions: Shards::default(),
@@ -158,6 +164,22 @@ impl ClusterImage {
     /// Every broker with its id, in order of the ids.
     pub fn brokers(&self) -> impl Iterator<Item = (i32, &Broker)> {
         self.brokers.iter().map(|(node_id, broker)| (*node_id, broker))
+    }
+
+    /// What was set at run time for the broker `node_id`, or with [`ALL_BROKERS`] for all.
+    pub fn broker_configs(&self, node_id: i32) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.broker_configs.get(&node_id).unwrap_or(&NONE)
+    }
+
+    /// All that was set for brokers at run time.
+    pub(super) fn all_broker_configs(&self) -> &BrokerConfigs {
+        &self.broker_configs
+    }
+
+    /// Puts back what a stored image has for brokers.
+    pub(super) fn set_all_broker_configs(&mut self, configs: BrokerConfigs) {
+        self.broker_configs = configs;
     }
 
     /// A topic by its name.
@@ -250,6 +272,13 @@ impl ClusterImage {
                 broker.incarnation = *incarnation;
                 broker.incarnation_entry = self.number;
             }
+            Record::BrokerConfigsSet { node_id, configs } => {
+                let set = self.broker_configs.entry(*node_id).or_default();
+                merge(set, configs);
+                if set.is_empty() {
+                    self.broker_configs.remove(node_id);
+                }
+            }
             Record::TopicCreated {
                 topic,
                 name,
@@ -296,12 +325,7 @@ impl ClusterImage {
         configs: &BTreeMap<String, Option<String>>,
     ) -> Result<(), ApplyError> {
         let mut topic = self.copy_of(id)?;
-        for (key, value) in configs {
-            match value {
-                Some(value) => topic.configs.insert(key.clone(), value.clone()),
-                None => topic.configs.remove(key),
-            };
-        }
+        merge(&mut topic.configs, configs);
         self.insert(topic)
     }
 
@@ -383,6 +407,15 @@ impl ClusterImage {
 
     pub(super) fn greatest_epoch_base(&self) -> i32 {
         self.greatest_epoch_base
+    }
+}
+
+fn merge(into: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<String>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => into.insert(key.clone(), value.clone()),
+            None => into.remove(key),
+        };
     }
 }
 

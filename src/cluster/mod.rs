@@ -52,7 +52,7 @@ pub use image::{ApplyError, Broker, ClusterImage, FEATURE_LEVEL, FIRST_PRODUCER_
 pub use load::LoadError;
 pub use metrics::ClusterMetrics;
 pub use open::{ClusterOptions, OpenError};
-pub use record::{Record, RecordError};
+pub use record::{ALL_BROKERS, Record, RecordError};
 pub use rules::{Refusal, WalState};
 pub use snapshot::SnapshotError;
 pub use topic::{MAX_NAME_CHARS, NameError, Span, Topic, validate_name};

@@ -105,7 +105,7 @@ impl ProducerIds {
                 Ok(())
             }
             Some(Err(error)) => Err(CommitError::Refused { reason: error.to_string() }),
-            Some(Ok(Outcome::Topic(_))) | None => {
+            Some(Ok(Outcome::Topic(_) | Outcome::BrokerConfigs)) | None => {
                 let reason = "a block of producer ids was not given".to_owned();
                 Err(CommitError::Refused { reason })
             }

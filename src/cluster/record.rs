@@ -16,6 +16,8 @@
 //! | 2    | `FeatureLevel`         | level u16                                               |
 //! | 3    | `BrokerBound`          | node id i32, identity 16                                |
 //! | 4    | `BrokerIncarnation`    | node id i32, incarnation 16                             |
+//! | 5    | `BrokerConfigsSet`     | node id i32, -1 for all brokers; count u32, each as in  |
+//! |      |                        | `TopicConfigsSet`                                       |
 //! | 16   | `TopicCreated`         | id 16, name string, partitions i32, replication factor  |
 //! |      |                        | i16, owner i32, epoch base i32, config count u32, each: |
 //! |      |                        | key string, value string                                |
@@ -41,6 +43,9 @@ const VERSION: u16 = 1;
 
 /// How many bytes stand before a record's body.
 const RECORD_HEADER_BYTES: usize = 8;
+
+/// Stands for every broker where a record names one.
+pub const ALL_BROKERS: i32 = -1;
 
 /// One fact in the metadata log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,13 @@ pub enum Record {
         node_id: i32,
         /// The run.
         incarnation: Incarnation,
+    },
+    /// Configuration of a broker changed that it takes at run time.
+    BrokerConfigsSet {
+        /// The broker's id, or [`ALL_BROKERS`].
+        node_id: i32,
+        /// New values by key; `None` removes the key.
+        configs: BTreeMap<String, Option<String>>,
     },
     /// A topic exists.
     TopicCreated {
@@ -206,6 +218,7 @@ fn kind_of(record: &Record) -> u16 {
         Record::FeatureLevel { .. } => 2,
         Record::BrokerBound { .. } => 3,
         Record::BrokerIncarnation { .. } => 4,
+        Record::BrokerConfigsSet { .. } => 5,
         Record::TopicCreated { .. } => 16,
         Record::TopicDeleted { .. } => 17,
         Record::PartitionsAdded { .. } => 18,
@@ -225,6 +238,10 @@ fn encode_body(record: &Record, out: &mut Vec<u8>) {
         Record::BrokerIncarnation { node_id, incarnation } => {
             out.extend_from_slice(&node_id.to_be_bytes());
             out.extend_from_slice(&incarnation.0);
+        }
+        Record::BrokerConfigsSet { node_id, configs } => {
+            out.extend_from_slice(&node_id.to_be_bytes());
+            put_changes(out, configs);
         }
         Record::TopicCreated {
             topic,
@@ -251,14 +268,7 @@ fn encode_body(record: &Record, out: &mut Vec<u8>) {
         }
         Record::TopicConfigsSet { topic, configs } => {
             out.extend_from_slice(topic.0.as_bytes());
-            out.extend_from_slice(&(configs.len() as u32).to_be_bytes());
-            for (key, value) in configs {
-                put_string(out, key);
-                out.push(u8::from(value.is_some()));
-                if let Some(value) = value {
-                    put_string(out, value);
-                }
-            }
+            put_changes(out, configs);
         }
         Record::ProducerIdsAllocated { first, count } => {
             out.extend_from_slice(&first.to_be_bytes());
@@ -276,6 +286,7 @@ fn decode_body(kind: u16, body: &mut Cursor<'_>) -> Result<Record, RecordError> 
             node_id: body.i32()?,
             incarnation: Incarnation(body.array()?),
         },
+        5 => Record::BrokerConfigsSet { node_id: body.i32()?, configs: changes(body)? },
         16 => Record::TopicCreated {
             topic: topic_id(body)?,
             name: string(body)?.into(),
@@ -291,16 +302,7 @@ fn decode_body(kind: u16, body: &mut Cursor<'_>) -> Result<Record, RecordError> 
             count: body.i32()?,
             owner: body.i32()?,
         },
-        19 => {
-            let topic = topic_id(body)?;
-            let mut configs = BTreeMap::new();
-            for _ in 0..body.u32()? {
-                let key = string(body)?.to_owned();
-                let value = if body.u8()? == 0 { None } else { Some(string(body)?.to_owned()) };
-                configs.insert(key, value);
-            }
-            Record::TopicConfigsSet { topic, configs }
-        }
+        19 => Record::TopicConfigsSet { topic: topic_id(body)?, configs: changes(body)? },
         32 => Record::ProducerIdsAllocated { first: body.i64()?, count: body.i32()? },
         kind => return Err(RecordError::UnknownKind { kind }),
     })
@@ -321,6 +323,28 @@ pub(super) fn put_configs(out: &mut Vec<u8>, configs: &BTreeMap<String, String>)
         put_string(out, key);
         put_string(out, value);
     }
+}
+
+/// Writes new values by key.
+fn put_changes(out: &mut Vec<u8>, configs: &BTreeMap<String, Option<String>>) {
+    out.extend_from_slice(&(configs.len() as u32).to_be_bytes());
+    for (key, value) in configs {
+        put_string(out, key);
+        out.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            put_string(out, value);
+        }
+    }
+}
+
+fn changes(cursor: &mut Cursor<'_>) -> Result<BTreeMap<String, Option<String>>, RecordError> {
+    let mut configs = BTreeMap::new();
+    for _ in 0..cursor.u32()? {
+        let key = string(cursor)?.to_owned();
+        let value = if cursor.u8()? == 0 { None } else { Some(string(cursor)?.to_owned()) };
+        configs.insert(key, value);
+    }
+    Ok(configs)
 }
 
 pub(super) fn string<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, RecordError> {

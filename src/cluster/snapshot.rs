@@ -5,7 +5,7 @@
 //!
 //! | field        | bytes | meaning                                                          |
 //! |--------------|-------|------------------------------------------------------------------|
-//! | header       | 12    | [`Format`], magic `TGIM`, version 1.0                            |
+//! | header       | 12    | [`Format`], magic `TGIM`, version 1.0, or 2.0 with the last row  |
 //! | number       | 8     | of the last entry covered                                        |
 //! | entry        | 64    | the first bytes of that entry's object                           |
 //! | cluster id   | 16    |                                                                  |
@@ -16,16 +16,23 @@
 //! | topics       | 4 + … | count; each: id 16, name string, replication factor i16,         |
 //! |              |       | epoch base i32, span count u32, each (count i32, owner i32,      |
 //! |              |       | entry u64), config count u32, each (key string, value string)    |
+//! | broker       | 4 + … | count; each: node id i32 (-1 for all), config count u32, each    |
+//! | configs      |       | (key string, value string); only where one is set                |
+//!
+//! An image without broker configs is written as version 1, which older releases open, too.
 
 use std::collections::BTreeMap;
 
 use super::ids::{ClusterId, Identity, Incarnation};
-use super::image::{ApplyError, Broker, ClusterImage};
+use super::image::{ApplyError, Broker, BrokerConfigs, ClusterImage};
 use super::record::{RecordError, all_read, configs, put_configs, put_string, string, topic_id};
 use super::topic::{Span, Topic};
 use crate::object::{Cursor, ENVELOPE_BYTES, Format, FormatError, Truncated};
 
-const SNAPSHOT: Format = Format { magic: *b"TGIM", name: "metadata image", major: 1, minor: 0 };
+const SNAPSHOT: Format = Format { magic: *b"TGIM", name: "metadata image", major: 2, minor: 0 };
+
+/// What is written when no broker config is set.
+const WITHOUT_BROKER_CONFIGS: Format = Format { major: 1, ..SNAPSHOT };
 
 /// An image and the beginning of the entry that it ends with, which tells whether a log is the one
 /// that the image was made from.
@@ -79,6 +86,15 @@ pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
         }
         put_configs(&mut out, &topic.configs);
     }
+    let broker_configs = image.all_broker_configs();
+    if broker_configs.is_empty() {
+        return WITHOUT_BROKER_CONFIGS.seal(&out);
+    }
+    out.extend_from_slice(&(broker_configs.len() as u32).to_be_bytes());
+    for (node_id, configs) in broker_configs {
+        out.extend_from_slice(&node_id.to_be_bytes());
+        put_configs(&mut out, configs);
+    }
     SNAPSHOT.seal(&out)
 }
 
@@ -95,8 +111,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
         }
         snapshot.image.insert(topic)?;
     }
+    if WITHOUT_BROKER_CONFIGS.check_version(bytes).is_err() {
+        snapshot.image.set_all_broker_configs(decode_broker_configs(&mut cursor)?);
+    }
     all_read(&cursor)?;
     Ok(snapshot)
+}
+
+fn decode_broker_configs(cursor: &mut Cursor<'_>) -> Result<BrokerConfigs, RecordError> {
+    let mut all = BTreeMap::new();
+    for _ in 0..cursor.u32()? {
+        all.insert(cursor.i32()?, configs(cursor)?);
+    }
+    Ok(all)
 }
 
 /// Everything before the topics.

@@ -19,7 +19,7 @@ use crate::object::testing::{FaultStore, Faults};
 use crate::object::{DataDir, Store};
 
 /// Stored images are renewed this often in tests, so that every test meets it.
-const OFTEN: Cadence = Cadence { copy: 2, snapshot: 3 };
+pub(super) const OFTEN: Cadence = Cadence { copy: 2, snapshot: 3 };
 
 /// A data directory and the WAL in it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Machine {
         store: &Store,
         faults: &Arc<Faults>,
     ) -> Result<ClusterOptions, OpenError> {
-        let dir = DataDir::open(self.temp.path()).await?.with_faults(faults.clone());
+        let dir = DataDir::open_with(self.temp.path(), faults.clone()).await?;
         let prepared = identity::prepare(&dir, &self.random).await?;
         if self.wal.identity.is_none() && !prepared.wal_must_exist() && faults.step().is_ok() {
             self.wal.identity = Some(prepared.identity().0);

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::change::{Change, ChangeError, Outcome, outcome, plan, to_be_deleted};
+use super::change::{Change, ChangeError, Outcome, fold};
 use super::handle::{CommitError, Committed, Fence, Shared};
 use super::image::ClusterImage;
-use super::load::{self, ENTRY_BYTES, LoadError};
-use super::record::{Record, encode_entry, encoded_bytes};
+use super::load::{self, LoadError};
+use super::record::{Record, encode_entry};
 use super::snapshot::Snapshot;
 use crate::object::{CreateError, PutNewError, Sealed};
 use crate::protocol::types::TopicId;
@@ -185,18 +185,9 @@ impl MetadataWriter {
         change: &Change,
     ) -> Result<Outcome, ChangeError> {
         let new_id = TopicId(self.shared.random.uuid());
-        let record = plan(image, self.shared.terms(), change, new_id)?;
-        let size = encoded_bytes(&record);
-        // The header of an entry is the reason for the slack.
-        if bytes.saturating_add(size) > ENTRY_BYTES - 1024 {
-            return Err(ChangeError::TooLarge);
-        }
-        let deleted = to_be_deleted(image, &record);
-        image.apply(&record)?;
-        *bytes += size;
-        let outcome = outcome(image, &record, deleted);
+        let (record, outcome) = fold(image, self.shared.terms(), bytes, change, new_id)?;
         records.push(record);
-        Ok(outcome.expect("every change gives a record that has an outcome"))
+        Ok(outcome)
     }
 
     /// Creates an entry, however often it takes.

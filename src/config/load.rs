@@ -36,10 +36,31 @@ impl Sources {
             topics: topics(&mut values, &mut notes),
             groups: groups(&mut values),
             producers: producers(&values),
+            statics: values.statics(),
             notes,
         };
-        values.finish(config)
+        values.finish(with_worked_out_defaults(config))
     }
+}
+
+/// Adds the defaults that depend on other keys or on the machine, and Kafka's other names.
+fn with_worked_out_defaults(mut config: Config) -> Config {
+    let statics = &mut config.statics;
+    let worked_out = [
+        ("memory.budget.bytes", config.process.memory_budget_bytes.to_string()),
+        ("object.url", config.storage.object.to_string()),
+    ];
+    for (key, value) in worked_out {
+        if !statics.is_given(key) {
+            statics.set_default(key, Some(value));
+        }
+    }
+    if config.storage.data_dir.is_none() {
+        statics.set_default("data.dir", None);
+    }
+    statics.alias("node.id", "broker.id");
+    statics.alias("data.dir", "log.dirs");
+    config
 }
 
 fn node(values: &Values) -> NodeConfig {
@@ -69,14 +90,17 @@ fn process(values: &mut Values, memory_bytes: u64) -> ProcessConfig {
 }
 
 /// The filter takes a bare word for the name of a module to show everything of; here it is more
-/// likely a misspelt level.
+/// likely a misspelt level. Nor are its filters by span taken (`module[span{field=pattern}]`): a
+/// pattern of some dozen bytes can take minutes and gigabytes to build.
 fn is_log_level(directives: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = |directive: &str| {
         let directive = directive.trim().to_ascii_lowercase();
         directive.contains('=') || LEVELS.contains(&directive.as_str())
     };
-    directives.split(',').all(level) && EnvFilter::builder().parse(directives).is_ok()
+    !directives.contains('[')
+        && directives.split(',').all(level)
+        && EnvFilter::builder().parse(directives).is_ok()
 }
 
 fn admin(values: &mut Values) -> AdminConfig {
@@ -154,14 +178,9 @@ fn topics(values: &mut Values, notes: &mut Notes) -> TopicsConfig {
             },
             timestamp_before_max: values.duration("log.message.timestamp.before.max.ms"),
             timestamp_after_max: values.duration("log.message.timestamp.after.max.ms"),
-            compression: match values.text("compression.type") {
-                "uncompressed" => CompressionType::Uncompressed,
-                "gzip" => CompressionType::Gzip,
-                "snappy" => CompressionType::Snappy,
-                "lz4" => CompressionType::Lz4,
-                "zstd" => CompressionType::Zstd,
-                _ => CompressionType::Producer,
-            },
+            compression: compression(values.text("compression.type")),
+            gzip_level: gzip_level(values),
+            zstd_level: values.number("compression.zstd.level") as i32,
         },
     }
 }
@@ -183,6 +202,19 @@ fn retention(values: &mut Values, notes: &mut Notes) -> Option<Duration> {
         values.refuse(decides, "must be -1 for ever, or at least 1");
     }
     u64::try_from(number).ok().map(|number| Duration::from_millis(number * unit as u64))
+}
+
+fn compression(name: &str) -> CompressionType {
+    let named = CompressionType::ALL.into_iter().find(|one| one.name() == name);
+    named.unwrap_or(CompressionType::Producer)
+}
+
+fn gzip_level(values: &mut Values) -> i32 {
+    let level = values.number("compression.gzip.level");
+    if level == 0 {
+        values.refuse("compression.gzip.level", "must be -1, or from 1 to 9");
+    }
+    level as i32
 }
 
 fn cleanup_policy(values: &mut Values) -> CleanupPolicy {

@@ -15,8 +15,11 @@
 //! loading depends on nothing but [`Sources`]; a value is printed only when its key is ours and
 //! thus known to hold no secret.
 
+pub mod describe;
+pub mod dynamic;
 mod error;
 mod file;
+pub mod kafka;
 mod kafka_names;
 mod key;
 mod keys;
@@ -62,6 +65,8 @@ pub struct Config {
     pub groups: GroupsConfig,
     /// Idempotent and transactional producers.
     pub producers: ProducersConfig,
+    /// What was set, as text.
+    pub statics: describe::StaticConfigs,
     /// What the user should hear about at start.
     pub notes: Notes,
 }
@@ -101,6 +106,8 @@ pub struct ServerConfig {
     pub connections_per_ip_max: u32,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: u32,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions_max: u32,
 }
 
 /// The HTTP door for operators.
@@ -195,6 +202,10 @@ pub struct TopicDefaults {
     pub timestamp_after_max: Duration,
     /// `compression.type`.
     pub compression: CompressionType,
+    /// `compression.gzip.level`: -1, or 1 to 9.
+    pub gzip_level: i32,
+    /// `compression.zstd.level`.
+    pub zstd_level: i32,
 }
 
 /// `cleanup.policy`: at least one of the two.
@@ -230,6 +241,24 @@ pub enum CompressionType {
     Lz4,
     /// Zstandard.
     Zstd,
+}
+
+impl CompressionType {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Producer, Self::Uncompressed, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// Its name as a value of `compression.type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Producer => "producer",
+            Self::Uncompressed => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// Consumer groups and their offsets.

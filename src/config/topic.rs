@@ -4,10 +4,12 @@
 //! Names, types and defaults are those of Apache Kafka 4.3 (`TopicConfig`, `LogConfig`). A topic
 //! stores only what was set for it; everything else follows the broker's configuration.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CleanupPolicy, TimestampType, TopicDefaults};
+use super::dynamic::{DYNAMIC_KEYS, DynamicConfigs};
+use super::{CleanupPolicy, CompressionType, TimestampType, TopicDefaults};
 
 /// The type of a topic key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,15 +121,18 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
 
 /// The value that `key` has on a topic that does not set it: the broker's, where the broker's
 /// configuration has it, otherwise Kafka's default.
-pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> String {
+pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> Cow<'static, str> {
     let limit = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |n| n.to_string());
-    match key.name {
+    let value = match key.name {
         "cleanup.policy" => {
             let CleanupPolicy { delete, compact } = defaults.cleanup_policy;
             let words = [("compact", compact), ("delete", delete)];
             let set: Vec<_> = words.iter().filter(|(_, set)| *set).map(|(word, _)| *word).collect();
             set.join(",")
         }
+        "compression.gzip.level" => defaults.gzip_level.to_string(),
+        "compression.type" => defaults.compression.name().to_owned(),
+        "compression.zstd.level" => defaults.zstd_level.to_string(),
         "max.message.bytes" => defaults.message_bytes_max.to_string(),
         "message.timestamp.after.max.ms" => millis(defaults.timestamp_after_max).to_string(),
         "message.timestamp.before.max.ms" => millis(defaults.timestamp_before_max).to_string(),
@@ -138,9 +143,47 @@ pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> String {
         "min.insync.replicas" => defaults.min_insync_replicas.to_string(),
         "retention.bytes" => limit(defaults.retention_bytes),
         "retention.ms" => limit(defaults.retention.map(|kept| millis(kept) as u64)),
-        _ => key.default.to_owned(),
-    }
+        _ => return Cow::Borrowed(key.default),
+    };
+    Cow::Owned(value)
 }
+
+/// Topic keys that are checked, stored and shown, and why they change nothing here. `README.md`
+/// has the same list, and a test compares the two.
+pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("compression.lz4.level", "the LZ4 encoder has one level"),
+    ("delete.retention.ms", COMPACTION),
+    ("file.delete.delay.ms", NO_SEGMENTS),
+    ("flush.messages", SYNCED),
+    ("flush.ms", SYNCED),
+    ("follower.replication.throttled.replicas", NO_REPLICAS),
+    ("index.interval.bytes", NO_SEGMENTS),
+    ("leader.replication.throttled.replicas", NO_REPLICAS),
+    ("local.retention.bytes", TIERING),
+    ("local.retention.ms", TIERING),
+    ("max.compaction.lag.ms", COMPACTION),
+    ("min.cleanable.dirty.ratio", COMPACTION),
+    ("min.compaction.lag.ms", COMPACTION),
+    ("min.insync.replicas", "durability is the log's and the bucket's: the effect is that of 1"),
+    ("preallocate", NO_SEGMENTS),
+    ("remote.log.copy.disable", TIERING),
+    ("remote.log.delete.on.disable", TIERING),
+    (
+        "remote.storage.enable",
+        "false is the only value taken, as by a Kafka without tiered storage",
+    ),
+    ("segment.bytes", NO_SEGMENTS),
+    ("segment.index.bytes", NO_SEGMENTS),
+    ("segment.jitter.ms", NO_SEGMENTS),
+    ("segment.ms", NO_SEGMENTS),
+    ("unclean.leader.election.enable", NO_REPLICAS),
+];
+
+const COMPACTION: &str = "compaction is not carried out yet";
+const NO_REPLICAS: &str = "a partition has one owner and no replicas";
+const NO_SEGMENTS: &str = "a partition has no segment files: all share one write-ahead log";
+const SYNCED: &str = "wal.sync decides for all topics when records are synced";
+const TIERING: &str = "tiered storage is not there yet, and will be the same for all topics";
 
 /// A topic setting that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +201,41 @@ pub enum TopicConfigError {
         /// What the key takes, in words.
         expected: String,
     },
+    /// Two settings of a topic that cannot hold together.
+    #[error("topic config \"{key}\" = {value} {problem}")]
+    Conflict {
+        /// One of them.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it beside the other.
+        problem: String,
+    },
+}
+
+/// Checks settings of one topic beside each other (`LogConfig.validate`); each has passed
+/// [`check_topic_config`]. `default` gives the value of a key that is not set.
+pub fn check_topic_configs(
+    configs: &BTreeMap<String, String>,
+    default: impl Fn(&'static str) -> Option<i64>,
+) -> Result<(), TopicConfigError> {
+    let number = |key: &'static str| match configs.get(key) {
+        Some(value) => value.trim().parse::<i64>().ok(),
+        None => default(key),
+    };
+    let conflict = |key: &'static str, problem: String| {
+        let value = configs.get(key).map_or("its default", |value| value.trim()).to_owned();
+        Err(TopicConfigError::Conflict { key, value, problem })
+    };
+    if number("min.compaction.lag.ms") > number("max.compaction.lag.ms") {
+        return conflict("min.compaction.lag.ms", "is above max.compaction.lag.ms".to_owned());
+    }
+    let remote = configs.get("remote.storage.enable");
+    if remote.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        let problem = "cannot be: tiered storage is not enabled in the broker".to_owned();
+        return conflict("remote.storage.enable", problem);
+    }
+    Ok(())
 }
 
 /// The key of this name.
@@ -212,7 +290,7 @@ fn is_replica(text: &str) -> bool {
     text.split_once(':').is_some_and(|(partition, id)| is_number(partition) && is_number(id))
 }
 
-/// What the broker's configuration gives a topic that sets nothing itself.
+/// What a topic is run with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
     /// Data older than this is deleted; `None` keeps it for ever.
@@ -231,6 +309,12 @@ pub struct TopicSettings {
     pub timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie after the append time, in milliseconds.
     pub timestamp_after_max_ms: i64,
+    /// What batches are compressed with in the log.
+    pub compression: CompressionType,
+    /// The level where that is gzip: -1, or 1 to 9.
+    pub gzip_level: i32,
+    /// The level where that is Zstandard.
+    pub zstd_level: i32,
 }
 
 impl From<&TopicDefaults> for TopicSettings {
@@ -244,6 +328,9 @@ impl From<&TopicDefaults> for TopicSettings {
             timestamp_type: defaults.timestamp_type,
             timestamp_before_max_ms: millis(defaults.timestamp_before_max),
             timestamp_after_max_ms: millis(defaults.timestamp_after_max),
+            compression: defaults.compression,
+            gzip_level: defaults.gzip_level,
+            zstd_level: defaults.zstd_level,
         }
     }
 }
@@ -263,6 +350,19 @@ impl TopicSettings {
         settings
     }
 
+    /// These settings with what was set for the broker, or for all brokers, at run time.
+    pub fn with_dynamic(mut self, dynamic: DynamicConfigs<'_>) -> Self {
+        if dynamic.broker.is_empty() && dynamic.cluster_wide.is_empty() {
+            return self;
+        }
+        for (name, topic) in DYNAMIC_KEYS {
+            if let (Some(topic), Some(value)) = (topic, dynamic.get(name)) {
+                self.apply(topic, value.trim());
+            }
+        }
+        self
+    }
+
     fn apply(&mut self, name: &str, value: &str) {
         let number = value.parse::<i64>().ok();
         match (name, number) {
@@ -275,6 +375,12 @@ impl TopicSettings {
             }
             ("message.timestamp.before.max.ms", Some(ms)) => self.timestamp_before_max_ms = ms,
             ("message.timestamp.after.max.ms", Some(ms)) => self.timestamp_after_max_ms = ms,
+            ("compression.gzip.level", Some(level)) => self.gzip_level = level as i32,
+            ("compression.zstd.level", Some(level)) => self.zstd_level = level as i32,
+            ("compression.type", _) => {
+                let named = CompressionType::ALL.into_iter().find(|one| one.name() == value);
+                self.compression = named.unwrap_or(self.compression);
+            }
             ("message.timestamp.type", _) => {
                 self.timestamp_type = match value {
                     "LogAppendTime" => TimestampType::LogAppendTime,
@@ -291,43 +397,4 @@ impl TopicSettings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_sorted_and_their_defaults_pass_their_own_check() {
-        assert!(TOPIC_KEYS.is_sorted_by_key(|key| key.name));
-        for key in TOPIC_KEYS {
-            assert_eq!(check_topic_config(key.name, key.default), Ok(()), "{}", key.name);
-        }
-    }
-
-    #[test]
-    fn a_value_out_of_range_names_the_key_and_the_range() {
-        let error = check_topic_config("retention.ms", "-2").unwrap_err().to_string();
-        assert!(error.contains("\"retention.ms\"") && error.contains("from -1 to"), "{error}");
-        assert!(matches!(
-            check_topic_config("retention", "1"),
-            Err(TopicConfigError::UnknownKey(_))
-        ));
-        assert!(check_topic_config("cleanup.policy", "compact,delete").is_ok());
-        assert!(check_topic_config("cleanup.policy", "").is_ok());
-        assert!(check_topic_config("cleanup.policy", "none").is_err());
-        assert!(check_topic_config("compression.gzip.level", "0").is_err());
-        assert!(check_topic_config("leader.replication.throttled.replicas", "0:1,1:1").is_ok());
-        assert!(check_topic_config("leader.replication.throttled.replicas", "none").is_err());
-    }
-
-    #[test]
-    fn a_topic_changes_only_what_it_sets() {
-        let configs = BTreeMap::from([
-            ("retention.ms".to_owned(), "-1".to_owned()),
-            ("cleanup.policy".to_owned(), "compact".to_owned()),
-        ]);
-        let defaults = crate::config::Sources::of_flags(&[]).load().unwrap().topics.defaults;
-        let settings = TopicSettings::from(&defaults).with(&configs);
-        assert_eq!(settings.retention, None);
-        assert!(!settings.delete);
-        assert_eq!(settings.max_message_bytes, 1_048_588);
-    }
-}
+mod tests;

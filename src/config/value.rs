@@ -15,6 +15,18 @@ pub(super) enum Value {
     List(Vec<String>),
 }
 
+impl Value {
+    /// The value as text without units.
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Self::Bool(truth) => truth.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::List(items) => items.join(","),
+        }
+    }
+}
+
 /// Reads `text` as a value of `kind`; the error says what the value has to be.
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     let text = text.trim();

@@ -40,9 +40,14 @@ impl Command {
         matches!(self, Command::Fetch(..) | Command::Describe(_))
     }
 
-    /// Refuses it.
+    /// Refuses it. Nobody expects `COORDINATOR_LOAD_IN_PROGRESS` as the answer to a heartbeat,
+    /// which is taken blindly as Kafka does (`GroupCoordinatorService.heartbeat`), nor to a sync,
+    /// where it would end a Java consumer: the member is sent back to join instead.
     pub(super) fn refuse(self, error: Error) {
+        let is_loading = error == Error::CoordinatorLoadInProgress;
         match self {
+            Command::Heartbeat(_, waiter) if is_loading => waiter.send(Ok(()), None),
+            Command::Sync(_, waiter) if is_loading => waiter.refuse(Error::RebalanceInProgress),
             Command::Join(_, waiter) => waiter.refuse(error),
             Command::Sync(_, waiter) => waiter.refuse(error),
             Command::Heartbeat(_, waiter) | Command::Delete(waiter) => waiter.refuse(error),

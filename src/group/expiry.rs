@@ -1,5 +1,6 @@
 //! Which offsets are too old (DESIGN D8: age is counted on the monotonic clock while we run, and
-//! by append times in the log across a restart; the wall clock has no part in it).
+//! by append times in the log, which are monotonic too, across a restart; the wall clock has no
+//! part in it, see `wal/log_clock.rs`).
 //!
 //! Kafka's rules (KIP-211): offsets of a group without members go when `offsets.retention.minutes`
 //! have passed since the group became empty; those of a stable consumer group go by their own age,
@@ -12,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::group::ClassicGroup;
+use super::group::{ClassicGroup, Subscribed};
 use super::log::Topics;
 use super::offsets::{CommittedOffset, Offsets};
 use super::types::{CONSUMER_PROTOCOL_TYPE, Name, State};
@@ -31,9 +32,9 @@ impl Age {
         Self { since: now, before: Duration::ZERO }
     }
 
-    /// Appended at `append_ms`, by a log whose newest append is at `newest_ms`.
-    pub(super) fn in_log(now: Instant, append_ms: i64, newest_ms: i64) -> Self {
-        let millis = u64::try_from(newest_ms.saturating_sub(append_ms)).unwrap_or(0);
+    /// Appended at `append_ms`, by a log whose clock shows `log_now_ms` now.
+    pub(super) fn in_log(now: Instant, append_ms: i64, log_now_ms: i64) -> Self {
+        let millis = u64::try_from(log_now_ms.saturating_sub(append_ms)).unwrap_or(0);
         Self { since: now, before: Duration::from_millis(millis) }
     }
 
@@ -50,13 +51,14 @@ enum Base {
     EmptySince(Age),
 }
 
-fn base(group: &ClassicGroup) -> Option<Base> {
+fn base(group: &ClassicGroup, subscribed: &Subscribed<'_>) -> Option<Base> {
     match (group.protocol_type.as_deref(), group.state) {
         (None, _) => Some(Base::Commit),
         (Some(_), State::Empty) => Some(group.state_since.map_or(Base::Commit, Base::EmptySince)),
-        (Some(CONSUMER_PROTOCOL_TYPE), State::Stable) if group.subscribed.is_some() => {
-            Some(Base::Commit)
-        }
+        (Some(CONSUMER_PROTOCOL_TYPE), State::Stable) => match subscribed {
+            Subscribed::To(_) => Some(Base::Commit),
+            Subscribed::Unknown => None,
+        },
         _ => None,
     }
 }
@@ -69,9 +71,10 @@ pub(super) fn expired(
     retention: Duration,
     now: Instant,
 ) -> Vec<(Name, i32)> {
-    let base = base(group);
+    let subscribed = group.subscribed(offsets.topics());
+    let base = base(group, &subscribed);
     let is_old = |topic: &str, offset: &CommittedOffset| {
-        let Some(base) = base.filter(|_| !group.is_subscribed(topic)) else { return false };
+        let Some(base) = base.filter(|_| !subscribed.contains(topic)) else { return false };
         let age = match base {
             Base::Commit => offset.age.at(now),
             Base::EmptySince(_) if offset.retention.is_some() => offset.age.at(now),

@@ -14,7 +14,7 @@
 //! one protocol; generations only rise; nothing that must be saved is applied before the log took
 //! it ([`Save`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use tracing::debug;
 
 use super::expiry::Age;
 use super::member::Member;
+use super::members::{Members, Pending};
+use super::memory;
 use super::metrics::Reason;
 use super::record::{self, GroupValue};
 use super::reply::Waiter;
@@ -103,6 +105,30 @@ pub(super) struct JoinTimer {
     pub(super) initial: Option<(Duration, Duration)>,
 }
 
+/// What members are known to read.
+#[derive(Debug)]
+pub(super) enum Subscribed<'a> {
+    /// A subscription is not understood: any topic.
+    Unknown,
+    /// These.
+    To(HashSet<&'a str>),
+}
+
+impl Subscribed<'_> {
+    /// Whether members may read the topic.
+    pub(super) fn contains(&self, topic: &str) -> bool {
+        match self {
+            Subscribed::Unknown => true,
+            Subscribed::To(topics) => topics.contains(topic),
+        }
+    }
+}
+
+/// What a group that is not idle weighs beside its members: a mailbox (channels have blocks of 32),
+/// a task, and the first block of the map of members.
+pub(super) const ACTIVE: usize =
+    32 * size_of::<super::command::Command>() + 11 * size_of::<Member>() + 2_048;
+
 /// A classic group.
 #[derive(Debug)]
 pub(super) struct ClassicGroup {
@@ -114,19 +140,16 @@ pub(super) struct ClassicGroup {
     pub(super) protocol_type: Option<Name>,
     pub(super) protocol_name: Option<Name>,
     pub(super) leader: Option<Name>,
-    pub(super) members: BTreeMap<Name, Member>,
+    pub(super) members: Members,
     /// Member id by instance id.
     pub(super) static_members: HashMap<Name, Name>,
-    /// Ids given out with `MEMBER_ID_REQUIRED`, each until its deadline.
-    pub(super) pending: HashMap<Name, Instant>,
+    pub(super) pending: Pending,
     /// Members that have not sent `SyncGroup` in this generation.
     pub(super) pending_sync: HashSet<Name>,
     pub(super) join_timer: Option<JoinTimer>,
     pub(super) sync_timer: Option<Instant>,
     /// How many members support each protocol.
     pub(super) supported: HashMap<Name, usize>,
-    /// Topics the members subscribe to; `None` if unknown or not a consumer group.
-    pub(super) subscribed: Option<BTreeSet<Name>>,
     /// A member came during the initial delay.
     pub(super) new_member_added: bool,
     /// When the group came into its state, unless the record it was loaded from did not say.
@@ -148,14 +171,13 @@ impl ClassicGroup {
             protocol_type: None,
             protocol_name: None,
             leader: None,
-            members: BTreeMap::new(),
+            members: Members::default(),
             static_members: HashMap::new(),
-            pending: HashMap::new(),
+            pending: Pending::default(),
             pending_sync: HashSet::new(),
             join_timer: None,
             sync_timer: None,
             supported: HashMap::new(),
-            subscribed: None,
             new_member_added: false,
             state_since: None,
             state_timestamp_ms: -1,
@@ -190,21 +212,19 @@ impl ClassicGroup {
                 return Err(Error::FencedInstanceId);
             }
         }
-        if self.members.contains_key(member_id) { Ok(()) } else { Err(Error::UnknownMemberId) }
-    }
-
-    /// The longest rebalance timeout of the members.
-    pub(super) fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+        if self.members.contains(member_id) { Ok(()) } else { Err(Error::UnknownMemberId) }
     }
 
     pub(super) fn all_joined(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some())
+        self.pending.is_empty() && self.members.joining() == self.members.len()
     }
 
-    /// How many joins are parked.
-    pub(super) fn joining(&self) -> usize {
-        self.members.values().filter(|member| member.joining.is_some()).count()
+    /// What the group weighs, without its offsets.
+    pub(super) fn weight(&self) -> usize {
+        let names = memory::optional(self.protocol_type.as_deref())
+            + memory::optional(self.protocol_name.as_deref());
+        let active = if self.is_idle() { 0 } else { ACTIVE };
+        names + active + self.members.bytes() + self.pending.bytes()
     }
 
     pub(super) fn enter(&mut self, turn: &Turn<'_>, state: State) {
@@ -225,7 +245,7 @@ impl ClassicGroup {
         if let Some(instance_id) = &member.instance_id {
             self.static_members.insert(instance_id.clone(), member.id.clone());
         }
-        self.members.insert(member.id.clone(), member);
+        self.members.insert(member);
     }
 
     /// Removes a member or a pending id; another member becomes leader if it led.
@@ -238,13 +258,13 @@ impl ClassicGroup {
             self.static_members.remove(instance_id);
         }
         if self.is_leader(member_id) {
-            self.leader = self.members.keys().next().cloned();
+            self.leader = self.members.iter().next().map(|member| member.id.clone());
         }
         Some(member)
     }
 
     pub(super) fn count_protocols(&mut self, member: &Member, add: bool) {
-        for protocol in &member.protocols {
+        for protocol in member.protocols.iter() {
             let count = self.supported.entry(protocol.name.clone()).or_default();
             *count = if add { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {
@@ -258,7 +278,7 @@ impl ClassicGroup {
     pub(super) fn select_protocol(&self) -> Option<Name> {
         let common = |name: &Name| self.supported.get(name) == Some(&self.members.len());
         let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
-        for member in self.members.values() {
+        for member in self.members.iter() {
             let names = member.protocols.iter().map(|protocol| &protocol.name);
             if let Some(vote) = names.into_iter().find(|name| common(name)) {
                 *votes.entry(vote).or_default() += 1;
@@ -271,7 +291,7 @@ impl ClassicGroup {
     /// The members as the leader sees them.
     pub(super) fn for_leader(&self) -> Vec<JoinMember> {
         let protocol = self.protocol_name.as_ref();
-        self.members.values().map(|member| member.for_leader(protocol)).collect()
+        self.members.iter().map(|member| member.for_leader(protocol)).collect()
     }
 
     /// The answer to a member that is in the present generation.
@@ -288,33 +308,24 @@ impl ClassicGroup {
         }
     }
 
-    /// Recomputes the subscribed topics after members or protocol changed.
-    pub(super) fn subscribe(&mut self) {
-        self.subscribed = None;
+    /// Which of the `asked` topics members read, as far as known: all of them if the group consumes
+    /// and a subscription is not understood, none if it does not consume.
+    pub(super) fn subscribed<'a>(&self, asked: impl Iterator<Item = &'a Name>) -> Subscribed<'a> {
         if self.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
-            return;
+            return Subscribed::To(HashSet::new());
         }
-        let mut topics = BTreeSet::new();
-        for member in self.members.values() {
+        let asked: HashSet<&'a str> = asked.map(|topic| &**topic).collect();
+        let mut topics = HashSet::new();
+        for member in self.members.iter() {
             let metadata = member.metadata(self.protocol_name.as_ref());
-            match record::subscribed_topics(&metadata) {
-                Ok(subscribed) => topics.extend(subscribed),
-                Err(error) => {
-                    debug!(group = %self.id, %error, "subscription not understood");
-                    return;
-                }
+            let note = |topic: &str| topics.extend(asked.get(topic).copied());
+            if let Err(error) = record::subscribed_topics(&metadata, note) {
+                debug!(group = %self.id, member = %member.id, %error,
+                    "subscription not understood");
+                return Subscribed::Unknown;
             }
         }
-        self.subscribed = Some(topics);
-    }
-
-    /// Whether members read the topic, as far as known; a consumer group whose subscription is not
-    /// understood may read any.
-    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        match &self.subscribed {
-            Some(topics) => topics.contains(topic),
-            None => self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE),
-        }
+        Subscribed::To(topics)
     }
 
     /// What `DescribeGroups` shows.
@@ -325,7 +336,7 @@ impl ClassicGroup {
             state: self.state,
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol_name: protocol.cloned().unwrap_or_default(),
-            members: self.members.values().map(|member| member.describe(protocol)).collect(),
+            members: self.members.iter().map(|member| member.describe(protocol)).collect(),
         }
     }
 
@@ -338,7 +349,7 @@ impl ClassicGroup {
             }
             Save::Empty | Save::StaticMember { .. } => member.assignment.clone(),
         };
-        let members = self.members.values();
+        let members = self.members.iter();
         GroupValue {
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             generation: self.generation,
@@ -374,30 +385,25 @@ impl ClassicGroup {
         }
     }
 
-    /// Refuses every parked request; the coordinator gives the group up.
-    pub(super) fn refuse_all(&mut self, error: &Error) {
-        for member in self.members.values_mut() {
-            if let Some(waiter) = member.joining.take() {
-                waiter.refuse(error.clone());
-            }
-            if let Some(waiter) = member.syncing.take() {
-                waiter.refuse(error.clone());
-            }
-        }
+    /// The coordinator gives the group up, maybe amid a change that panicked: the members go, and
+    /// their parked requests are refused by that.
+    pub(super) fn give_up(&mut self) {
+        self.members = Members::default();
     }
 
     /// A sign of life of a member.
     pub(super) fn touch(&mut self, member_id: &str, now: Instant) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.touch(now);
-        }
+        self.members.change(member_id, |member| member.touch(now));
     }
 
     /// Gives every member that is not parked a full session: what they wait for has just become
     /// durable.
     pub(super) fn touch_all(&mut self, now: Instant) {
-        let idle = |member: &&mut Member| member.deadline.is_some() && member.joining.is_none();
-        self.members.values_mut().filter(idle).for_each(|member| member.touch(now));
+        self.members.change_all(|member| {
+            if member.deadline.is_some() && member.joining.is_none() {
+                member.touch(now);
+            }
+        });
     }
 
     /// Forgets the group; its tombstone is in the log.

@@ -19,7 +19,6 @@ pub(super) struct Image {
     groups: HashMap<Name, Loaded>,
     /// Records of types that are not ours.
     unknown: u64,
-    newest_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +31,6 @@ impl Image {
     /// Takes in the next record.
     pub(super) fn add(&mut self, loaded: &LoadedRecord) -> Result<(), Malformed> {
         let LoadedRecord { append_time_ms, record } = loaded;
-        self.newest_ms = self.newest_ms.max(*append_time_ms);
         match Key::decode(&record.key)? {
             Key::Group { group } => {
                 let value = record.value.as_ref().map(GroupValue::decode).transpose()?;
@@ -65,12 +63,11 @@ impl Image {
     }
 
     /// The groups, every member with a full session from `turn.now` on; ages are measured from
-    /// `newest_ms`, the newest append the log knows. A wall clock that stands before it only makes
-    /// them younger.
+    /// `log_now_ms`, what the log's clock shows.
     pub(super) fn finish(
         self,
         partition: i32,
-        newest_ms: i64,
+        log_now_ms: i64,
         turn: &mut Turn<'_>,
     ) -> Vec<(ClassicGroup, Offsets)> {
         if self.unknown > 0 {
@@ -80,16 +77,15 @@ impl Image {
                 "__consumer_offsets has records of group types that this broker does not know"
             );
         }
-        let newest_ms = newest_ms.max(self.newest_ms).min(turn.wall_ms);
         let mut groups = Vec::with_capacity(self.groups.len());
         for (id, loaded) in self.groups {
             let mut group = ClassicGroup::new(id);
             if let Some((value, append_ms)) = loaded.group {
-                let age = Age::in_log(turn.now, append_ms, newest_ms);
+                let age = Age::in_log(turn.now, append_ms, log_now_ms);
                 group.load(value, age, turn);
             }
             let offset = |((topic, partition), (value, append_ms))| {
-                let age = Age::in_log(turn.now, append_ms, newest_ms);
+                let age = Age::in_log(turn.now, append_ms, log_now_ms);
                 (topic, partition, Some(CommittedOffset::loaded(value, age)))
             };
             let mut offsets = Offsets::default();
@@ -117,12 +113,11 @@ impl ClassicGroup {
             self.leader = None;
         } else {
             self.state = State::Stable;
-            let known = self.leader.as_ref().is_some_and(|id| self.members.contains_key(id));
+            let known = self.leader.as_ref().is_some_and(|id| self.members.contains(id));
             if !known {
-                self.leader = self.members.keys().next().cloned();
+                self.leader = self.members.iter().next().map(|member| member.id.clone());
             }
         }
-        self.subscribe();
         if self.members.len() > turn.config.max_size {
             // The limit was lowered; a rebalance lets members commit before some are refused.
             self.prepare_rebalance(turn, Reason::GroupFull);

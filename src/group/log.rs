@@ -18,8 +18,8 @@ pub struct Record {
 /// A record as it comes back from the log.
 #[derive(Debug, Clone)]
 pub struct LoadedRecord {
-    /// When it was appended, in milliseconds since the Unix epoch, by the broker's own stamp and
-    /// not by the record's timestamp.
+    /// When it was appended, in milliseconds on the log's own clock, which goes on across restarts
+    /// and does not follow the wall clock; never the record's timestamp.
     pub append_time_ms: i64,
     /// The record.
     pub record: Record,
@@ -69,8 +69,8 @@ pub trait OffsetsLog: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Durable, AppendRefused>>;
 
     /// Reads the partition from its log start to its end, batch by batch in bounded memory, and
-    /// gives each record to `sink`. Returns the newest append time that the log knows, of the whole
-    /// broker if it can: ages across a restart are measured from there, not from the wall clock.
+    /// gives each record to `sink`. Returns what the log's clock shows at the end: ages are
+    /// measured from there.
     fn load<'a>(
         &'a self,
         partition: i32,

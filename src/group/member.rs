@@ -5,12 +5,58 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::memory;
 use super::record::{MemberValue, own};
 use super::reply::Waiter;
 use super::types::{
     DescribedMember, JoinMember, JoinRequest, JoinResponse, Name, Protocol, SyncResponse,
 };
 use crate::clock::Instant;
+
+/// What a member weighs beside its names and bytes: its place in the map of members, of which half
+/// may be empty, and in the indexes by deadline and instance id and among those yet to sync.
+const FIXED: usize = 2 * size_of::<Member>() + 256;
+
+/// What a protocol weighs beside its name and metadata: its place in the member's list and in the
+/// group's count of who supports it.
+const PROTOCOL: usize = 2 * size_of::<Protocol>() + 64;
+
+/// A member's protocols in its order of preference, each name once, in memory of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Protocols {
+    list: Vec<Protocol>,
+    bytes: usize,
+}
+
+impl Protocols {
+    fn new(list: Vec<Protocol>) -> Self {
+        let bytes = Self::weight(&list);
+        Self { list, bytes }
+    }
+
+    /// A join's protocols, each name once as in Kafka's collection.
+    pub(super) fn of(request: &JoinRequest) -> Self {
+        let mut seen = HashSet::new();
+        let first = request.protocols.iter().filter(|protocol| seen.insert(&protocol.name));
+        let own = |it: &Protocol| Protocol { name: it.name.clone(), metadata: own(&it.metadata) };
+        Self::new(first.map(own).collect())
+    }
+
+    /// What the protocols weigh.
+    pub(super) fn weight(list: &[Protocol]) -> usize {
+        let weight =
+            |it: &Protocol| PROTOCOL + memory::name(&it.name) + memory::bytes(&it.metadata);
+        list.iter().map(weight).sum()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Protocol> {
+        self.list.iter()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
 
 /// A member, written only by its group.
 #[derive(Debug)]
@@ -22,8 +68,7 @@ pub(super) struct Member {
     pub(super) client_host: Name,
     pub(super) session_timeout: Duration,
     pub(super) rebalance_timeout: Duration,
-    /// In the member's order of preference, each name once.
-    pub(super) protocols: Vec<Protocol>,
+    pub(super) protocols: Protocols,
     /// Empty until the leader has assigned.
     pub(super) assignment: Bytes,
     /// Has not been through a completed rebalance yet. Such a member cannot send heartbeats, so
@@ -50,7 +95,7 @@ impl Member {
             client_host: request.client_host.clone(),
             session_timeout: millis(request.session_timeout_ms),
             rebalance_timeout: millis(request.rebalance_timeout_ms),
-            protocols: protocols(request),
+            protocols: Protocols::of(request),
             assignment: Bytes::new(),
             is_new: true,
             is_anonymous: request.member_id.is_empty(),
@@ -74,7 +119,10 @@ impl Member {
             client_host: value.client_host,
             session_timeout,
             rebalance_timeout,
-            protocols: vec![Protocol { name: protocol, metadata: value.subscription }],
+            protocols: Protocols::new(vec![Protocol {
+                name: protocol,
+                metadata: value.subscription,
+            }]),
             assignment: value.assignment,
             is_new: false,
             is_anonymous: false,
@@ -82,6 +130,25 @@ impl Member {
             joining: None,
             syncing: None,
         }
+    }
+
+    /// What the member weighs.
+    pub(super) fn weight(&self) -> usize {
+        let names = memory::name(&self.id)
+            + memory::optional(self.instance_id.as_deref())
+            + memory::name(&self.client_id)
+            + memory::name(&self.client_host);
+        FIXED + names + self.protocols.bytes() + memory::bytes(&self.assignment)
+    }
+
+    /// What a member that joins would weigh at most, with an id of `id_length` bytes.
+    pub(super) fn weight_of(request: &JoinRequest, id_length: usize) -> usize {
+        let names = memory::name("")
+            + id_length
+            + memory::optional(request.instance_id.as_deref())
+            + memory::name(&request.client_id)
+            + memory::name(&request.client_host);
+        FIXED + names + Protocols::weight(&request.protocols)
     }
 
     /// Gives the member a full session from `now` on.
@@ -97,7 +164,7 @@ impl Member {
 
     /// Whether a join brings the same protocols and metadata in the same order.
     pub(super) fn matches(&self, request: &JoinRequest) -> bool {
-        self.protocols == protocols(request)
+        self.protocols == Protocols::of(request)
     }
 
     /// What the leader sees.
@@ -134,13 +201,6 @@ impl Member {
             assignment,
         }
     }
-}
-
-/// A join's protocols, each name once as in Kafka's collection, in memory of their own.
-pub(super) fn protocols(request: &JoinRequest) -> Vec<Protocol> {
-    let mut seen = HashSet::new();
-    let first = request.protocols.iter().filter(|protocol| seen.insert(protocol.name.clone()));
-    first.map(|it| Protocol { name: it.name.clone(), metadata: own(&it.metadata) }).collect()
 }
 
 /// A timeout from the wire; a negative one is none at all.

@@ -46,6 +46,7 @@ pub struct GroupMetrics {
     pub(super) load_seconds: Histogram,
     pub(super) load_failures: IntCounter,
     pub(super) refused_full: IntCounter,
+    pub(super) refused_memory: IntCounter,
 }
 
 /// What a group adds to the gauges.
@@ -87,6 +88,10 @@ impl GroupMetrics {
             refused_full: registry.counter(
                 "group_requests_refused_total",
                 "requests refused because their group had too many waiting",
+            ),
+            refused_memory: registry.counter(
+                "group_memory_refusals_total",
+                "requests refused because groups hold all the memory they may have",
             ),
         }
     }

@@ -27,7 +27,9 @@
 //! - An append whose outcome is unknown unloads the shard: the log decides on the next load.
 //! - A restart causes no rebalance: members, generation and assignments are in the group's record,
 //!   and every member starts with a full session.
-//! - A reply is always answered: dropped requests, full mailboxes and lost logs refuse it.
+//! - A reply is always answered: dropped requests, full mailboxes, lost logs and panics refuse it.
+//! - What groups hold is charged to a pool (`memory.rs`); a request that needs more than is left is
+//!   refused, one that needs no more than before goes on, and a load never fails for it.
 //!
 //! Deliberately absent: transactional offsets (they come with the transaction coordinator), the
 //! consumer, share and streams protocols, and a record for a group nobody has completed a rebalance
@@ -35,10 +37,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use crate::budget::BytePool;
 use crate::clock::{Clock, Random};
 
+mod cell;
 mod classic;
 mod command;
 mod expiry;
@@ -47,6 +55,8 @@ mod group;
 mod load;
 pub mod log;
 mod member;
+mod members;
+mod memory;
 mod metrics;
 mod offsets;
 pub mod record;
@@ -61,10 +71,11 @@ pub use reply::Reply;
 pub use types::{Error, GroupConfig};
 
 use command::Command;
+use memory::Memory;
 use reply::Waiter;
 use shard::Shard;
 use types::{
-    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, HeartbeatRequest, JoinRequest,
+    CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, GroupSize, HeartbeatRequest, JoinRequest,
     JoinResponse, LeaveRequest, LeftMember, ListRequest, ListedGroup, Name, OffsetDeleteRequest,
     OffsetFetchRequest, SyncRequest, SyncResponse, TopicResults,
 };
@@ -75,6 +86,9 @@ pub struct GroupCoordinator {
     inner: Arc<Inner>,
 }
 
+/// How long a request that is about all groups waits for partitions to be loaded.
+const LOAD_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the coordinator's tasks share.
 struct Inner {
     config: GroupConfig,
@@ -83,7 +97,10 @@ struct Inner {
     log: Arc<dyn OffsetsLog>,
     topics: Arc<dyn Topics>,
     metrics: GroupMetrics,
+    memory: Arc<Memory>,
     shards: Mutex<Shards>,
+    /// A load has ended, well or not.
+    load_ended: Notify,
 }
 
 /// The partitions of `__consumer_offsets` that were ever asked for.
@@ -117,17 +134,20 @@ fn has_long_name(request: &JoinRequest) -> bool {
 }
 
 impl GroupCoordinator {
-    /// A coordinator that has loaded nothing yet.
+    /// A coordinator that has loaded nothing yet. What its groups hold is charged to `pool`.
     pub fn new(
         config: GroupConfig,
         log: Arc<dyn OffsetsLog>,
         topics: Arc<dyn Topics>,
         metrics: GroupMetrics,
+        pool: BytePool,
         clock: Clock,
         random: Random,
     ) -> Self {
-        let shards = Mutex::default();
-        let inner = Inner { config, clock, random, log, topics, metrics, shards };
+        let (memory, shards) = (Memory::new(pool), Mutex::default());
+        let load_ended = Notify::new();
+        let inner =
+            Inner { config, clock, random, log, topics, metrics, memory, shards, load_ended };
         Self { inner: Arc::new(inner) }
     }
 
@@ -207,6 +227,26 @@ impl GroupCoordinator {
         self.submit(&group, |waiter| Command::DeleteOffsets(request, waiter))
     }
 
+    /// Begins to load what is not loaded, and waits until that has ended, for 5 s at most. Kafka
+    /// loads when it starts; here who lists groups first would be told to ask again, and not every
+    /// tool does.
+    pub async fn load_all(&self) {
+        let all = async {
+            loop {
+                let mut ended = pin!(self.inner.load_ended.notified());
+                ended.as_mut().enable();
+                let shards = self.all_shards().unwrap_or_default();
+                let loading = |shard: &Arc<Shard>| shard.is_loading(&self.inner);
+                if shards.iter().filter(|shard| loading(shard)).count() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        // Who is still not loaded then is told so by the answer.
+        let _ = self.inner.clock.timeout(LOAD_PATIENCE, all).await;
+    }
+
     /// `ListGroups`. Until every partition is loaded the answer is
     /// [`Error::CoordinatorLoadInProgress`].
     pub fn list(&self, request: &ListRequest) -> Result<Vec<ListedGroup>, Error> {
@@ -223,6 +263,21 @@ impl GroupCoordinator {
         }
         let all = shards.iter().flat_map(|shard| shard.list());
         Ok(all.filter(|group| matches(&request.states, group.state.name())).collect())
+    }
+
+    /// About how many groups [`GroupCoordinator::list`] gives.
+    pub fn count(&self) -> usize {
+        self.all_shards().unwrap_or_default().iter().map(|shard| shard.count()).sum()
+    }
+
+    /// How much [`GroupCoordinator::describe`] and [`GroupCoordinator::fetch_offsets`] have to say
+    /// about a group; nothing about one that is not there or not loaded.
+    pub fn size(&self, group: &str) -> GroupSize {
+        let shards = self.inner.lock_shards();
+        let partition = partition_for(group, self.inner.log.partitions().unwrap_or(0));
+        let shard = shards.by_partition.get(&partition).cloned();
+        drop(shards);
+        shard.and_then(|shard| shard.size(group)).unwrap_or_default()
     }
 
     /// Removes offsets that are too old, and groups of which nothing is left; returns how many

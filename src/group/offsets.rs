@@ -1,11 +1,12 @@
 //! A group's committed offsets. The records are made first and appended; only then are the offsets
 //! changed ([`Offsets::apply`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::expiry::Age;
 use super::log::{Record, Topic, Topics};
+use super::memory;
 use super::record::{self, MAX_NAME, OffsetValue};
 use super::types::{
     CommitPartition, CommitRequest, Error, FetchedOffset, FetchedTopic, GroupConfig, Name,
@@ -30,10 +31,25 @@ pub(super) struct CommittedOffset {
 /// What to do to the offset of a partition: commit it, or remove it.
 pub(super) type Change = (Name, i32, Option<CommittedOffset>);
 
+/// What an offset weighs beside its metadata: nodes of its map may be half empty.
+const OFFSET: usize = 2 * size_of::<(i32, CommittedOffset)>();
+
+/// What a topic weighs beside its name and offsets: its place among the topics, and a map's first
+/// node, which has 11 places.
+const TOPIC: usize = 2 * size_of::<(Name, BTreeMap<i32, CommittedOffset>)>()
+    + 11 * size_of::<(i32, CommittedOffset)>();
+
+/// The greatest commit, as keys and values together. No request is larger, but each offset's key
+/// repeats the group's id, so that a request can stand for records of a thousand times its size.
+const MAX_COMMIT_BYTES: usize = 8 << 20;
+
 /// A group's offsets by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<Name, BTreeMap<i32, CommittedOffset>>,
+    count: usize,
+    metadata_bytes: usize,
+    weight: usize,
 }
 
 /// A commit that has been checked: what to answer, append and apply.
@@ -59,44 +75,106 @@ impl Offsets {
         self.topics.get(topic)?.get(&partition)
     }
 
+    /// How many offsets there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The bytes of all metadata that clients keep with them.
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.metadata_bytes
+    }
+
+    /// The topics with offsets.
+    pub(super) fn topics(&self) -> impl Iterator<Item = &Name> {
+        self.topics.keys()
+    }
+
+    /// What the offsets weigh.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// How many bytes more there are at most after `changes`. An offset that replaces one with as
+    /// much metadata needs nothing.
+    pub(super) fn needs(&self, changes: &[Change]) -> usize {
+        let mut last = None;
+        let mut needed = 0_usize;
+        for (topic, partition, change) in changes {
+            let Some(offset) = change else { continue };
+            let offsets = self.topics.get(topic);
+            if offsets.is_none() && last.replace(topic) != Some(topic) {
+                needed += topic_weight(topic);
+            }
+            let held = offsets.and_then(|offsets| offsets.get(partition));
+            needed += offset.weight().saturating_sub(held.map_or(0, CommittedOffset::weight));
+        }
+        needed
+    }
+
     /// Makes changes that the log has taken.
     pub(super) fn apply(&mut self, changes: Vec<Change>) {
         for (topic, partition, change) in changes {
             match change {
-                Some(offset) => {
-                    self.topics.entry(topic).or_default().insert(partition, offset);
-                }
+                Some(offset) => self.insert(topic, partition, offset),
                 None => self.remove(&topic, partition),
             }
         }
     }
 
-    fn remove(&mut self, topic: &Name, partition: i32) {
-        if let Some(offsets) = self.topics.get_mut(topic) {
-            offsets.remove(&partition);
-            if offsets.is_empty() {
-                self.topics.remove(topic);
-            }
+    fn insert(&mut self, topic: Name, partition: i32, offset: CommittedOffset) {
+        self.count += 1;
+        self.metadata_bytes += offset.metadata.len();
+        self.weight += offset.weight();
+        if !self.topics.contains_key(&topic) {
+            self.weight += topic_weight(&topic);
         }
+        let replaced = self.topics.entry(topic).or_default().insert(partition, offset);
+        self.forget(replaced.as_ref());
+    }
+
+    fn forget(&mut self, gone: Option<&CommittedOffset>) {
+        let Some(gone) = gone else { return };
+        self.count -= 1;
+        self.metadata_bytes -= gone.metadata.len();
+        self.weight -= gone.weight();
+    }
+
+    fn remove(&mut self, topic: &Name, partition: i32) {
+        let Some(offsets) = self.topics.get_mut(topic) else { return };
+        let removed = offsets.remove(&partition);
+        if offsets.is_empty() {
+            self.topics.remove(topic);
+            self.weight -= topic_weight(topic);
+        }
+        self.forget(removed.as_ref());
     }
 
     /// The offsets of the listed partitions, or all; one of another incarnation of its topic is
-    /// not there.
+    /// not there. Each is answered once, however often it is listed: an answer must not hold more
+    /// metadata than the group.
     pub(super) fn fetch(
         &self,
         asked: Option<&[(Name, Vec<i32>)]>,
         topics: &dyn Topics,
     ) -> Vec<FetchedTopic> {
         let Some(asked) = asked else { return self.fetch_all(topics) };
-        let fetch = |(name, partitions): &(Name, Vec<i32>)| {
+        let mut seen = HashSet::new();
+        let mut found = Vec::with_capacity(asked.len());
+        for (name, partitions) in asked {
             let present = topics.topic(name);
-            let one = |partition: &i32| {
-                let offset = self.get(name, *partition).filter(|it| it.is_present(present));
-                fetched(*partition, offset)
-            };
-            FetchedTopic { name: name.clone(), partitions: partitions.iter().map(one).collect() }
-        };
-        asked.iter().map(fetch).collect()
+            let held = self.topics.get(name);
+            let mut listed = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                let offset = held.and_then(|offsets| offsets.get(partition));
+                let offset = offset.filter(|offset| offset.is_present(present));
+                if offset.is_none() || seen.insert((&**name, *partition)) {
+                    listed.push(fetched(*partition, offset));
+                }
+            }
+            found.push(FetchedTopic { name: name.clone(), partitions: listed });
+        }
+        found
     }
 
     fn fetch_all(&self, topics: &dyn Topics) -> Vec<FetchedTopic> {
@@ -119,6 +197,11 @@ impl CommittedOffset {
         self.topic_id.is_none() || self.topic_id == topic.map(|topic| topic.id)
     }
 
+    /// What the offset weighs.
+    fn weight(&self) -> usize {
+        OFFSET + memory::name(&self.metadata)
+    }
+
     /// What the log says, committed `age` ago.
     pub(super) fn loaded(value: OffsetValue, age: Age) -> Self {
         let retention = value.expire_timestamp_ms.map(|expire| {
@@ -136,6 +219,10 @@ impl CommittedOffset {
     }
 }
 
+fn topic_weight(topic: &str) -> usize {
+    TOPIC + memory::name(topic)
+}
+
 fn fetched(partition: i32, offset: Option<&CommittedOffset>) -> FetchedOffset {
     FetchedOffset {
         partition,
@@ -150,15 +237,17 @@ pub(super) fn tombstone(group: &str, topic: &str, partition: i32) -> Record {
     Record { key: record::offset_key(group, topic, partition), value: None }
 }
 
-/// Checks a commit partition by partition; whether the member may commit is checked before.
+/// Checks a commit partition by partition; whether the member may commit is checked before. One
+/// that no batch could hold is refused as a whole.
 pub(super) fn commit(
     request: &CommitRequest,
     topics: &dyn Topics,
     config: &GroupConfig,
     wall_ms: i64,
     age: Age,
-) -> Commit {
+) -> Result<Commit, Error> {
     let mut commit = Commit::default();
+    let mut bytes = 0;
     for topic in &request.topics {
         let present = topics.topic(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -167,14 +256,19 @@ pub(super) fn commit(
             if let Ok(id) = checked {
                 let (value, offset) = committed(partition, id, request, wall_ms, age);
                 let key = record::offset_key(&request.group, &topic.name, partition.partition);
-                commit.records.push(Record { key, value: Some(value.encode()) });
+                let value = value.encode();
+                bytes += key.len() + value.len();
+                if bytes > MAX_COMMIT_BYTES {
+                    return Err(Error::InvalidCommitOffsetSize);
+                }
+                commit.records.push(Record { key, value: Some(value) });
                 commit.changes.push((topic.name.clone(), partition.partition, Some(offset)));
             }
             partitions.push((partition.partition, checked.map(drop)));
         }
         commit.results.push(TopicResults { name: topic.name.clone(), partitions });
     }
-    commit
+    Ok(commit)
 }
 
 fn check(

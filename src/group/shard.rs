@@ -10,14 +10,16 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{error, info};
 
 use super::Inner;
+use super::cell::{Cell, base_weight};
 use super::command::Command;
 use super::expiry;
 use super::group::ClassicGroup;
 use super::load::Image;
+use super::memory::Held;
 use super::offsets::Offsets;
 use super::record::Malformed;
-use super::task::{Cell, GroupTask};
-use super::types::{Error, ListedGroup, Name};
+use super::task::GroupTask;
+use super::types::{Error, GroupSize, ListedGroup, Name};
 use crate::clock::Instant;
 use crate::task;
 
@@ -111,7 +113,11 @@ impl Shard {
             if !command.creates() {
                 return command.answer_absent(&*inner.topics);
             }
-            let cell = Cell::new(ClassicGroup::new(group.clone()), Offsets::default());
+            let mut held = Held::none(&inner.memory);
+            if let Err(error) = held.try_grow(base_weight(group)) {
+                return inner.refuse_for_memory(command, error);
+            }
+            let cell = Cell::new(ClassicGroup::new(group.clone()), Offsets::default(), held);
             slots.insert(group.clone(), Slot { cell, mailbox: None });
         }
         let slot = slots.get_mut(group).expect("inserted above");
@@ -130,7 +136,7 @@ impl Shard {
                 command.refuse(Error::CoordinatorLoadInProgress);
             }
             Err(TrySendError::Closed(command)) => {
-                // The task has panicked; only the log says how far it got.
+                // The task has ended without a word; only the log says how far it got.
                 command.refuse(Error::CoordinatorNotAvailable);
                 Self::give_up(inner, &mut state, Some(inner.clock.now() + LOAD_BACKOFF));
             }
@@ -154,6 +160,7 @@ impl Shard {
             mailbox,
             tenure,
             assigning: false,
+            running: false,
         };
         drop(task::spawn("group", task.run()));
         sender
@@ -207,6 +214,13 @@ impl Shard {
         matches!(&*state, ShardState::Loaded(_))
     }
 
+    /// Whether the groups are being read; begins to if they were not.
+    pub(super) fn is_loading(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
+        let mut state = self.lock();
+        self.load_if_needed(inner, &mut state);
+        matches!(&*state, ShardState::Loading)
+    }
+
     fn load_if_needed(self: &Arc<Self>, inner: &Arc<Inner>, state: &mut ShardState) {
         let now = inner.clock.now();
         match state {
@@ -218,6 +232,28 @@ impl Shard {
             }
             _ => {}
         }
+    }
+
+    /// How many groups there are, if they are loaded.
+    pub(super) fn count(&self) -> usize {
+        match &*self.lock() {
+            ShardState::Loaded(groups) => groups.slots.len(),
+            _ => 0,
+        }
+    }
+
+    /// The size of a group, if it is there.
+    pub(super) fn size(&self, group: &str) -> Option<GroupSize> {
+        let cell = match &*self.lock() {
+            ShardState::Loaded(groups) => Arc::clone(&groups.slots.get(group)?.cell),
+            _ => return None,
+        };
+        let cell = cell.lock();
+        Some(GroupSize {
+            members: cell.group.members.len(),
+            offsets: cell.offsets.count(),
+            metadata_bytes: cell.offsets.metadata_bytes(),
+        })
     }
 
     /// The groups that exist, if they are loaded.
@@ -257,13 +293,15 @@ impl Shard {
         let mut slots = HashMap::with_capacity(groups.len());
         for (group, offsets) in groups {
             let (id, is_active) = (group.id.clone(), !group.is_idle());
-            let cell = Cell::new(group, offsets);
+            let cell = Cell::new(group, offsets, Held::none(&inner.memory));
             inner.count(&cell);
             let start = || self.start(inner, &id, Arc::clone(&cell), tenure.clone());
             let mailbox = is_active.then(start);
             slots.insert(id, Slot { cell, mailbox });
         }
         *state = ShardState::Loaded(Groups { slots, tenure, ended });
+        drop(state);
+        inner.load_ended.notify_waiters();
     }
 
     fn load_failed(&self, inner: &Inner) {
@@ -272,11 +310,32 @@ impl Shard {
             let retry_at = Some(inner.clock.now() + LOAD_BACKOFF);
             *state = ShardState::Unloaded { retry_at, former: None };
         }
+        drop(state);
+        inner.load_ended.notify_waiters();
     }
 }
 
-/// Reads a partition; on failure the next request after a pause tries again.
+/// A load that has not ended yet: unless it succeeds, also if it panics, the next request after a
+/// pause tries again.
+struct Attempt {
+    inner: Arc<Inner>,
+    shard: Arc<Shard>,
+    succeeded: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.succeeded {
+            self.inner.metrics.load_failures.inc();
+            self.shard.load_failed(&self.inner);
+        }
+    }
+}
+
+/// Reads a partition.
 async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
+    let mut attempt =
+        Attempt { inner: Arc::clone(&inner), shard: Arc::clone(&shard), succeeded: false };
     if let Some(mut former) = former {
         // What the former tasks still append must be there to be read.
         former.recv().await;
@@ -291,26 +350,25 @@ async fn load(inner: Arc<Inner>, shard: Arc<Shard>, former: Option<Ended>) {
         }
     };
     let result = inner.log.load(partition, &mut sink).await;
-    let newest_ms = match (result, malformed) {
-        (Ok(newest_ms), None) => newest_ms,
+    let log_now_ms = match (result, malformed) {
+        (Ok(log_now_ms), None) => log_now_ms,
         (Err(failure), _) => {
             error!(partition, error = %failure, "load groups");
-            inner.metrics.load_failures.inc();
-            return shard.load_failed(&inner);
+            return;
         }
         (Ok(_), Some(malformed)) => {
             error!(partition, error = %malformed, "load groups: a record is malformed");
-            inner.metrics.load_failures.inc();
-            return shard.load_failed(&inner);
+            return;
         }
     };
     let mut turn = inner.turn();
-    let groups = image.finish(partition, newest_ms, &mut turn);
+    let groups = image.finish(partition, log_now_ms, &mut turn);
     for reason in &turn.rebalances {
         inner.metrics.rebalance(*reason);
     }
     let took = inner.clock.now().saturating_duration_since(started);
     inner.metrics.load_seconds.observe(took.as_secs_f64());
     info!(partition, groups = groups.len(), millis = took.as_millis() as u64, "groups are loaded");
+    attempt.succeeded = true;
     shard.loaded(&inner, groups);
 }

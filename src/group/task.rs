@@ -2,19 +2,20 @@
 //! state machine wants saved, and sends the answers. It waits for room in the log, never for
 //! durability: answers carry the last append's [`Gate`] and wait for it on their own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::Inner;
+use super::cell::{Cell, CellState};
 use super::command::Command;
 use super::expiry::{self, Age};
-use super::group::{Answer, ClassicGroup, Save, Turn};
+use super::group::{Answer, Save, Turn};
 use super::log::{AppendRefused, Record};
-use super::metrics::Counted;
-use super::offsets::{self, Change, Offsets};
+use super::offsets::{self, Change};
 use super::record;
 use super::reply::{Gate, Waiter, gate};
 use super::shard::{Shard, Tenure};
@@ -22,73 +23,13 @@ use super::types::{
     CONSUMER_PROTOCOL_TYPE, CommitRequest, Error, Name, OffsetDeleteRequest, State, TopicResults,
 };
 
-/// The most tombstones in one batch: each is at most two names and some bytes, so that a batch
-/// stays below the usual `max.message.bytes`.
+/// The most tombstones in one batch, and about how many bytes they may have, so that a batch stays
+/// below the usual `max.message.bytes`.
 const TOMBSTONES_PER_BATCH: usize = 1_000;
+const TOMBSTONE_BYTES: usize = 512 << 10;
 
-/// A group where its task and readers find it. Only the task, or whoever holds the shard while
-/// there is none, changes it; the lock is never held across an await.
-#[derive(Debug)]
-pub(super) struct Cell {
-    state: Mutex<CellState>,
-}
-
-/// A group and its offsets.
-#[derive(Debug)]
-pub(super) struct CellState {
-    pub(super) group: ClassicGroup,
-    pub(super) offsets: Offsets,
-    /// Durability of the last append, until it is reached.
-    pub(super) gate: Option<Gate>,
-    /// What the group last counted as in the metrics.
-    counted: Option<Counted>,
-    /// Given up by its shard: it counts as nothing from then on.
-    is_former: bool,
-}
-
-impl Cell {
-    pub(super) fn new(group: ClassicGroup, offsets: Offsets) -> Arc<Self> {
-        let state = CellState { group, offsets, gate: None, counted: None, is_former: false };
-        Arc::new(Self { state: Mutex::new(state) })
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, CellState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CellState {
-    /// Whether the group exists for clients.
-    pub(super) fn exists(&self) -> bool {
-        !self.group.is_blank() || !self.offsets.is_empty()
-    }
-
-    /// Whether a task has anything left to do.
-    fn is_idle(&self) -> bool {
-        self.group.is_idle() && self.gate.is_none()
-    }
-
-    /// What the group counts as.
-    fn count(&self) -> Option<Counted> {
-        let members = self.group.members.len();
-        let counts = self.exists() && !self.is_former;
-        counts.then_some(Counted { state: self.group.state, members })
-    }
-
-    /// Answers a request that changes nothing.
-    pub(super) fn read(&self, command: Command, inner: &Inner) {
-        let gate = self.gate.as_ref();
-        match command {
-            command if !self.exists() => command.answer_absent(&*inner.topics),
-            Command::Fetch(request, waiter) => {
-                let found = self.offsets.fetch(request.topics.as_deref(), &*inner.topics);
-                waiter.send(Ok(found), gate);
-            }
-            Command::Describe(waiter) => waiter.send(Ok(self.group.describe()), gate),
-            other => other.refuse(Error::CoordinatorNotAvailable),
-        }
-    }
-}
+/// What a tombstone has beside the group's id: a topic's name has at most 249 bytes.
+const TOMBSTONE: usize = 300;
 
 /// The task.
 #[derive(Debug)]
@@ -101,37 +42,61 @@ pub(super) struct GroupTask {
     pub(super) tenure: Tenure,
     /// An assignment is on its way to the disk: sessions begin when it is durable.
     pub(super) assigning: bool,
+    /// Has begun, and the shard has not let it go yet.
+    pub(super) running: bool,
 }
 
 impl GroupTask {
     /// Runs until the group has neither members nor requests, or the shard gives it up.
     pub(super) async fn run(mut self) {
+        self.running = true;
         while !self.tenure.is_over() {
             let (deadline, gate) = {
                 let cell = self.cell.lock();
                 (cell.group.next_deadline(), cell.gate.clone())
             };
             let clock = &self.inner.clock;
+            let is_due = deadline.is_some_and(|at| at <= clock.now());
             // Nothing is lost when another branch wins: the gate is shared, the mailbox keeps its
-            // requests, and the deadline is asked for anew.
+            // requests, and the deadline is asked for anew. What is due does not sleep: timers go
+            // by the millisecond, and an initial delay of 0 is over at once.
             tokio::select! {
                 biased;
                 durable = wait(gate) => self.durable(durable.is_ok()),
-                () = async { clock.sleep_until(deadline.unwrap_or_else(|| clock.now())).await },
-                    if deadline.is_some() => self.expire_sessions().await,
+                () = std::future::ready(()), if is_due => self.expire_sessions().await,
                 command = self.mailbox.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => break,
                 },
+                () = async { clock.sleep_until(deadline.unwrap_or_else(|| clock.now())).await },
+                    if deadline.is_some() => self.expire_sessions().await,
             }
             self.inner.count(&self.cell);
             if self.cell.lock().is_idle() && self.shard.retire(&self.inner, &self) {
+                self.running = false;
                 return;
             }
         }
-        self.cell.lock().group.refuse_all(&Error::CoordinatorNotAvailable);
-        while let Ok(command) = self.mailbox.try_recv() {
-            command.refuse(Error::CoordinatorNotAvailable);
+    }
+
+    /// Charges the group for what a request may add; a request for which no memory is left is
+    /// refused. What it did not need is given back when it has been handled.
+    fn reserve(&self, command: Command) -> Option<Command> {
+        let reserved = {
+            let mut cell = self.cell.lock();
+            let needed = match &command {
+                Command::Join(request, _) => cell.group.join_needs(request),
+                Command::Sync(request, _) => cell.group.sync_needs(request),
+                _ => 0,
+            };
+            cell.held.try_grow(needed)
+        };
+        match reserved {
+            Ok(()) => Some(command),
+            Err(error) => {
+                self.inner.refuse_for_memory(command, error);
+                None
+            }
         }
     }
 
@@ -155,6 +120,7 @@ impl GroupTask {
         if !command.creates() && !self.cell.lock().exists() {
             return command.answer_absent(&*self.inner.topics);
         }
+        let Some(command) = self.reserve(command) else { return };
         match command {
             Command::Commit(request, waiter) => self.commit(&request, waiter).await,
             Command::Delete(waiter) => self.delete(waiter).await,
@@ -200,6 +166,7 @@ impl GroupTask {
             }
             if let Ok(command) = self.mailbox.try_recv() {
                 self.handle(command).await;
+                self.inner.count(&self.cell);
             }
         }
         let inner = Arc::clone(&self.inner);
@@ -261,6 +228,19 @@ impl GroupTask {
         }
         let age = Age::none(turn.now);
         let commit = offsets::commit(request, &*inner.topics, &inner.config, turn.wall_ms, age);
+        let commit = match commit {
+            Ok(commit) => commit,
+            Err(error) => return waiter.refuse(error),
+        };
+        let reserved = {
+            let mut cell = self.cell.lock();
+            let needed = cell.offsets.needs(&commit.changes);
+            cell.held.try_grow(needed)
+        };
+        if let Err(error) = reserved {
+            inner.memory.refused(&inner.metrics, turn.now);
+            return waiter.refuse(error);
+        }
         let count = commit.records.len();
         if count > 0
             && let Err(refused) = self.append(commit.records).await
@@ -280,7 +260,8 @@ impl GroupTask {
     /// Appends tombstones and removes the offsets, batch by batch: what was appended before a
     /// refusal stays removed.
     async fn remove(&mut self, gone: Vec<(Name, i32)>) -> Result<(), AppendRefused> {
-        for batch in gone.chunks(TOMBSTONES_PER_BATCH) {
+        let per_batch = TOMBSTONE_BYTES / (TOMBSTONE + self.group.len());
+        for batch in gone.chunks(per_batch.clamp(1, TOMBSTONES_PER_BATCH)) {
             let tombstone = |(topic, at): &(Name, i32)| offsets::tombstone(&self.group, topic, *at);
             self.append(batch.iter().map(tombstone).collect()).await?;
             let removed = batch.iter().map(|(topic, at)| -> Change { (topic.clone(), *at, None) });
@@ -319,7 +300,8 @@ impl GroupTask {
         request: OffsetDeleteRequest,
         waiter: Waiter<Vec<TopicResults>>,
     ) {
-        let mut gone = Vec::new();
+        // Each once, however often it is named: every one is a record.
+        let mut gone = BTreeSet::new();
         let mut results = Vec::with_capacity(request.topics.len());
         {
             let cell = self.cell.lock();
@@ -328,19 +310,20 @@ impl GroupTask {
             if group.state != State::Empty && !consumes {
                 return waiter.refuse(Error::NonEmptyGroup);
             }
-            for (name, partitions) in request.topics {
-                let is_read = group.is_subscribed(&name);
+            let subscribed = group.subscribed(request.topics.iter().map(|(name, _)| name));
+            for (name, partitions) in &request.topics {
+                let is_read = subscribed.contains(name);
                 let result = if is_read { Err(Error::GroupSubscribedToTopic) } else { Ok(()) };
                 if !is_read {
                     let held =
-                        partitions.iter().filter(|at| cell.offsets.get(&name, **at).is_some());
+                        partitions.iter().filter(|at| cell.offsets.get(name, **at).is_some());
                     gone.extend(held.map(|at| (name.clone(), *at)));
                 }
-                let partitions = partitions.into_iter().map(|at| (at, result.clone())).collect();
-                results.push(TopicResults { name, partitions });
+                let partitions = partitions.iter().map(|at| (*at, result.clone())).collect();
+                results.push(TopicResults { name: name.clone(), partitions });
             }
         }
-        let removed = self.remove(gone).await;
+        let removed = self.remove(gone.into_iter().collect()).await;
         let result = removed.map(|()| results).map_err(|_| Error::CoordinatorNotAvailable);
         waiter.send(result, self.cell.lock().gate.as_ref());
     }
@@ -364,6 +347,25 @@ impl GroupTask {
     }
 }
 
+impl Drop for GroupTask {
+    /// Nobody must wait for a task that is gone, whether it was given up or has panicked. After a
+    /// panic only the log says how far it got: the shard is read again.
+    fn drop(&mut self) {
+        if !self.running {
+            // It has retired; or the runtime has stopped and drops it while the shard, locked,
+            // spawns it: nothing is parked yet, and the mailbox refuses what it has by its own end.
+            return;
+        }
+        if !self.tenure.is_over() {
+            self.shard.unload(&self.inner);
+        }
+        self.cell.lock().group.give_up();
+        while let Ok(command) = self.mailbox.try_recv() {
+            command.refuse(Error::CoordinatorNotAvailable);
+        }
+    }
+}
+
 /// Waits for the gate; for ever without one.
 async fn wait(gate: Option<Gate>) -> Result<(), super::log::LogLost> {
     match gate {
@@ -378,24 +380,16 @@ impl Inner {
         Turn::new(self.clock.now(), self.clock.wall_ms(), &self.config, &self.random)
     }
 
+    /// Refuses a request for which groups have no memory left.
+    pub(super) fn refuse_for_memory(&self, command: Command, error: Error) {
+        self.memory.refused(&self.metrics, self.clock.now());
+        command.refuse(error);
+    }
+
     /// The offsets of a group that are too old now.
     pub(super) fn expired(&self, cell: &CellState) -> Vec<(Name, i32)> {
         let retention = u64::try_from(self.config.offsets_retention_ms).unwrap_or(0);
         let (retention, now) = (Duration::from_millis(retention), self.clock.now());
         expiry::expired(&cell.group, &cell.offsets, &*self.topics, retention, now)
-    }
-
-    /// Takes a group that its shard gives up out of the metrics.
-    pub(super) fn uncount(&self, cell: &Cell) {
-        cell.lock().is_former = true;
-        self.count(cell);
-    }
-
-    /// Brings the metrics up to date with a group.
-    pub(super) fn count(&self, cell: &Cell) {
-        let mut cell = cell.lock();
-        let is = cell.count();
-        let was = std::mem::replace(&mut cell.counted, is);
-        self.metrics.recount(was, is);
     }
 }

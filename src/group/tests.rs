@@ -4,7 +4,7 @@ mod harness;
 
 mod join;
 mod leave;
-
+mod memory;
 mod offsets;
 mod random;
 mod restart;

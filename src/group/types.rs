@@ -8,6 +8,12 @@ use bytes::Bytes;
 /// A group id, member id, topic name or other shared string.
 pub type Name = Arc<str>;
 
+/// A client's reason for the log, at most as long as the Java client sends it.
+pub(super) fn brief(reason: Option<&Name>) -> Option<&str> {
+    const MAX: usize = 255;
+    reason.map(|text| text.split_at(text.floor_char_boundary(MAX)).0)
+}
+
 /// The group type of classic groups, as `ListGroups` names it.
 pub const CLASSIC: &str = "classic";
 
@@ -34,6 +40,16 @@ pub enum Error {
     /// coordinator is stopping.
     #[error("the coordinator is not available")]
     CoordinatorNotAvailable,
+    /// `COORDINATOR_NOT_AVAILABLE` (15): the pool for what groups hold is exhausted. Of the codes
+    /// that `JoinGroup`, `SyncGroup` and `OffsetCommit` may answer it is the one that the Java,
+    /// librdkafka and franz-go clients retry with a pause for all three. `GROUP_MAX_SIZE_REACHED`
+    /// ends a Java consumer, though memory comes back; `COORDINATOR_LOAD_IN_PROGRESS` ends it when
+    /// it syncs.
+    #[error(
+        "the groups hold all memory that they may have; remove unused groups or raise \
+         memory.budget.bytes"
+    )]
+    GroupMemoryExhausted,
     /// `ILLEGAL_GENERATION` (22).
     #[error("the generation is not the group's present one")]
     IllegalGeneration,
@@ -395,6 +411,17 @@ pub struct ListedGroup {
     pub protocol_type: Name,
     /// The state.
     pub state: State,
+}
+
+/// How much there is to say about a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupSize {
+    /// Members.
+    pub members: usize,
+    /// Committed offsets.
+    pub offsets: usize,
+    /// Bytes of what clients keep with them.
+    pub metadata_bytes: usize,
 }
 
 /// A classic group's state. (Kafka's fifth, "Dead", is a group that is not there.)

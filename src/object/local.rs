@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use super::power::{self, Op};
 use crate::task;
 
 /// A file of the data directory could not be read or written.
@@ -37,21 +39,32 @@ pub struct DataDir {
 impl DataDir {
     /// Opens `root`, made and synced with its parents if it does not exist.
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self, LocalError> {
-        let root = root.into();
-        let made = root.clone();
-        blocking(move || create_dir(&made)).await?;
-        Ok(Self {
-            root,
+        let this = Self {
+            root: root.into(),
             #[cfg(test)]
             faults: None,
-        })
+        };
+        this.opened().await
     }
 
-    /// The same directory, whose every step asks `faults` first.
+    /// The same for a process that `faults` may kill.
     #[cfg(test)]
-    pub(crate) fn with_faults(mut self, faults: std::sync::Arc<super::testing::Faults>) -> Self {
-        self.faults = Some(faults);
-        self
+    pub(crate) async fn open_with(
+        root: impl Into<PathBuf>,
+        faults: std::sync::Arc<super::testing::Faults>,
+    ) -> Result<Self, LocalError> {
+        Self { root: root.into(), faults: Some(faults) }.opened().await
+    }
+
+    async fn opened(self) -> Result<Self, LocalError> {
+        blocking(move || {
+            create_dir(&self.root)?;
+            // A process that was killed may have left a name that is not durable, on which this
+            // one would build.
+            self.sync_names()?;
+            Ok(self)
+        })
+        .await
     }
 
     /// Where the directory is.
@@ -100,27 +113,10 @@ impl DataDir {
         let this = self.clone();
         blocking(move || {
             let temporary = path.with_extension("tmp");
-            let failed = |action, path: &Path, source| {
-                Err(LocalError { action, path: path.to_owned(), source })
-            };
-            this.step(&path)?;
-            let mut file = match File::create(&temporary) {
-                Ok(file) => file,
-                Err(error) => return failed("create", &temporary, error),
-            };
-            if let Err(error) = file.write_all(&content) {
-                return failed("write", &temporary, error);
-            }
-            this.step(&path)?;
-            if let Err(error) = file.sync_all() {
-                return failed("sync", &temporary, error);
-            }
-            this.step(&path)?;
-            if let Err(error) = fs::rename(&temporary, &path) {
-                return failed("rename", &temporary, error);
-            }
-            this.step(&path)?;
-            sync_dir(&this.root)
+            let file = this.write_file(&temporary, &content)?;
+            this.sync_file(&file, &temporary)?;
+            this.rename(&temporary, &path)?;
+            this.sync_names()
         })
         .await
     }
@@ -130,16 +126,72 @@ impl DataDir {
         let path = self.root.join(name);
         let this = self.clone();
         blocking(move || {
-            this.step(&path)?;
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(source) => return Err(LocalError { action: "remove", path, source }),
+            if this.remove_file(&path)? {
+                this.sync_names()?;
             }
-            this.step(&path)?;
-            sync_dir(&this.root)
+            Ok(())
         })
         .await
+    }
+
+    fn write_file(&self, path: &Path, content: &[u8]) -> Result<File, LocalError> {
+        self.step(path)?;
+        let failed = |action, source| LocalError { action, path: path.to_owned(), source };
+        let mut file = File::create(path).map_err(|source| failed("create", source))?;
+        file.write_all(content).map_err(|source| failed("write", source))?;
+        #[cfg(test)]
+        self.note(|| Op::Write(recorded(path), content.to_vec()));
+        Ok(file)
+    }
+
+    fn sync_file(&self, file: &File, path: &Path) -> Result<(), LocalError> {
+        self.step(path)?;
+        let failed = |source| LocalError { action: "sync", path: path.to_owned(), source };
+        file.sync_all().map_err(failed)?;
+        #[cfg(test)]
+        self.note(|| Op::Sync(recorded(path)));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), LocalError> {
+        self.step(from)?;
+        let failed = |source| LocalError { action: "rename", path: from.to_owned(), source };
+        fs::rename(from, to).map_err(failed)?;
+        #[cfg(test)]
+        self.note(|| Op::Rename(recorded(from), recorded(to)));
+        Ok(())
+    }
+
+    /// False if there is no such file.
+    fn remove_file(&self, path: &Path) -> Result<bool, LocalError> {
+        self.step(path)?;
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(source) => {
+                return Err(LocalError { action: "remove", path: path.to_owned(), source });
+            }
+        }
+        #[cfg(test)]
+        self.note(|| Op::Remove(recorded(path)));
+        Ok(true)
+    }
+
+    /// Makes the names in the directory durable.
+    fn sync_names(&self) -> Result<(), LocalError> {
+        self.step(&self.root)?;
+        sync_dir(&self.root)?;
+        #[cfg(test)]
+        self.note(|| Op::SyncDir(power::DATA.into()));
+        Ok(())
+    }
+
+    /// Records an operation for a test that wants to know.
+    #[cfg(test)]
+    fn note(&self, op: impl FnOnce() -> Op) {
+        if let Some(journal) = self.faults.as_ref().and_then(|faults| faults.journal()) {
+            journal.note(op());
+        }
     }
 
     /// A place where a test may kill the process.
@@ -158,16 +210,27 @@ impl DataDir {
     }
 }
 
-/// Makes `path` and what is missing above it, each synced into its parent.
-pub(super) fn create_dir(path: &Path) -> Result<(), LocalError> {
-    if path.is_dir() {
-        return Ok(());
-    }
+/// A file of the data directory, as tests record it.
+#[cfg(test)]
+fn recorded(path: &Path) -> PathBuf {
+    Path::new(power::DATA).join(path.file_name().unwrap())
+}
+
+/// Makes `path` and what is missing above it, each synced into its parent. One that is there is
+/// synced into its parent all the same, because a process may have been killed right after making
+/// it; where that parent may not be read, somebody else made it.
+pub(crate) fn create_dir(path: &Path) -> Result<(), LocalError> {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => path,
     };
+    if path.is_dir() {
+        return match sync_dir(parent) {
+            Err(error) if error.source.kind() == ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     if parent != path && !parent.is_dir() {
         create_dir(parent)?;
     }
@@ -236,7 +299,9 @@ mod tests {
         dir.write("x", "old").await.unwrap();
         let mut seen = Vec::new();
         for step in 0..4 {
-            let killed = dir.clone().with_faults(Faults::crash_at(step));
+            // The first step is the sync at the opening.
+            let faults = Faults::crash_at(step + 1);
+            let killed = DataDir::open_with(temp.path(), faults).await.unwrap();
             killed.write("x", "new").await.unwrap_err();
             seen.push(dir.read("x", 10).await.unwrap().unwrap());
         }

@@ -23,6 +23,8 @@ mod limits;
 mod local;
 mod log;
 mod metrics;
+#[cfg(test)]
+pub(crate) mod power;
 pub mod probe;
 mod put_new;
 mod retry;
@@ -35,6 +37,7 @@ pub use envelope::{ENVELOPE_BYTES, Head, Sealed, Writer, WriterId};
 pub use error::{ObjectError, Operation};
 pub use format::{Format, FormatError, HEADER_BYTES};
 pub use key::Key;
+pub(crate) use local::create_dir;
 pub use local::{DataDir, LocalError};
 pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};
 pub use put_new::PutNewError;

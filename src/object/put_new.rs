@@ -108,9 +108,9 @@ impl Store {
         let Some(directory) = self.directory_of(key) else {
             return Ok(());
         };
-        local::blocking(move || local::sync_dir(&directory))
-            .await
-            .map_err(|source| PutNewError::Unsynced { key: key.clone(), source })
+        let unsynced = |source| PutNewError::Unsynced { key: key.clone(), source };
+        local::blocking(move || local::sync_dir(&directory)).await.map_err(unsynced)?;
+        self.sync_above(key).await.map_err(unsynced)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The handle to the bucket: metering → limits → retry → backend.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -14,7 +15,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
 use super::error::{ObjectError, Operation, reason};
 use super::key::Key;
 use super::limits::Limits;
-use super::local::{LocalError, create_dir};
+use super::local::{self, LocalError, create_dir};
 use super::metrics::ObjectMetrics;
 use super::retry::{ATTEMPTS, Retry};
 use crate::clock::{Clock, Random};
@@ -74,6 +75,8 @@ struct Inner {
     backend: Arc<dyn ObjectStore>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
+    /// Directories whose names are known to be durable, all the way up to `directory`.
+    rooted: Mutex<HashSet<PathBuf>>,
     metrics: ObjectMetrics,
     limits: Limits,
     retry: Retry,
@@ -126,6 +129,7 @@ impl Store {
             url: url.to_owned(),
             backend,
             directory,
+            rooted: Mutex::default(),
             metrics: ObjectMetrics::new(registry),
             limits: Limits::new(),
             retry: Retry::new(clock.clone(), random.clone()),
@@ -218,6 +222,32 @@ impl Store {
         });
         write.await?;
         self.inner.metrics.moved(operation, length);
+        self.sync_above(key).await.map_err(|error| {
+            let (key, reason) = (key.clone(), error.to_string());
+            ObjectError::Unavailable { operation, key, attempts: 1, reason }
+        })
+    }
+
+    /// Makes the directories above `key`'s durable, if the store is one of files. The backend syncs
+    /// those that it makes, but not one that a process made which was killed before it could; so
+    /// this is done once for each directory.
+    pub(super) async fn sync_above(&self, key: &Key) -> Result<(), LocalError> {
+        let inner = &self.inner;
+        let (Some(root), Some(directory)) = (inner.directory.clone(), self.directory_of(key))
+        else {
+            return Ok(());
+        };
+        let rooted = || inner.rooted.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooted().contains(&directory) {
+            return Ok(());
+        }
+        let below = directory.clone();
+        let sync = move || {
+            let mut above = below.ancestors().skip(1).take_while(|above| above.starts_with(&root));
+            above.try_for_each(local::sync_dir)
+        };
+        local::blocking(sync).await?;
+        rooted().insert(directory);
         Ok(())
     }
 

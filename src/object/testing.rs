@@ -14,6 +14,7 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use super::power::Journal;
 use super::store::Store;
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
@@ -29,17 +30,30 @@ pub(crate) struct Faults {
     /// The step before which the process dies.
     crash_at: u64,
     taken: AtomicU64,
+    /// Records what the process writes.
+    journal: Option<Arc<Journal>>,
 }
 
 impl Faults {
     /// A process that dies before its `step`-th step, counted from 0.
     pub(crate) fn crash_at(step: u64) -> Arc<Self> {
-        Arc::new(Self { crash_at: step, taken: AtomicU64::new(0) })
+        Arc::new(Self { crash_at: step, taken: AtomicU64::new(0), journal: None })
     }
 
     /// A process that lives.
     pub(crate) fn none() -> Arc<Self> {
         Self::crash_at(u64::MAX)
+    }
+
+    /// A process that lives and whose writes are recorded.
+    pub(crate) fn recorded(journal: &Arc<Journal>) -> Arc<Self> {
+        let journal = Some(Arc::clone(journal));
+        Arc::new(Self { crash_at: u64::MAX, taken: AtomicU64::new(0), journal })
+    }
+
+    /// Where writes are recorded, if they are.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_deref()
     }
 
     /// One step; an error once the process is dead.
@@ -168,7 +182,11 @@ impl FaultStore {
             }
             Some(Fault::After) | None => {}
         }
+        let (body, create) = (bytes::Bytes::from(payload.clone()), options.mode == PutMode::Create);
         let result = self.backend.put_opts(path, payload, options).await;
+        if let Some(journal) = self.faults.journal().filter(|_| result.is_ok()) {
+            journal.put(path.as_ref(), &body, create);
+        }
         self.step()?;
         if fault == Some(Fault::After) {
             return Err(failure("fails after"));

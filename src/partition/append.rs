@@ -16,7 +16,7 @@ pub struct AppendRequest<'a> {
     /// The greatest timestamp of its records, as the check found it. Where the header says
     /// something else it is corrected, as in Kafka's `LogValidator`.
     pub max_timestamp: i64,
-    /// Now by the wall clock, in milliseconds.
+    /// Now by the wall clock, in milliseconds: what `LogAppendTime` stamps.
     pub append_time_ms: i64,
     /// The topic's `message.timestamp.type`.
     pub timestamp_type: TimestampType,
@@ -175,8 +175,8 @@ impl Partition {
             .map_err(|error| refused(&error))?;
         // From here to `fill` nothing fails and nothing waits: a reservation that is dropped
         // unfilled stops the WAL.
-        let now_ms = self.shared().log_clock.now_ms();
-        let (place, appended) = place(&state, request, &reservation);
+        let now_ms = self.shared().stream.log_clock().now_ms();
+        let (place, appended) = place(&state, request, &reservation, now_ms);
         state.append(place, now_ms);
         drop(state);
         let lsn = reservation.lsn();
@@ -268,6 +268,7 @@ fn place(
     state: &state::State,
     request: &AppendRequest<'_>,
     reservation: &Reservation,
+    now_ms: i64,
 ) -> (state::Appended, Appended) {
     let header = request.batch.header();
     let base_offset = state.log_end();
@@ -282,7 +283,7 @@ fn place(
         last_offset,
         leader_epoch: state.leader_epoch,
         max_timestamp,
-        append_time_ms: request.append_time_ms,
+        append_time_ms: now_ms,
         bytes: request.batch.bytes().len() as u32,
         producer: sequenced(request.batch),
         lsn,

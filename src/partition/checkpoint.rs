@@ -65,7 +65,7 @@ impl Partition {
     /// The partition's part of a checkpoint and the LSN it is as of: its records up to there are
     /// covered. The checkpoint may be published when the WAL is synced up to that LSN.
     pub fn checkpoint_part(&self) -> (Lsn, Vec<u8>) {
-        let now_ms = self.shared().log_clock.now_ms();
+        let now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();
         let mut part = Vec::new();
         encode(&mut part, self.id(), now_ms, &state);

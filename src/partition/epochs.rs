@@ -9,11 +9,15 @@ pub(super) struct Epochs {
 impl Epochs {
     /// A batch of `epoch` was appended at `offset`, or a restore opened the epoch there.
     ///
-    /// Only a higher epoch opens an entry: epochs never go back.
+    /// Only a higher epoch opens an entry: epochs never go back. An epoch that starts there, too,
+    /// has no record left and is forgotten (`LeaderEpochFileCache.assign`): whether the log start
+    /// moved before or after this, the outcome is the same.
     pub(super) fn note(&mut self, epoch: i32, offset: i64) {
-        if self.starts.last().is_none_or(|(last, _)| epoch > *last) {
-            self.starts.push((epoch, offset));
+        if self.starts.last().is_some_and(|(last, _)| epoch <= *last) {
+            return;
         }
+        while self.starts.pop_if(|(_, start)| *start >= offset).is_some() {}
+        self.starts.push((epoch, offset));
     }
 
     /// The epoch that offset `offset` was written in; `None` below the first known start.
@@ -97,5 +101,18 @@ mod tests {
         assert_eq!(epochs.starts(), [(9, 20)]);
         assert_eq!(epochs.epoch_of(19), None);
         assert_eq!(epochs.epoch_of(20), Some(9));
+    }
+
+    #[test]
+    fn an_epoch_without_records_is_forgotten_whenever_the_log_start_moved() {
+        let mut before = Epochs::default();
+        before.note(3, 0);
+        let mut after = before.clone();
+        before.trim(2);
+        before.note(4, 2);
+        after.note(4, 2);
+        after.trim(2);
+        assert_eq!(before.starts(), [(4, 2)]);
+        assert_eq!(after, before);
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Run {
     pub file: FileNumber,
     /// At or before the record of its first batch in the WAL.
     pub first_lsn: Lsn,
-    /// When its last batch was appended: what batches without timestamps age by.
+    /// When its last batch was appended, on the log clock: what batches without timestamps age by.
     pub append_time_ms: i64,
     /// The greatest timestamp of its entries.
     pub max_timestamp: i64,

@@ -96,8 +96,8 @@ impl Partition {
     }
 
     /// Visits every batch from the log start to the high watermark of now, with the time of its
-    /// append in milliseconds, a stretch of the index in memory at a time. Returns the offset
-    /// behind the last. The visitor's error ends the visit.
+    /// append on the log clock in milliseconds, a stretch of the index in memory at a time.
+    /// Returns the offset behind the last. The visitor's error ends the visit.
     ///
     /// Blocks: for `task::blocking`. A coordinator loads its partition with it.
     pub fn load<E: From<LogError>>(

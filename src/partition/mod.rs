@@ -32,7 +32,6 @@ mod checkpoint;
 mod disk;
 mod epochs;
 mod index;
-mod log_clock;
 mod lookup;
 mod metrics;
 mod producers;
@@ -53,7 +52,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub use append::{AppendError, AppendRequest, Appended};
 pub use checkpoint::CheckpointError;
 pub use disk::LogError;
-pub use log_clock::LogClock;
 pub use lookup::{FoundOffset, MAX_DECOMPRESSED_BYTES};
 pub use metrics::Metrics;
 pub use producers::{MAX_PRODUCERS, WINDOW};
@@ -78,8 +76,6 @@ pub struct Shared {
     pub stream: Stream,
     /// The room's metrics.
     pub metrics: Arc<Metrics>,
-    /// What producer states age by.
-    pub log_clock: LogClock,
 }
 
 /// A partition of a topic's incarnation.
@@ -173,7 +169,7 @@ impl Partition {
     /// Forgets producers that have not appended for `expiration_ms` of the log clock; returns how
     /// many. The broker's housekeeping calls it.
     pub fn expire_producers(&self, expiration_ms: i64) -> usize {
-        let now_ms = self.shared.log_clock.now_ms();
+        let now_ms = self.shared.stream.log_clock().now_ms();
         let expired = self.lock().producers.expire(now_ms, expiration_ms);
         self.shared.metrics.expired_producers.inc_by(expired as u64);
         expired

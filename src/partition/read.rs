@@ -1,6 +1,7 @@
-//! Reading: which bytes answer a Fetch. Batches in memory are slices of the WAL's blocks; whole
-//! stretches of the index become [`LaterRead`]s of a known length, which are read when the socket
-//! has room; only a stretch that must be cut is read while the answer is planned.
+//! Reading: which bytes answer a Fetch. The first batches in memory are slices of the WAL's blocks;
+//! further ones and whole stretches of the index become [`LaterRead`]s of a known length, which
+//! are resolved when the socket has room; only a stretch that must be cut is read while the answer
+//! is planned.
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct ReadRequest {
     /// Whether the first batch is wanted also when it is above `max_bytes` (KIP-74): for the first
     /// partition of a Fetch that has something.
     pub at_least_one: bool,
+    /// How many bytes in memory the plan may hold at hand; what is beyond is left for later.
+    pub at_hand_bytes: usize,
 }
 
 /// The offset lies outside of what the partition has.
@@ -75,7 +78,7 @@ pub struct ReadPlan {
 pub enum ReadPiece {
     /// At hand.
     Ready(Bytes),
-    /// In a WAL file; their length is known.
+    /// To be resolved when they can be sent; their length is known.
     Later(LaterRead),
 }
 
@@ -94,16 +97,28 @@ impl ReadPiece {
     }
 }
 
-/// Neighbouring batches in a WAL file, to be read when they can be sent.
+/// Neighbouring batches that are taken from where they are when they can be sent.
 #[derive(Debug)]
 pub struct LaterRead {
     partition: Arc<Partition>,
-    span: Span,
+    source: Source,
     len: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// A WAL file.
+    Disk(Span),
+    /// Memory, or a WAL file if the memory is taken back before; from the first offset up to the
+    /// second, both between batches.
+    Tail(i64, i64),
 }
 
 /// At most this many bytes are read at once: what a connection holds of an answer (DESIGN §3).
 const LATER_BYTES: usize = 1024 * 1024;
+/// At most this many bytes in memory are resolved at once, unless a batch alone is larger: a part
+/// of what a connection may hold, so that the socket is fed while it empties.
+const LATER_TAIL_BYTES: usize = LATER_BYTES / 4;
 /// Stretches that lie farther apart in their file are read one by one.
 const LATER_GAP: u32 = 4 * 1024;
 
@@ -118,16 +133,63 @@ impl LaterRead {
         self.len == 0
     }
 
-    /// Reads the batches. Blocks: for `task::blocking`.
+    /// The batches, if all of them are in memory.
+    pub fn in_memory(&self) -> Option<Vec<Bytes>> {
+        let Source::Tail(from, to) = self.source else { return None };
+        let batches: Vec<Bytes> = self.partition.lock().slices(from, to).collect();
+        if batches.iter().map(Bytes::len).sum::<usize>() != self.len {
+            return None;
+        }
+        self.partition.shared().metrics.tail_bytes.inc_by(self.len as u64);
+        Some(batches)
+    }
+
+    /// Reads the batches from their file, as far as they are not in memory. Blocks: for
+    /// `task::blocking`. An error too if the log start has passed them meanwhile.
     pub fn read(&self) -> Result<Vec<Bytes>, LogError> {
-        let batches = self.partition.read_span(&self.span)?;
-        let read: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let (batches, offset) = match &self.source {
+            Source::Disk(span) => (self.read_span(span)?, span.base_offset),
+            Source::Tail(from, to) => (self.read_evicted(*from, *to)?, *from),
+        };
+        let read: usize = batches.iter().map(Bytes::len).sum();
         if read != self.len {
             let of = self.partition.id();
-            let offset = self.span.base_offset;
             return Err(LogError::Missing { of, offset, expected: self.len, read });
         }
-        self.partition.shared().metrics.disk_bytes.inc_by(read as u64);
+        Ok(batches)
+    }
+
+    /// Batches that were in memory and of which at least the first ones are not any more. What is
+    /// in the file is the same to the byte: a batch is patched before it is written.
+    fn read_evicted(&self, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
+        let state = self.partition.lock();
+        let on_disk = state.tail_start().min(to);
+        let stretches = state.index.from(from, state.log_end());
+        let spans: Vec<Span> = stretches
+            .take_while(|stretch| from < on_disk && stretch.base_offset < on_disk)
+            .map(|stretch| state.on_disk(&stretch))
+            .collect();
+        let in_memory: Vec<Bytes> = state.slices(from, to).collect();
+        drop(state);
+        let mut batches = Vec::new();
+        for span in spans {
+            // Stretches may reach beyond what is wanted, at both ends.
+            batches.extend(self.read_between(&span, from, on_disk)?);
+        }
+        batches.extend(in_memory);
+        Ok(batches)
+    }
+
+    fn read_span(&self, span: &Span) -> Result<Vec<Bytes>, LogError> {
+        self.read_between(span, span.base_offset, span.end_offset)
+    }
+
+    /// The batches in a span whose base offsets lie between two offsets.
+    fn read_between(&self, span: &Span, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
+        let mut batches = self.partition.read_span(span)?;
+        batches.retain(|batch| (from..to).contains(&batch.base_offset));
+        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        self.partition.shared().metrics.disk_bytes.inc_by(bytes as u64);
         Ok(batches.into_iter().map(|batch| batch.bytes).collect())
     }
 }
@@ -162,6 +224,8 @@ struct Progress {
     /// How many bytes still fit.
     room: usize,
     at_least_one: bool,
+    /// How many bytes may still be at hand.
+    at_hand: usize,
 }
 
 impl Progress {
@@ -218,6 +282,7 @@ impl Partition {
             until,
             room: request.max_bytes,
             at_least_one: request.at_least_one,
+            at_hand: request.at_hand_bytes,
         };
         let step = self.step(&state, &mut progress);
         drop(state);
@@ -271,20 +336,21 @@ impl Partition {
         progress.add(bytes, stretch.end_offset);
         let span = state.on_disk(stretch);
         if let Some(ReadPiece::Later(last)) = progress.plan.pieces.last_mut()
-            && last.span.file == stretch.file
+            && let Source::Disk(last_span) = &mut last.source
+            && last_span.file == stretch.file
             && last.len + bytes <= LATER_BYTES
-            && stretch.start - last.span.end <= LATER_GAP
+            && stretch.start - last_span.end <= LATER_GAP
         {
-            last.span.extend(span);
+            last_span.extend(span);
             last.len += bytes;
             return;
         }
-        let partition = Arc::clone(self);
-        progress.plan.pieces.push(ReadPiece::Later(LaterRead { partition, span, len: bytes }));
+        let (partition, source) = (Arc::clone(self), Source::Disk(span));
+        progress.plan.pieces.push(ReadPiece::Later(LaterRead { partition, source, len: bytes }));
     }
 
-    fn add_chunks(&self, state: &State, progress: &mut Progress) {
-        let before = progress.plan.bytes;
+    fn add_chunks(self: &Arc<Self>, state: &State, progress: &mut Progress) {
+        let mut at_hand = 0;
         let first = state.tail.partition_point(|chunk| chunk.base_offset <= progress.next);
         let mut chunks = state.tail.iter().skip(first.saturating_sub(1)).peekable();
         while let Some(chunk) = chunks.next() {
@@ -295,9 +361,35 @@ impl Partition {
             }
             let next = chunks.peek().map_or(state.log_end(), |next| next.base_offset);
             progress.add(bytes, next);
-            progress.plan.pieces.push(ReadPiece::Ready(chunk.bytes.clone()));
+            if bytes <= progress.at_hand {
+                progress.at_hand -= bytes;
+                at_hand += bytes;
+                progress.plan.pieces.push(ReadPiece::Ready(chunk.bytes.clone()));
+            } else {
+                progress.at_hand = 0;
+                self.add_later_chunk(progress, chunk.base_offset, next, bytes);
+            }
         }
-        self.shared().metrics.tail_bytes.inc_by((progress.plan.bytes - before) as u64);
+        self.shared().metrics.tail_bytes.inc_by(at_hand as u64);
+    }
+
+    fn add_later_chunk(
+        self: &Arc<Self>,
+        progress: &mut Progress,
+        from: i64,
+        to: i64,
+        bytes: usize,
+    ) {
+        if let Some(ReadPiece::Later(last)) = progress.plan.pieces.last_mut()
+            && let Source::Tail(_, end) = &mut last.source
+            && last.len + bytes <= LATER_TAIL_BYTES
+        {
+            *end = to;
+            last.len += bytes;
+            return;
+        }
+        let (partition, source) = (Arc::clone(self), Source::Tail(from, to));
+        progress.plan.pieces.push(ReadPiece::Later(LaterRead { partition, source, len: bytes }));
     }
 }
 
@@ -357,6 +449,7 @@ impl DiskRead {
                 return false;
             }
             progress.add(bytes, batch.end_offset);
+            progress.at_hand = progress.at_hand.saturating_sub(bytes);
             progress.plan.pieces.push(ReadPiece::Ready(batch.bytes.clone()));
             self.partition.shared().metrics.disk_bytes.inc_by(bytes as u64);
         }

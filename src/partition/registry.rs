@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Partition, Shared, record};
+use crate::failpoint;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::{Admission, Class, FileNumber, Lsn, Owner, ReserveError};
 
@@ -114,7 +115,9 @@ impl Partitions {
     /// of several. `None` when no partition has a byte. Looks at every partition.
     pub fn oldest_needed(&self) -> Option<OldestNeeded> {
         let needed = |partition: Arc<Partition>| {
-            let (file, lsn) = partition.lock_advanced().index.oldest()?;
+            let oldest = partition.lock_advanced().index.oldest();
+            failpoint::pass("oldest needed: looked at a partition");
+            let (file, lsn) = oldest?;
             Some(OldestNeeded { file, lsn, of: partition.id() })
         };
         self.all().into_iter().filter_map(needed).min_by_key(|needed| (needed.file, needed.lsn))

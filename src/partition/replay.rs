@@ -89,7 +89,7 @@ impl<'a> Replay<'a> {
             self.skipped += 1;
             return Ok(());
         }
-        self.partitions.shared().log_clock.advance_to(part.log_clock_ms);
+        self.partitions.shared().stream.log_clock().advance_to(part.log_clock_ms);
         let partition = self.partitions.get_or_create(part.of, part.state.leader_epoch);
         let mut state = partition.lock();
         *state = part.state;
@@ -99,7 +99,7 @@ impl<'a> Replay<'a> {
     /// Applies a record, unless the checkpoint covers it or its topic is not known.
     pub fn apply(&mut self, record: ReplayedRecord) -> Result<(), ReplayError> {
         let ReplayedRecord { lsn, kind, location, payload, append_ms } = record;
-        self.partitions.shared().log_clock.advance_to(append_ms);
+        self.partitions.shared().stream.log_clock().advance_to(append_ms);
         let record = Record::decode(kind, payload).map_err(|source| ReplayError::Record {
             lsn,
             location,
@@ -184,5 +184,5 @@ fn apply_batch(partition: &Partition, batch: &Batch, lsn: Lsn, location: Locatio
         location,
     };
     // The log clock, not the append time: it does not go back where the wall clock did.
-    state.replay(appended, partition.shared().log_clock.now_ms());
+    state.replay(appended, partition.shared().stream.log_clock().now_ms());
 }

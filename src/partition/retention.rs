@@ -106,9 +106,10 @@ impl Partition {
 
     /// Where the log should start by its limits, if that is later than it does. Whole stretches of
     /// the index go, oldest first, as Kafka's segments: by time while their greatest timestamp is
-    /// older than the limit, by size while what stays is not below it. Never beyond the high
-    /// watermark.
+    /// older at `now_ms` (wall time) than the limit, by size while what stays is not below it.
+    /// Never beyond the high watermark.
     pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {
+        let log_now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();
         let mut kept = state.index.bytes();
         let (present, _) = state.latest_start();
@@ -117,13 +118,13 @@ impl Partition {
             if stretch.end_offset > state.high_watermark() {
                 break;
             }
-            let newest = if stretch.max_timestamp < 0 {
-                stretch.append_time_ms
+            // A batch without a timestamp ages from its append, on the clock that stamped that.
+            let age = if stretch.max_timestamp < 0 {
+                log_now_ms.saturating_sub(stretch.append_time_ms)
             } else {
-                stretch.max_timestamp
+                now_ms.saturating_sub(stretch.max_timestamp)
             };
-            let expired =
-                limits.retention_ms.is_some_and(|limit| now_ms.saturating_sub(newest) > limit);
+            let expired = limits.retention_ms.is_some_and(|limit| age > limit);
             let after = kept - u64::from(stretch.bytes);
             let too_much = limits.retention_bytes.is_some_and(|limit| after >= limit);
             if !expired && !too_much {

@@ -17,6 +17,7 @@ use crate::wal::{Location, Lsn};
 pub(super) struct Chunk {
     pub base_offset: i64,
     pub lsn: Lsn,
+    /// On the log clock.
     pub append_time_ms: i64,
     /// Where its record ends in its file.
     pub end: u32,
@@ -42,6 +43,7 @@ pub(super) struct Appended {
     pub leader_epoch: i32,
     /// The batch's own; negative if it has none.
     pub max_timestamp: i64,
+    /// On the log clock.
     pub append_time_ms: i64,
     pub bytes: u32,
     pub producer: Option<Sequenced>,
@@ -134,6 +136,13 @@ impl State {
     /// The first offset that is in memory, the log's end if none is.
     pub(super) fn tail_start(&self) -> i64 {
         self.tail.front().map_or(self.log_end, |chunk| chunk.base_offset)
+    }
+
+    /// The batches in memory whose base offsets lie between two offsets.
+    pub(super) fn slices(&self, from: i64, to: i64) -> impl Iterator<Item = Bytes> + '_ {
+        let first = self.tail.partition_point(|chunk| chunk.base_offset < from);
+        let chunks = self.tail.iter().skip(first);
+        chunks.take_while(move |chunk| chunk.base_offset < to).map(|chunk| chunk.bytes.clone())
     }
 
     /// What of a stretch is not in memory. Where its last batches are, the file may not have them

@@ -44,7 +44,7 @@ impl Broker {
         let clock = Clock::manual(1_000_000);
         let disk = MemoryDisk::new();
         let stream = open(&disk, file_bytes, &clock).unwrap().stream;
-        let partitions = Partitions::new(shared(&stream, &clock));
+        let partitions = Partitions::new(shared(&stream));
         Self { stream, disk, clock, partitions }
     }
 
@@ -60,7 +60,7 @@ impl Broker {
                 opened => break opened.unwrap(),
             }
         };
-        let partitions = Partitions::new(shared(&opened.stream, &clock));
+        let partitions = Partitions::new(shared(&opened.stream));
         let mut replay = Replay::new(&partitions, |id| id == topic());
         for checkpoint in &opened.recovered.checkpoints {
             checkpoint.parts().for_each(|part| replay.load_part(&part.unwrap()).unwrap());
@@ -149,12 +149,8 @@ fn open(disk: &Arc<MemoryDisk>, file_bytes: u64, clock: &Clock) -> Result<Opened
     local::open(&disk, &options, &env)
 }
 
-fn shared(stream: &Stream, clock: &Clock) -> Arc<Shared> {
-    Arc::new(Shared {
-        stream: stream.clone(),
-        metrics: Arc::new(Metrics::new(&Registry::new())),
-        log_clock: LogClock::new(clock.clone()),
-    })
+fn shared(stream: &Stream) -> Arc<Shared> {
+    Arc::new(Shared { stream: stream.clone(), metrics: Arc::new(Metrics::new(&Registry::new())) })
 }
 
 fn topic() -> TopicId {
@@ -235,5 +231,5 @@ fn read_all(partition: &Arc<Partition>) -> Vec<Bytes> {
 
 fn from(offset: i64, max_bytes: usize) -> ReadRequest {
     let isolation = Isolation::ReadUncommitted;
-    ReadRequest { offset, max_bytes, isolation, at_least_one: true }
+    ReadRequest { offset, max_bytes, isolation, at_least_one: true, at_hand_bytes: 1 << 20 }
 }

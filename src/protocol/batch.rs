@@ -21,10 +21,10 @@
 //! 61 records, compressed as a whole
 //! ```
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
-use super::compression::{Compression, decompress};
+use super::compression::{Compression, compress_at, decompress};
 use super::crc;
 use super::record::{Record, Records};
 
@@ -257,6 +257,33 @@ impl Batch {
             Compression::None => Ok(stored),
             codec => Ok(decompress(codec, &stored, max_output)?),
         }
+    }
+
+    /// The batch with its records in another codec. `payload` is what [`Batch::payload`] gave; the
+    /// records stay byte for byte, and of the header only codec, length and checksum change.
+    ///
+    /// The batch must be below 2 GiB, as [`Batch::payload`]'s bound sees to.
+    pub fn recompressed(
+        &self,
+        payload: &[u8],
+        codec: Compression,
+        level: Option<i32>,
+    ) -> Result<Batch, BatchError> {
+        let records = match codec {
+            Compression::None => Bytes::new(),
+            codec => compress_at(codec, level, payload),
+        };
+        let records = if codec == Compression::None { payload } else { &records[..] };
+        let mut batch = BytesMut::with_capacity(HEADER_BYTES + records.len());
+        batch.put_slice(self.bytes.get(..HEADER_BYTES).unwrap_or_default());
+        batch.put_slice(records);
+        let length = (batch.len() - LOG_OVERHEAD) as i32;
+        let attributes = (self.header.attributes & !COMPRESSION_MASK) | codec.id();
+        let head = batch.first_chunk_mut::<HEADER_BYTES>().expect("a batch has a whole header");
+        head[8..12].copy_from_slice(&length.to_be_bytes());
+        head[21..23].copy_from_slice(&attributes.to_be_bytes());
+        write_crc(&mut batch);
+        Batch::parse_one(batch.freeze())
     }
 
     /// The records of a payload that [`Batch::payload`] gave.

@@ -289,12 +289,20 @@ fn snappy_block(block: &[u8], output: &mut Vec<u8>, max_output: usize) -> std::i
 
 /// Compresses a payload as the Java producer frames it, at the codec's default level.
 pub fn compress(codec: Compression, input: &[u8]) -> Bytes {
+    compress_at(codec, None, input)
+}
+
+/// Compresses a payload as the Java producer frames it. `level` is of gzip 0 to 9 and of Zstandard
+/// any number, which Zstandard puts into its range; `None` is the codec's default, and the other
+/// codecs have but one.
+pub fn compress_at(codec: Compression, level: Option<i32>, input: &[u8]) -> Bytes {
     const INFALLIBLE: &str = "writing to memory cannot fail";
     match codec {
         Compression::None => Bytes::copy_from_slice(input),
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let level = level.and_then(|level| u32::try_from(level).ok()).map(|level| level.min(9));
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(input).expect(INFALLIBLE);
             encoder.finish().expect(INFALLIBLE).into()
         }
@@ -308,9 +316,12 @@ pub fn compress(codec: Compression, input: &[u8]) -> Bytes {
             encoder.write_all(input).expect(INFALLIBLE);
             encoder.finish().expect(INFALLIBLE).into()
         }
-        Compression::Zstd => zstd::bulk::compress(input, zstd::DEFAULT_COMPRESSION_LEVEL)
-            .expect("the output buffer has the size zstd asks for")
-            .into(),
+        Compression::Zstd => {
+            let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+            zstd::bulk::compress(input, level)
+                .expect("the output buffer has the size zstd asks for")
+                .into()
+        }
     }
 }
 

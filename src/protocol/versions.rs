@@ -70,7 +70,7 @@ pub struct Api {
 pub const PRODUCE_MIN_SERVED: i16 = 3;
 
 /// Every API that we advertise, by key.
-pub static APIS: [Api; 23] = [
+pub static APIS: [Api; 34] = [
     Api {
         key: ApiKey::Produce,
         name: "Produce",
@@ -95,10 +95,21 @@ pub static APIS: [Api; 23] = [
     api(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
     api(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4),
+    api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    api(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
+    api(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4),
     api(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
     api(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
+    api(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
+    api(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
+    api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1),
+    api(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     api(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
+    api(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2),
+    api(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2),
     api(ApiKey::DescribeCluster, "DescribeCluster", 0, 2),
+    api(ApiKey::ListConfigResources, "ListConfigResources", 0, 1),
+    api(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0),
 ];
 
 const fn api(key: ApiKey, name: &'static str, min: i16, max: i16) -> Api {

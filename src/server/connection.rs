@@ -157,6 +157,7 @@ where
         if self.call.is_some() {
             self.reader.give_way();
         }
+        self.report_held();
         if self.in_flight() == 0
             && let Some(cause) = self.ended.take()
         {
@@ -168,6 +169,16 @@ where
     /// Requests received and not answered to the last byte.
     fn in_flight(&self) -> usize {
         usize::from(self.call.is_some()) + self.replies.len() + self.writer.responses()
+    }
+
+    /// Tells the relief how much memory the connection keeps for its peer.
+    fn report_held(&mut self) {
+        let copied = self.replies.settle();
+        self.context.metrics.copied_out.inc_by(copied as u64);
+        match self.writer.held() + self.replies.held() {
+            0 => self.entry.send.end(),
+            held => self.entry.send.hold(held, self.context.connections.now_ms()),
+        }
     }
 
     fn poll_call(&mut self, task: &mut Task<'_>) -> bool {
@@ -186,7 +197,7 @@ where
 
     fn poll_replies(&mut self, task: &mut Task<'_>) -> bool {
         self.replies.poll(task);
-        if self.writer.waiting() >= WRITE_FIRST {
+        if self.writer.held() >= WRITE_FIRST {
             return false;
         }
         let Some(next) = self.replies.next() else { return false };
@@ -215,7 +226,7 @@ where
             self.reader.stop();
             return Ok(false);
         }
-        if self.writer.waiting() >= WRITE_FIRST || !self.has_room() {
+        if self.writer.held() >= WRITE_FIRST || !self.has_room() {
             self.reader.pause();
             return Ok(false);
         }
@@ -246,7 +257,7 @@ where
     /// Whether one more request may be in flight.
     fn has_room(&mut self) -> bool {
         let limits = &self.context.limits;
-        let bytes = self.replies.bytes() + self.writer.waiting();
+        let bytes = self.replies.bytes() + self.writer.held();
         let room = self.in_flight() == 0
             || (self.in_flight() < limits.in_flight_requests && bytes < limits.in_flight_bytes);
         match (room, self.paused_since) {

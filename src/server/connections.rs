@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::cause::Refusal;
+use crate::budget::UNCHARGED_RESPONSE_BYTES;
 use crate::clock::{Clock, Instant};
 
 /// A transfer younger than this is not judged: a burst is not a stall.
@@ -16,6 +17,13 @@ const RECEIVE_GRACE_MS: u64 = 1_000;
 /// How long a peer has for a response before its speed is judged: shorter, because what it holds is
 /// memory that the log has already given to others.
 const SEND_GRACE_MS: u64 = 250;
+/// Rates are of about so long: a peer that was fast and stopped is soon as slow as one that never
+/// moved. At least twice either grace.
+const WINDOW_MS: u64 = 2_000;
+/// What every peer is taken to have moved of its responses beside what it did: of peers that do not
+/// move, those that hold little are closed last. They free little, and may only be owed a small
+/// response behind one that waits for records.
+const SEND_ALLOWANCE: u64 = 16 * 1024;
 
 /// The open connections of a process.
 ///
@@ -49,7 +57,8 @@ pub(super) enum Stage {
     Large,
 }
 
-/// One transfer in progress: the bytes held for it, since when, and the bytes moved since then.
+/// One transfer in progress: the bytes held for it, since when, and the bytes moved since then. Of
+/// a long transfer only about the last two seconds count.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     held: AtomicU64,
@@ -68,6 +77,15 @@ impl Flow {
         if self.held.swap(bytes as u64, Ordering::Relaxed) == 0 {
             self.since_ms.store(now_ms, Ordering::Relaxed);
             self.moved.store(0, Ordering::Relaxed);
+            return;
+        }
+        let age = now_ms.saturating_sub(self.since_ms.load(Ordering::Relaxed));
+        if age >= WINDOW_MS {
+            // The rate stays what it was and weighs half against what comes.
+            let kept = WINDOW_MS / 2;
+            let moved = u128::from(self.moved.load(Ordering::Relaxed)) * u128::from(kept);
+            self.moved.store((moved / u128::from(age)) as u64, Ordering::Relaxed);
+            self.since_ms.store(now_ms - kept, Ordering::Relaxed);
         }
     }
 
@@ -76,30 +94,25 @@ impl Flow {
         self.held.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes held and bytes moved per second, if the transfer is older than `grace_ms`.
-    fn judge(&self, now_ms: u64, grace_ms: u64) -> Option<(u64, u64)> {
+    /// Bytes held, and how many billionths of them are moved in a millisecond with `allowance`
+    /// bytes moved for nothing; if the transfer is older than `grace_ms`.
+    fn judge(&self, now_ms: u64, grace_ms: u64, allowance: u64) -> Option<(u64, u64)> {
         let held = self.held.load(Ordering::Relaxed);
         let age = now_ms.saturating_sub(self.since_ms.load(Ordering::Relaxed));
         if held == 0 || age < grace_ms {
             return None;
         }
-        Some((held, self.moved.load(Ordering::Relaxed).saturating_mul(1_000) / age))
-    }
-}
-
-impl Flow {
-    /// As [`Flow::judge`], with millionths of the held bytes moved per second: of two peers that
-    /// are equally fast the one that has announced more keeps its memory longer.
-    fn judge_share(&self, now_ms: u64, grace_ms: u64) -> Option<(u64, u64)> {
-        let (held, rate) = self.judge(now_ms, grace_ms)?;
-        Some((held, rate.saturating_mul(1_000_000) / held))
+        let moved = u128::from(self.moved.load(Ordering::Relaxed)) + u128::from(allowance);
+        let share = moved * 1_000_000_000 / (u128::from(age) * u128::from(held));
+        Some((held, u64::try_from(share).unwrap_or(u64::MAX)))
     }
 }
 
 /// One connection as the others see it. Its own task writes all but `close`.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Response bytes that the socket has not taken.
+    /// Response bytes that the connection keeps for the socket, also those of responses that wait
+    /// for an earlier one.
     pub(super) send: Flow,
     /// The frame that is not complete.
     pub(super) receive: Flow,
@@ -167,17 +180,21 @@ impl Connections {
     }
 
     /// Makes room in the send pool: closes the connections whose peers take their responses most
-    /// slowly until those hold `bytes` together. Returns how many bytes the closed ones held; 0
-    /// when every peer with bytes waiting has had them for less than a quarter of a second.
+    /// slowly, for what they hold, until those hold `bytes` together. Returns how many bytes the
+    /// closed ones held; 0 when every peer with bytes waiting has had them for less than a quarter
+    /// of a second. A connection that holds less than is ever charged is left alone.
     pub fn relieve(&self, bytes: usize) -> usize {
-        self.close_slowest(bytes, |entry, now_ms| entry.send.judge(now_ms, SEND_GRACE_MS))
+        self.close_slowest(bytes, |entry, now_ms| {
+            let judged = entry.send.judge(now_ms, SEND_GRACE_MS, SEND_ALLOWANCE);
+            judged.filter(|(held, _)| *held >= UNCHARGED_RESPONSE_BYTES as u64)
+        })
     }
 
     /// As [`Connections::relieve`], for frames that are being received in `stage`.
     pub(super) fn relieve_receive(&self, stage: Stage, bytes: usize) -> usize {
         self.close_slowest(bytes, |entry, now_ms| {
             (entry.stage.load(Ordering::Relaxed) == stage as u8)
-                .then(|| entry.receive.judge_share(now_ms, RECEIVE_GRACE_MS))
+                .then(|| entry.receive.judge(now_ms, RECEIVE_GRACE_MS, 0))
                 .flatten()
         })
     }
@@ -223,10 +240,10 @@ impl Connections {
             .values()
             .filter(|entry| entry.closed.load(Ordering::Relaxed) == 0)
             .filter_map(|entry| {
-                judge(entry, now_ms).map(|(held, rate)| (rate, held, Arc::clone(entry)))
+                judge(entry, now_ms).map(|(held, share)| (share, held, Arc::clone(entry)))
             })
             .collect();
-        candidates.sort_unstable_by_key(|(rate, held, _)| (*rate, std::cmp::Reverse(*held)));
+        candidates.sort_unstable_by_key(|(share, held, _)| (*share, std::cmp::Reverse(*held)));
         let mut freed = 0_usize;
         for (_, held, entry) in candidates {
             if freed >= bytes {
@@ -276,16 +293,54 @@ mod tests {
         let slow = connections.admit(HOME, 9, 9).unwrap();
         let fast = connections.admit(HOME, 9, 9).unwrap();
         for (admission, moved) in [(&fast, 1_000_000), (&slow, 1_000), (&stalled, 0)] {
-            admission.entry.send.hold(100, connections.now_ms());
+            admission.entry.send.hold(10_000, connections.now_ms());
             admission.entry.send.moved(moved);
         }
         assert_eq!(connections.relieve(1), 0, "a burst is not judged");
         clock.sleep(Duration::from_secs(2)).await;
-        assert_eq!(connections.relieve(150), 200);
+        assert_eq!(connections.relieve(15_000), 20_000);
         stalled.entry.relieved().await;
         slow.entry.relieved().await;
-        assert_eq!(connections.relieve(1), 100, "those chosen before are not counted again");
+        assert_eq!(connections.relieve(1), 10_000, "those chosen before are not counted again");
         fast.entry.relieved().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn relief_closes_a_slow_reader_of_much_before_peers_that_hold_little() {
+        let clock = Clock::system();
+        let connections = Connections::new(clock.clone());
+        let nothing = connections.admit(HOME, 9, 9).unwrap();
+        let little = connections.admit(HOME, 9, 9).unwrap();
+        let slow = connections.admit(HOME, 9, 9).unwrap();
+        nothing.entry.send.hold(UNCHARGED_RESPONSE_BYTES - 1, 0);
+        little.entry.send.hold(2_000, 0);
+        slow.entry.send.hold(1 << 20, 0);
+        slow.entry.send.moved(50_000);
+        clock.sleep(Duration::from_secs(2)).await;
+        assert_eq!(connections.relieve(1), 1 << 20);
+        slow.entry.relieved().await;
+        assert_eq!(connections.relieve(1), 2_000);
+        little.entry.relieved().await;
+        assert_eq!(connections.relieve(1), 0, "it frees nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_was_fast_and_stopped_is_slower_than_one_that_goes_on() {
+        let clock = Clock::system();
+        let connections = Connections::new(clock.clone());
+        let stopped = connections.admit(HOME, 9, 9).unwrap();
+        let steady = connections.admit(HOME, 9, 9).unwrap();
+        for second in 0..200 {
+            for (admission, bytes) in [(&stopped, 10_000_000), (&steady, 1_000_000)] {
+                if second < 160 || bytes == 1_000_000 {
+                    admission.entry.send.moved(bytes);
+                    admission.entry.send.hold(1 << 20, connections.now_ms());
+                }
+            }
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(connections.relieve(1), 1 << 20);
+        stopped.entry.relieved().await;
     }
 
     #[tokio::test(start_paused = true)]

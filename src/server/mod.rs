@@ -34,6 +34,7 @@ mod handshake;
 mod listener;
 mod log_limit;
 mod metrics;
+mod pipes;
 mod reader;
 mod replies;
 #[cfg(test)]
@@ -46,4 +47,5 @@ pub use context::Limits;
 pub use door::{Door, DoorOptions};
 pub use listener::ListenerOptions;
 pub use log_limit::LogLimit;
+pub use pipes::Pipes;
 pub use service::Service;

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use super::cause::Cause;
 use super::metrics::InFlight;
 use super::service::{BoxFuture, Disconnect, Piece, Response};
+use super::writer::copy_small;
 use crate::clock::Instant;
 
 /// What is remembered of a request until its response is written.
@@ -47,13 +48,18 @@ pub(super) struct Replies {
     first: u64,
     slots: VecDeque<Slot>,
     later: FuturesUnordered<Numbered>,
-    /// Frame bytes of all requests, and response bytes of those that are ready.
-    bytes: usize,
+    /// Frame bytes of all requests.
+    requests: usize,
+    /// Response bytes of those that are ready.
+    held: usize,
+    /// Whether a response became ready since [`Replies::settle`].
+    unsettled: bool,
 }
 
 enum Slot {
     Waiting(Ticket),
-    Ready(Ticket, Response),
+    /// Whether small pieces were copied.
+    Ready(Ticket, Response, bool),
     Close(Cause),
     Taken,
 }
@@ -96,7 +102,12 @@ impl Replies {
 
     /// The bytes of the requests and of the responses that are ready.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.requests + self.held
+    }
+
+    /// The bytes of the responses that are ready.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Whether the connection closes after these.
@@ -106,8 +117,10 @@ impl Replies {
 
     /// The response is ready.
     pub(super) fn push_ready(&mut self, ticket: Ticket, response: Response) {
-        self.bytes += ticket.bytes + held(&response);
-        self.slots.push_back(Slot::Ready(ticket, response));
+        self.requests += ticket.bytes;
+        self.held += held(&response);
+        self.unsettled = true;
+        self.slots.push_back(Slot::Ready(ticket, response, false));
     }
 
     /// The response is ready when `future` is.
@@ -116,7 +129,7 @@ impl Replies {
         ticket: Ticket,
         future: BoxFuture<Result<Response, Disconnect>>,
     ) {
-        self.bytes += ticket.bytes;
+        self.requests += ticket.bytes;
         let number = self.first + self.slots.len() as u64;
         self.slots.push_back(Slot::Waiting(ticket));
         self.later.push(Numbered { number, future });
@@ -142,8 +155,9 @@ impl Replies {
                 *front = waiting;
                 return None;
             }
-            Slot::Ready(ticket, response) => {
-                self.bytes -= ticket.bytes + held(&response);
+            Slot::Ready(ticket, response, _) => {
+                self.requests -= ticket.bytes;
+                self.held -= held(&response);
                 Next::Respond(ticket, response)
             }
             Slot::Close(cause) => Next::Close(cause),
@@ -158,7 +172,24 @@ impl Replies {
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.later.clear();
-        self.bytes = 0;
+        self.requests = 0;
+        self.held = 0;
+    }
+
+    /// Nothing more goes out for now: what stays holds no large memory for small pieces. Returns
+    /// how many bytes were copied.
+    pub(super) fn settle(&mut self) -> usize {
+        if !std::mem::take(&mut self.unsettled) {
+            return 0;
+        }
+        let settle = |slot: &mut Slot| match slot {
+            Slot::Ready(_, response, settled) if !*settled => {
+                *settled = true;
+                copy_small(&mut response.pieces, 0)
+            }
+            _ => 0,
+        };
+        self.slots.iter_mut().map(settle).sum()
     }
 
     fn complete(&mut self, number: u64, outcome: Result<Result<Response, Disconnect>, Panicked>) {
@@ -168,15 +199,16 @@ impl Replies {
         let Slot::Waiting(ticket) = std::mem::replace(slot, Slot::Taken) else { return };
         *slot = match outcome {
             Ok(Ok(response)) => {
-                self.bytes += held(&response);
-                Slot::Ready(ticket, response)
+                self.held += held(&response);
+                self.unsettled = true;
+                Slot::Ready(ticket, response, false)
             }
             Ok(Err(disconnect)) => {
-                self.bytes -= ticket.bytes;
+                self.requests -= ticket.bytes;
                 Slot::Close(Cause::Service(disconnect))
             }
             Err(Panicked) => {
-                self.bytes -= ticket.bytes;
+                self.requests -= ticket.bytes;
                 Slot::Close(Cause::Panicked { api: ticket.name })
             }
         };

@@ -62,6 +62,12 @@ pub(super) const SHORT: u8 = b'h';
 /// Answers with a mebibyte at hand.
 pub(super) const LARGE: u8 = b'm';
 
+/// Answers with ten bytes at hand, a slice of a mebibyte.
+pub(super) const SLICE: u8 = b'i';
+/// Answers with a deferred piece that comes when the gate lets one through, and 200 kB at hand
+/// behind it: not so much that later requests wait for it to be written.
+pub(super) const STUCK: u8 = b'k';
+
 /// A service that does what it is told.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -76,7 +82,7 @@ pub(super) struct Script {
 /// Bytes of deferred pieces that exist now, and the most there were.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
-    now: AtomicUsize,
+    pub(super) now: AtomicUsize,
     pub(super) most: AtomicUsize,
 }
 
@@ -114,6 +120,18 @@ impl Deferred for Source {
     }
 }
 
+/// One byte that comes when a gate lets one through.
+struct Gated(Arc<Script>, u8);
+
+impl Deferred for Gated {
+    fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            pass(self.0, self.1).await;
+            Ok(vec![Bytes::from_static(b"g")])
+        })
+    }
+}
+
 impl Script {
     pub(super) fn new() -> Arc<Self> {
         let versions = ApiVersions {
@@ -142,6 +160,13 @@ impl Script {
     pub(super) async fn begun(&self, count: usize) -> Vec<i32> {
         let mut begun = self.begun.subscribe();
         begun.wait_for(|ids| ids.len() >= count).await.unwrap().clone()
+    }
+
+    fn slice(&self) -> Piece {
+        let len = 1 << 20;
+        self.fetched.now.fetch_add(len, Ordering::Relaxed);
+        let block = Block(vec![9; len], Arc::clone(&self.fetched));
+        Piece::Ready(Bytes::from_owner(block).slice(..10))
     }
 
     fn deferred(&self, fill: u8, len: usize, result: io::Result<usize>) -> Piece {
@@ -188,16 +213,24 @@ impl Service for Told {
                     pieces.push(script.deferred(number, PIECE, Ok(PIECE)));
                     pieces.push(Piece::Ready(Bytes::copy_from_slice(&[number; 10])));
                 }
-                Reply::Now(Response { pieces, errors: Vec::new() })
+                Reply::Now(Response { pieces, ..Response::default() })
+            }
+            SLICE => Reply::Now(Response { pieces: vec![script.slice()], ..Response::default() }),
+            STUCK => {
+                let gated = Box::new(Gated(script, gate));
+                let large = Piece::Ready(vec![7; 200_000].into());
+                let pieces = vec![Piece::Deferred { len: 1, source: gated }, large];
+                Reply::Now(Response { pieces, ..Response::default() })
             }
             BROKEN | SHORT => {
                 let result = if command == SHORT { Ok(9) } else { Err(io::Error::other("gone")) };
                 let pieces = vec![script.deferred(0, 10, result)];
-                Reply::Now(Response { pieces, errors: Vec::new() })
+                Reply::Now(Response { pieces, ..Response::default() })
             }
             LARGE => Reply::Now(Response {
                 pieces: vec![Piece::Ready(vec![7; 1 << 20].into())],
                 errors: vec![(3, 2)],
+                ..Response::default()
             }),
             LATER | CLOSE_LATER | PANIC_LATER => Reply::Later(Box::pin(async move {
                 let _charge = charge;

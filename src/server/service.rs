@@ -91,12 +91,14 @@ pub struct Response {
     pub pieces: Vec<Piece>,
     /// The error codes in the response, for the door's metrics: code and how often; 0 not listed.
     pub errors: Vec<(i16, u32)>,
+    /// What the pieces at hand are charged to, given back when the last byte is written.
+    pub charge: Charge,
 }
 
 impl Response {
-    /// A response of one piece.
+    /// A response of one piece that is charged to nothing.
     pub fn from_bytes(body: Bytes) -> Self {
-        Self { pieces: vec![Piece::Ready(body)], errors: Vec::new() }
+        Self { pieces: vec![Piece::Ready(body)], ..Self::default() }
     }
 
     /// The number of bytes in all pieces.

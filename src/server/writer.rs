@@ -18,17 +18,19 @@ use super::context::Context;
 use super::metrics::InFlight;
 use super::replies::Ticket;
 use super::service::{BoxFuture, Deferred, Piece, Response};
+use crate::budget::Charge;
 use crate::clock::Instant;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::header::{put_response_header, response_header_bytes};
 
 /// Pieces below this are copied together.
-const COPY_BELOW: usize = 4 * 1024;
+pub(super) const COPY_BELOW: usize = 4 * 1024;
 /// The size to which little pieces are copied together.
 const GATHERED: usize = 16 * 1024;
 /// Slices in one write; the kernel's limit is 1024.
 const SLICES: usize = 64;
-/// At most this much is fetched ahead of the socket, unless one piece alone is larger.
+/// Nothing is fetched that would make more than this be held for the socket, unless one piece alone
+/// is larger.
 const FETCHED_MAX: usize = 1 << 20;
 
 /// Writes the responses of one connection.
@@ -36,18 +38,18 @@ pub(super) struct Writer {
     context: Arc<Context>,
     entry: Arc<Entry>,
     /// What can be written now, in order.
-    ready: VecDeque<Chunk>,
+    ready: VecDeque<Bytes>,
     /// Little pieces that follow on `ready`.
     gathered: BytesMut,
-    /// How many of the bytes in `gathered` were fetched.
-    gathered_fetched: usize,
     /// What follows `gathered`, from the first piece that is not fetched on.
     blocked: VecDeque<Part>,
+    /// Bytes at hand in `blocked`.
+    blocked_bytes: usize,
     fetching: Option<(usize, BoxFuture<io::Result<Vec<Bytes>>>)>,
-    /// Bytes in `ready` and `gathered` that were fetched, or are being fetched.
-    fetched: usize,
     /// Bytes in `ready` and `gathered`.
     waiting: usize,
+    /// Bytes of the first chunk that are written, and in memory until the whole chunk is.
+    partly: usize,
     /// Bytes ever queued.
     queued: u64,
     /// Bytes ever written.
@@ -56,12 +58,6 @@ pub(super) struct Writer {
     ends: VecDeque<End>,
     /// When the socket last took a byte, or when bytes began to wait for it.
     progress_at: Instant,
-}
-
-struct Chunk {
-    bytes: Bytes,
-    /// How many of them were fetched.
-    fetched: usize,
 }
 
 enum Part {
@@ -76,6 +72,8 @@ struct End {
     bytes: usize,
     received: Instant,
     _in_flight: InFlight,
+    /// Small pieces are copied, so that the charge cannot be a piece's own.
+    _charge: Charge,
 }
 
 impl Writer {
@@ -87,11 +85,11 @@ impl Writer {
             entry,
             ready: VecDeque::new(),
             gathered: BytesMut::new(),
-            gathered_fetched: 0,
             blocked: VecDeque::new(),
+            blocked_bytes: 0,
             fetching: None,
-            fetched: 0,
             waiting: 0,
+            partly: 0,
             queued: 0,
             written: 0,
             ends: VecDeque::new(),
@@ -104,9 +102,9 @@ impl Writer {
         self.ends.len()
     }
 
-    /// Bytes in memory that wait for the socket.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+    /// Bytes in memory that wait for the socket, or behind bytes that are not fetched yet.
+    pub(super) fn held(&self) -> usize {
+        self.waiting + self.blocked_bytes
     }
 
     /// Bytes ever written.
@@ -125,7 +123,7 @@ impl Writer {
     }
 
     /// Queues a response behind those that are here.
-    pub(super) fn push(&mut self, ticket: Ticket, response: Response) -> Result<(), Cause> {
+    pub(super) fn push(&mut self, ticket: Ticket, mut response: Response) -> Result<(), Cause> {
         let header = response_header_bytes(ticket.key, ticket.version);
         let length = header + response.len();
         let Ok(prefix) = i32::try_from(length) else {
@@ -143,6 +141,7 @@ impl Writer {
         let used = head.len() - unused;
         let (head, _) = head.split_at(used);
         self.push_slice(head);
+        self.copy_what_waits(&mut response.pieces);
         for piece in response.pieces {
             match piece {
                 Piece::Ready(bytes) => self.push_bytes(bytes),
@@ -158,6 +157,7 @@ impl Writer {
             bytes: LENGTH_BYTES + length,
             received: ticket.received,
             _in_flight: ticket.in_flight,
+            _charge: response.charge,
         });
         Ok(())
     }
@@ -181,12 +181,11 @@ impl Writer {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(&self.ready) {
-                *slice = IoSlice::new(&chunk.bytes);
+                *slice = IoSlice::new(chunk);
                 count += 1;
             }
             let (slices, _) = slices.split_at(count);
             let Poll::Ready(wrote) = Pin::new(&mut *io).poll_write_vectored(task, slices) else {
-                self.entry.send.hold(self.waiting, self.context.connections.now_ms());
                 return Poll::Pending;
             };
             match wrote {
@@ -200,51 +199,63 @@ impl Writer {
     fn push_slice(&mut self, bytes: &[u8]) {
         self.queued += bytes.len() as u64;
         if self.blocked.is_empty() && self.fetching.is_none() {
-            self.gather(bytes, false);
+            self.gather(bytes);
         } else {
-            self.blocked.push_back(Part::Bytes(Bytes::copy_from_slice(bytes)));
+            self.block(Bytes::copy_from_slice(bytes));
         }
+    }
+
+    /// Copies small pieces that will wait for a piece before them to be fetched.
+    fn copy_what_waits(&self, pieces: &mut Vec<Piece>) {
+        let blocks = |piece: &Piece| matches!(piece, Piece::Deferred { .. });
+        let is_blocked = !self.blocked.is_empty() || self.fetching.is_some();
+        let first = if is_blocked { Some(0) } else { pieces.iter().position(blocks) };
+        if let Some(first) = first {
+            let copied = copy_small(pieces, first);
+            self.context.metrics.copied_out.inc_by(copied as u64);
+        }
+    }
+
+    fn block(&mut self, bytes: Bytes) {
+        self.blocked_bytes += bytes.len();
+        self.blocked.push_back(Part::Bytes(bytes));
     }
 
     /// Puts bytes behind everything that is queued.
     fn push_bytes(&mut self, bytes: Bytes) {
         self.queued += bytes.len() as u64;
         if self.blocked.is_empty() && self.fetching.is_none() {
-            self.make_ready(bytes, false);
+            self.make_ready(bytes);
         } else if !bytes.is_empty() {
-            self.blocked.push_back(Part::Bytes(bytes));
+            self.block(bytes);
         }
     }
 
     /// Puts bytes behind `gathered`.
-    fn make_ready(&mut self, bytes: Bytes, was_fetched: bool) {
+    fn make_ready(&mut self, bytes: Bytes) {
         if bytes.len() < COPY_BELOW {
-            self.gather(&bytes, was_fetched);
+            self.gather(&bytes);
             return;
         }
         self.seal();
         self.waiting += bytes.len();
-        let fetched = if was_fetched { bytes.len() } else { 0 };
-        self.ready.push_back(Chunk { bytes, fetched });
+        self.ready.push_back(bytes);
     }
 
     /// Copies a little piece behind `gathered`.
-    fn gather(&mut self, bytes: &[u8], was_fetched: bool) {
+    fn gather(&mut self, bytes: &[u8]) {
         if self.gathered.len() + bytes.len() > GATHERED {
             self.seal();
         }
         self.waiting += bytes.len();
         self.context.metrics.copied_out.inc_by(bytes.len() as u64);
         self.gathered.extend_from_slice(bytes);
-        self.gathered_fetched += if was_fetched { bytes.len() } else { 0 };
     }
 
     /// Makes a chunk of the little pieces.
     fn seal(&mut self) {
         if !self.gathered.is_empty() {
-            let bytes = self.gathered.split().freeze();
-            let fetched = std::mem::take(&mut self.gathered_fetched);
-            self.ready.push_back(Chunk { bytes, fetched });
+            self.ready.push_back(self.gathered.split().freeze());
         }
     }
 
@@ -255,18 +266,19 @@ impl Writer {
                 let len = *len;
                 let Poll::Ready(pieces) = fetch.as_mut().poll(task) else { return Ok(()) };
                 self.fetching = None;
-                self.fetched -= len;
                 self.take_fetched(len, pieces)?;
             }
             match self.blocked.pop_front() {
                 None => return Ok(()),
-                Some(Part::Bytes(bytes)) => self.make_ready(bytes, false),
+                Some(Part::Bytes(bytes)) => {
+                    self.blocked_bytes -= bytes.len();
+                    self.make_ready(bytes);
+                }
                 Some(Part::Fetch(len, source)) => {
-                    if self.fetched > 0 && self.fetched + len > FETCHED_MAX {
+                    if self.waiting > 0 && self.waiting + self.partly + len > FETCHED_MAX {
                         self.blocked.push_front(Part::Fetch(len, source));
                         return Ok(());
                     }
-                    self.fetched += len;
                     self.fetching = Some((len, source.fetch()));
                 }
             }
@@ -283,9 +295,8 @@ impl Writer {
             // Until now the socket waited for us.
             self.progress_at = self.context.clock.now();
         }
-        self.fetched += len;
         for piece in pieces {
-            self.make_ready(piece, true);
+            self.make_ready(piece);
         }
         Ok(())
     }
@@ -299,13 +310,14 @@ impl Writer {
         self.entry.send.moved(bytes);
         let mut left = bytes;
         while let Some(chunk) = self.ready.front_mut() {
-            let taken = left.min(chunk.bytes.len());
-            chunk.bytes.advance(taken);
+            let taken = left.min(chunk.len());
+            chunk.advance(taken);
             left -= taken;
-            if !chunk.bytes.is_empty() {
+            if !chunk.is_empty() {
+                self.partly += taken;
                 break;
             }
-            self.fetched -= chunk.fetched;
+            self.partly = 0;
             self.ready.pop_front();
         }
         while let Some(end) = self.ends.pop_front_if(|end| end.at <= self.written) {
@@ -316,11 +328,35 @@ impl Writer {
 
     /// Nothing waits for the socket: gives back what is not needed until something does.
     fn rest(&mut self) {
-        self.entry.send.end();
         if self.is_empty() {
             self.gathered = BytesMut::new();
         }
     }
+}
+
+/// Copies pieces below [`COPY_BELOW`] from the one numbered `first` on together: a slice of a few
+/// bytes that waits would keep a whole block of the log from being used again. Returns how many
+/// bytes were copied.
+pub(super) fn copy_small(pieces: &mut Vec<Piece>, first: usize) -> usize {
+    let mut copied = 0;
+    let mut gathered = BytesMut::new();
+    for piece in pieces.split_off(first.min(pieces.len())) {
+        let small = matches!(&piece, Piece::Ready(bytes) if bytes.len() < COPY_BELOW);
+        if !gathered.is_empty() && (!small || gathered.len() + piece.len() > GATHERED) {
+            pieces.push(Piece::Ready(gathered.split().freeze()));
+        }
+        match piece {
+            Piece::Ready(bytes) if small => {
+                copied += bytes.len();
+                gathered.extend_from_slice(&bytes);
+            }
+            large => pieces.push(large),
+        }
+    }
+    if !gathered.is_empty() {
+        pieces.push(Piece::Ready(gathered.freeze()));
+    }
+    copied
 }
 
 #[cfg(test)]

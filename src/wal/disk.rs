@@ -100,12 +100,7 @@ impl LockGuard for RealLock {}
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Box<dyn LockGuard>> {
-        if !self.dir.is_dir() {
-            std::fs::create_dir_all(&self.dir)?;
-            if let Some(parent) = self.dir.parent().filter(|parent| parent.is_dir()) {
-                sync_directory(parent)?;
-            }
-        }
+        crate::object::create_dir(&self.dir).map_err(|error| error.source)?;
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).open(self.path(LOCK_FILE))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -221,7 +216,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {

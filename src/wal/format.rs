@@ -33,7 +33,7 @@
 //! | 24 | 8 | LSN of the first record |
 //! | 32 | 4 | number of records |
 //! | 36 | 4 | bytes of the records with their headers |
-//! | 40 | 8 | append time: wall time in ms when the group was written |
+//! | 40 | 8 | append time: the log clock in ms when the group was written |
 //! | 48 | 8 | LSN proven synced when the group was written |
 //! | 56 | 8 | metadata number that the log depends on |
 //! | 64 | 4 | reserved, 0 |
@@ -69,6 +69,10 @@ const FILE_MAGIC: [u8; 4] = *b"TGWF";
 const GROUP_MAGIC: [u8; 4] = *b"TGWG";
 const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
+
+/// File numbers and LSNs stay below this, which no log reaches in a thousand years: a header that
+/// says more is none, and what follows its numbers never overflows.
+pub(super) const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Why bytes are not the header that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,7 +116,7 @@ impl FileHeader {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let mut from = Decoder::checked(bytes, FILE_HEADER, FILE_MAGIC)?;
-        Ok(Self {
+        let header = Self {
             number: FileNumber(from.u64()),
             salt: from.u64(),
             identity: from.array(),
@@ -121,7 +125,9 @@ impl FileHeader {
             previous: FileNumber(from.u64()),
             metadata_number: from.u64(),
             wall_ms: from.u64() as i64,
-        })
+        };
+        possible(&[header.number.0, header.first_lsn.0, header.proven.0])?;
+        Ok(header)
     }
 
     pub(super) fn seed(&self) -> Seed {
@@ -154,7 +160,7 @@ impl GroupHeader {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let mut from = Decoder::checked(bytes, GROUP_HEADER, GROUP_MAGIC)?;
-        Ok(Self {
+        let header = Self {
             number: FileNumber(from.u64()),
             salt: from.u64(),
             first_lsn: Lsn(from.u64()),
@@ -163,7 +169,9 @@ impl GroupHeader {
             append_ms: from.u64() as i64,
             proven: Lsn(from.u64()),
             metadata_number: from.u64(),
-        })
+        };
+        possible(&[header.number.0, header.first_lsn.0, header.proven.0])?;
+        Ok(header)
     }
 
     /// The LSN after the last record.
@@ -174,6 +182,15 @@ impl GroupHeader {
     /// Header and records.
     pub(super) fn total_bytes(&self) -> u64 {
         GROUP_HEADER as u64 + u64::from(self.bytes)
+    }
+}
+
+/// Refuses numbers that no log reaches.
+fn possible(numbers: &[u64]) -> Result<(), BadHeader> {
+    if numbers.iter().all(|number| *number < NUMBER_LIMIT) {
+        Ok(())
+    } else {
+        Err(BadHeader::NotOne)
     }
 }
 
@@ -238,6 +255,13 @@ impl Seed {
     pub(super) fn verifies(self, crc: u32, bytes: &[u8]) -> bool {
         bytes.get(4..).is_some_and(|covered| crc32c::crc32c_append(self.0, covered) == crc)
     }
+}
+
+/// How large a file must be for recovery to copy a last group of `bytes`, its header included, into
+/// it: whoever opens the log on a full disk has only the reserve to go on with.
+pub(super) fn recovery_bytes(bytes: u64) -> u64 {
+    let parts = FIRST_GROUP + PAGE + group_start(GROUP_HEADER as u64) + GROUP_ALIGN + bytes;
+    parts.next_multiple_of(PAGE)
 }
 
 /// The next place at or after `position` where a group may start.

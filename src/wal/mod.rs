@@ -38,6 +38,7 @@ mod durable;
 mod format;
 mod group;
 pub mod local;
+mod log_clock;
 pub mod memory;
 mod metrics;
 mod read;
@@ -48,6 +49,7 @@ use std::fmt;
 
 pub use durable::{Poisoned, WaitDurable};
 pub use group::Reservation;
+pub use log_clock::LogClock;
 pub use metrics::Metrics;
 pub use read::{Entry, Pin, ReadError};
 pub use stream::{

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::disk::DiskFile;
-use super::format::{FIRST_GROUP, GROUP_HEADER, PAGE, group_start};
+use super::format::{FIRST_GROUP, GROUP_HEADER, PAGE, group_start, recovery_bytes};
 use super::group::Group;
 use super::read::LogFile;
 use super::{Class, FileNumber, Lsn};
@@ -83,7 +83,8 @@ pub(super) struct State {
     pub(super) sync_due: bool,
     /// Bytes appended since the last checkpoint.
     pub(super) since_checkpoint: u64,
-    /// The largest group so far, which the reserve must be able to hold.
+    /// What the largest group so far needs of a file to be recovered into, which the reserve must
+    /// have.
     pub(super) largest_group: u64,
 }
 
@@ -143,8 +144,13 @@ impl State {
         if entitled {
             let open =
                 self.open_bytes.is_some_and(|open| open as u64 + bytes <= sizes.group as u64);
-            if open && cursor.position + bytes <= cursor.allocated {
+            let group = with_group + self.open_bytes.unwrap_or(0) as u64;
+            if open && cursor.position + bytes <= cursor.allocated && self.recovers(group, 0, sizes)
+            {
                 return Some(Place::Open);
+            }
+            if !self.recovers(with_group, 0, sizes) {
+                return None;
             }
             let start = group_start(cursor.position);
             if start + with_group <= cursor.allocated {
@@ -154,13 +160,21 @@ impl State {
                 return None;
             }
         }
-        if self.ready.len() <= class.leaves() {
+        if self.ready.len() <= class.leaves() || !self.recovers(with_group, 1, sizes) {
             return None;
         }
         // The largest: what is kept for others is small anyway, and this one need not be grown.
         let largest = self.ready.iter().enumerate().max_by_key(|(_, file)| file.allocated);
         let (index, file) = largest?;
         (FIRST_GROUP + with_group <= file.allocated).then_some(Place::NextFile(index))
+    }
+
+    /// Whether a group of `bytes` could be recovered on a full disk: a ready file holds it when
+    /// `taken` of them are gone. What the least reserve file holds is not looked at.
+    fn recovers(&self, bytes: u64, taken: usize, sizes: &Sizes) -> bool {
+        let needed = recovery_bytes(bytes).min(sizes.file);
+        let large = |file: &&ReadyFile| file.allocated >= needed;
+        needed <= sizes.reserve || self.ready.iter().filter(large).nth(taken).is_some()
     }
 
     /// Whether the cursor's file will be grown up to `end`, so that leaving it would waste it.
@@ -179,7 +193,9 @@ impl State {
         if self.growth.failed.is_some() {
             return None;
         }
-        let reserve = sizes.reserve.max(self.largest_group).min(sizes.file);
+        let wanted = self.growth.wanted.map_or(0, |(_, bytes)| GROUP_HEADER as u64 + bytes);
+        let largest = self.largest_group.max(recovery_bytes(wanted));
+        let reserve = sizes.reserve.max(largest).min(sizes.file);
         if self.ready.len() < RESERVE_FILES {
             return Some(Work::Create(reserve));
         }

@@ -1,13 +1,13 @@
 //! The handle through which everything is appended and read.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::block::Blocks;
-use super::disk::{Disk, LockGuard};
+use super::disk::{Disk, LockGuard, Space};
 use super::durable::{Durable, Poisoned, WaitDurable};
 use super::format::{FIRST_GROUP, FileHeader, GROUP_HEADER, RECORD_HEADER};
 use super::group::{Group, Reservation};
@@ -15,7 +15,7 @@ use super::local::checkpoint::Checkpoints;
 use super::metrics::Metrics;
 use super::read::{Entry, Files, LogFile, Pin, ReadError};
 use super::room::{Cursor, Place, Sizes, State};
-use super::{Class, FileNumber, Kind, Location, Lsn, Owner};
+use super::{Class, FileNumber, Kind, Location, LogClock, Lsn, Owner};
 use crate::budget::{Budget, BytePool, Charge, Pool, TooLarge};
 use crate::clock::{Clock, Random};
 
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) blocks: Mutex<Blocks>,
     pub(super) metadata_number: AtomicU64,
-    /// Wall time in ms of the last group; the minimum if there is none. Written by the writer.
-    pub(super) append_ms: AtomicI64,
+    /// Gives the append times of groups and checkpoints.
+    pub(super) log_clock: LogClock,
     pub(super) wal_pool: BytePool,
     pub(super) checkpoints: Mutex<Checkpoints>,
     /// How many of the log's threads still run.
@@ -374,6 +374,11 @@ impl Stream {
         self.shared().reserve(Some(&mut admission.charge), class, kind, len, owner)
     }
 
+    /// What everything in the log ages by.
+    pub fn log_clock(&self) -> &LogClock {
+        &self.shared().log_clock
+    }
+
     /// Waits until a record of `bytes` payload of `class` would find a place (another may take it
     /// first: loop). Waits only while space is being prepared.
     pub async fn wait_for_room(&self, class: Class, bytes: usize) -> Result<(), RoomError> {
@@ -466,6 +471,11 @@ impl Stream {
     /// Bytes of all WAL files on disk, the reserve included.
     pub fn disk_bytes(&self) -> u64 {
         self.shared().state().disk_bytes
+    }
+
+    /// Bytes of the volume that the log is on. Blocks: for `task::blocking`.
+    pub fn volume_space(&self) -> std::io::Result<Space> {
+        self.shared().disk.space()
     }
 
     /// The oldest file in use and the first LSN in it: what a trim frees next.

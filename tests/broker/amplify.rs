@@ -1,14 +1,22 @@
 //! Small requests that ask for much: memory follows the bytes received (DESIGN, promise 5).
 
 use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
-use kafka_protocol::messages::{DescribeGroupsResponse, GroupId};
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::{
+    CreateTopicsRequest, CreateTopicsResponse, DescribeGroupsResponse, DescribeQuorumRequest,
+    ElectLeadersRequest, GroupId, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::harness::Broker;
 use crate::hostile::assert_pools_are_empty;
+use crate::requests::{NONE, assert_served, topic_name};
 
 const MIB: u64 = 1 << 20;
+const INVALID_REQUEST: i16 = 42;
 
 /// A length of the flexible versions: an unsigned varint.
 fn put_varint(out: &mut BytesMut, mut value: usize) {
@@ -75,6 +83,39 @@ fn a_produce_of_millions_of_partitions_closes_the_connection() {
 }
 
 #[test]
+fn a_request_for_very_many_topics_is_answered_with_little_memory() {
+    const TOPICS: usize = 300_000;
+    const INVALID_REQUEST: i16 = 42;
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    assert_served(&mut wire);
+    let before = broker.resident();
+    let topic = |number: usize| {
+        CreatableTopic::default()
+            .with_name(topic_name(&format!("t{number}")))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    };
+    let request = CreateTopicsRequest::default()
+        .with_topics((0..TOPICS).map(topic).collect())
+        .with_validate_only(true);
+    let response: CreateTopicsResponse = wire.call(7, &request);
+    assert_eq!(response.topics.len(), TOPICS);
+    let allowed = response.topics.iter().take_while(|topic| topic.error_code == NONE).count();
+    assert!(allowed >= 10_000, "{allowed} topics at once");
+    for topic in &response.topics[..allowed] {
+        assert!(topic.configs.as_ref().is_some_and(|configs| configs.len() > 30));
+    }
+    for topic in &response.topics[allowed..] {
+        assert_eq!(topic.error_code, INVALID_REQUEST);
+    }
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident, {allowed} topics allowed");
+    assert!(grown <= 320 * MIB, "{grown} bytes more are resident");
+    assert_pools_are_empty(&broker);
+}
+
+#[test]
 fn a_group_named_often_is_described_once() {
     let broker = Broker::start();
     let mut wire = broker.connect();
@@ -82,4 +123,34 @@ fn a_group_named_often_is_described_once() {
     let request = DescribeGroupsRequest::default().with_groups(vec![group; 4_096]);
     let response: DescribeGroupsResponse = wire.call(5, &request);
     assert_eq!(response.groups.len(), 1);
+}
+
+#[test]
+fn millions_of_partitions_are_not_each_told_at_length_why_they_have_no_quorum() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let before = broker.resident();
+    let partition = |index| PartitionData::default().with_partition_index(index);
+    let topic = TopicData::default()
+        .with_topic_name(TopicName(StrBytes::from_static_str("any")))
+        .with_partitions((0..1_000_000).map(partition).collect());
+    let response = wire.call(2, &DescribeQuorumRequest::default().with_topics(vec![topic]));
+    assert_eq!((response.error_code, response.topics.len()), (INVALID_REQUEST, 0));
+    let grown = broker.resident_max() - before;
+    assert!(grown <= 64 * MIB, "{grown} bytes more are resident");
+}
+
+#[test]
+fn a_partition_named_often_is_elected_once() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    let before = broker.resident();
+    let topic = TopicPartitions::default()
+        .with_topic(TopicName(StrBytes::from_static_str("any")))
+        .with_partitions(vec![7; 2_000_000]);
+    let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic]));
+    let response = wire.call(2, &request);
+    assert_eq!(response.replica_election_results[0].partition_result.len(), 1);
+    let grown = broker.resident_max() - before;
+    assert!(grown <= 64 * MIB, "{grown} bytes more are resident");
 }

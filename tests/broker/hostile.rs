@@ -5,9 +5,10 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, TransactionalId,
 };
 
-use crate::harness::{Broker, Wire};
+use crate::harness::{Broker, Options, Wire};
 use crate::requests::{
-    METADATA, UNSUPPORTED_VERSION, all_topics, api_versions, assert_served, create_topic, text,
+    FETCH, Fetch, METADATA, NONE, UNSUPPORTED_VERSION, all_topics, api_versions, assert_served,
+    batches, create_topic, fetched, produce, record, text,
 };
 
 const MIB: u64 = 1 << 20;
@@ -33,29 +34,78 @@ pub fn frame(key: i16, version: i16, flexible: bool, body: &[u8]) -> Vec<u8> {
     frame.to_vec()
 }
 
-/// Sends `bytes` to a broker beside a connection that must not notice; holds that the broker closes
-/// the connection for `cause`, takes no memory to speak of and gives back what it took. Returns the
-/// broker, for its log.
-fn assert_refused(bytes: &[u8], cause: &str) -> Broker {
-    let broker = Broker::start();
-    let mut bystander = broker.connect();
-    create_topic(&mut bystander, "a", 1);
-    assert_served(&mut bystander);
-    let closed = format!("tidegate_server_connections_closed_total{{cause=\"{cause}\"}}");
-    let before = broker.resident();
+/// A broker, and a connection to it that must not notice what others send.
+pub struct Scene {
+    /// The broker.
+    pub broker: Broker,
+    bystander: Wire,
+    resident: u64,
+}
 
-    let mut hostile = broker.connect();
-    // The broker may close while we send.
-    let _ = hostile.send_raw(bytes);
-    assert!(hostile.is_closed_by_broker());
-    broker.wait_until("the close is counted", |broker| broker.metrics().get(&closed) == 1.0);
+impl Scene {
+    /// A broker with a topic `a` of one partition.
+    pub fn new() -> Self {
+        Self::with(Options::new())
+    }
 
-    assert_served(&mut bystander);
-    let grown = broker.resident_max().saturating_sub(before);
-    println!("{grown} bytes more are resident");
-    assert!(grown <= RSS_GROWTH_MAX, "{grown} bytes more are resident");
-    assert_pools_are_empty(&broker);
-    broker
+    /// The same with settings.
+    pub fn with(options: Options) -> Self {
+        let broker = Broker::start_with(options);
+        let mut bystander = broker.connect();
+        create_topic(&mut bystander, "a", 1);
+        assert_served(&mut bystander);
+        let resident = broker.resident();
+        Self { broker, bystander, resident }
+    }
+
+    /// The memory that was resident before anything was sent, in bytes.
+    pub fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    /// Sends `bytes` on a connection of their own, and holds that the broker closes it for `cause`
+    /// without an answer, and nobody else's.
+    pub fn closes(&mut self, bytes: &[u8], cause: &str) {
+        let closed = format!("tidegate_server_connections_closed_total{{cause=\"{cause}\"}}");
+        let before = self.broker.metrics().get(&closed);
+        let mut hostile = self.broker.connect();
+        // The broker may close while we send.
+        let _ = hostile.send_raw(bytes);
+        assert!(hostile.is_closed_by_broker(), "{bytes:02x?}");
+        self.broker.wait_until(&format!("a close for {cause} is counted"), |broker| {
+            broker.metrics().get(&closed) == before + 1.0
+        });
+        assert_served(&mut self.bystander);
+    }
+
+    /// Holds that the broker is as well as before: the bystander writes and reads, nothing
+    /// panicked, no memory to speak of is taken and all that was charged is given back.
+    pub fn assert_unharmed(mut self) {
+        assert_served(&mut self.bystander);
+        let (error, offset) = produce(&mut self.bystander, "a", record(100));
+        assert_eq!(error, NONE);
+        let read = self.bystander.call(FETCH, &Fetch::at(offset).request("a"));
+        assert_eq!(batches(&fetched(read)).len(), 1);
+        assert!(self.broker.is_running());
+        let panics = "tidegate_server_connections_closed_total{cause=\"panic\"}";
+        assert_eq!(self.broker.metrics().get(panics), 0.0);
+        assert!(!self.broker.log().contains("ERROR"), "{}", self.broker.log());
+        let grown = self.broker.resident_max().saturating_sub(self.resident);
+        println!("{grown} bytes more are resident");
+        assert!(grown <= RSS_GROWTH_MAX, "{grown} bytes more are resident");
+        assert_pools_are_empty(&self.broker);
+    }
+}
+
+/// Holds that the broker closes a connection that sends `bytes` for `cause`, says `words` in its
+/// log, and is unharmed.
+pub fn assert_refused(bytes: &[u8], cause: &str, words: &[&str]) {
+    let mut scene = Scene::new();
+    scene.closes(bytes, cause);
+    for words in words {
+        scene.broker.wait_for_log(words);
+    }
+    scene.assert_unharmed();
 }
 
 /// Waits until nothing is charged to a pool that requests use. The gauges follow with a delay, so
@@ -76,30 +126,33 @@ pub fn assert_pools_are_empty(broker: &Broker) {
 #[test]
 fn metadata_v4_with_two_billion_topics_in_six_bytes_is_refused() {
     let body = [0x7f, 0xff, 0xff, 0xff, 0, 0];
-    let broker = assert_refused(&frame(METADATA_KEY, 4, false, &body), "service");
-    broker.wait_for_log("malformed Metadata v4 request");
+    assert_refused(
+        &frame(METADATA_KEY, 4, false, &body),
+        "service",
+        &["malformed Metadata v4 request"],
+    );
 }
 
 #[test]
 fn metadata_v9_with_a_compact_count_of_five_bytes_is_refused() {
     let body = [0xff, 0xff, 0xff, 0xff, 0x0f];
-    assert_refused(&frame(METADATA_KEY, 9, true, &body), "service");
+    assert_refused(&frame(METADATA_KEY, 9, true, &body), "service", &[]);
 }
 
 #[test]
 fn a_header_of_three_bytes_is_refused() {
-    assert_refused(&[0, 0, 0, 3, 0, 3, 0], "malformed");
+    assert_refused(&[0, 0, 0, 3, 0, 3, 0], "malformed", &[]);
 }
 
 #[test]
 fn an_empty_frame_is_refused() {
-    assert_refused(&[0, 0, 0, 0], "malformed");
+    assert_refused(&[0, 0, 0, 0], "malformed", &[]);
 }
 
 #[test]
 fn produce_v7_with_a_giant_count_is_refused() {
     let body = [0xff, 0xff, 0xff, 0xff, 0, 0, 0x75, 0x30, 0x7f, 0xff, 0xff, 0xff];
-    assert_refused(&frame(0, 7, false, &body), "service");
+    assert_refused(&frame(0, 7, false, &body), "service", &[]);
 }
 
 #[test]
@@ -118,41 +171,46 @@ fn a_legal_metadata_v9_of_four_million_empty_names_takes_no_memory_beyond_its_by
     }
     body.put_slice(&[0, 0, 0, 0]);
     assert!(body.len() <= 8 << 20);
-    assert_refused(&frame(METADATA_KEY, 9, true, &body), "service");
+    assert_refused(&frame(METADATA_KEY, 9, true, &body), "service", &[]);
 }
 
 #[test]
 fn a_negative_frame_length_is_refused() {
-    let broker = assert_refused(&(-1_i32).to_be_bytes(), "frame_length");
-    broker.wait_for_log("frame length -1 is negative");
+    assert_refused(&(-1_i32).to_be_bytes(), "frame_length", &["frame length -1 is negative"]);
 }
 
 #[test]
 fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
-    let broker = assert_refused(&(100 * 1024 * 1024 + 1_i32).to_be_bytes(), "frame_length");
-    broker.wait_for_log("frame length 104857601 is above the limit of 104857600 bytes");
+    assert_refused(
+        &(100 * 1024 * 1024 + 1_i32).to_be_bytes(),
+        "frame_length",
+        &["frame length 104857601 is above the limit of 104857600 bytes"],
+    );
 }
 
 #[test]
 fn an_unknown_api_key_is_refused() {
-    assert_refused(&frame(9_999, 0, true, &[]), "unsupported");
+    assert_refused(&frame(9_999, 0, true, &[]), "unsupported", &[]);
 }
 
 #[test]
 fn an_api_of_kafka_that_is_not_advertised_is_refused() {
-    let broker = assert_refused(&frame(24, 3, true, &[0; 16]), "unsupported");
-    broker.wait_for_log("API key 24 version 3 is not supported");
+    assert_refused(
+        &frame(24, 3, true, &[0; 16]),
+        "unsupported",
+        &["API key 24 version 3 is not supported"],
+    );
 }
 
 #[test]
 fn a_version_that_is_not_advertised_is_refused() {
-    assert_refused(&frame(METADATA_KEY, 99, true, &[0, 0, 0, 0]), "unsupported");
+    assert_refused(&frame(METADATA_KEY, 99, true, &[0, 0, 0, 0]), "unsupported", &[]);
 }
 
 #[test]
 fn produce_v2_is_advertised_and_closes_as_kafka_4_does() {
     let body = [0xff, 0xff, 0, 0, 0x75, 0x30, 0, 0, 0, 0];
-    assert_refused(&frame(0, 2, false, &body), "service");
+    assert_refused(&frame(0, 2, false, &body), "service", &[]);
 }
 
 #[test]
@@ -171,17 +229,14 @@ fn api_versions_99_is_answered_in_version_0_with_the_list_of_versions() {
 #[test]
 fn an_http_request_is_closed_and_logged_in_words() {
     let request = b"GET /metrics HTTP/1.1\r\nHost: broker\r\nAccept: */*\r\n\r\n";
-    let broker = assert_refused(request, "http");
-    broker.wait_for_log("peer speaks HTTP to a kafka listener");
-    broker.wait_for_log("peer=127.0.0.1");
+    assert_refused(request, "http", &["peer speaks HTTP to a kafka listener", "peer=127.0.0.1"]);
 }
 
 #[test]
 fn a_tls_client_hello_is_closed_and_logged_in_words() {
     let mut hello = vec![0x16, 0x03, 0x01, 0x00, 0xc8, 0x01, 0x00, 0x00, 0xc4, 0x03, 0x03];
     hello.resize(5 + 0xc8, 0x5a);
-    let broker = assert_refused(&hello, "tls");
-    broker.wait_for_log("set security.protocol=PLAINTEXT in the client");
+    assert_refused(&hello, "tls", &["set security.protocol=PLAINTEXT in the client"]);
 }
 
 #[test]

@@ -17,14 +17,25 @@
 mod harness;
 
 mod addresses;
+mod admin;
 mod amplify;
+mod bad_input;
+mod bombs;
+mod configs;
 mod copies;
 mod enospc;
+mod fetch_sessions;
+mod fields;
+mod forge;
+mod frames;
+mod gotchas;
 mod hostile;
 mod limits;
 mod memory;
 mod mutations;
+mod names;
 mod pipeline;
+mod records;
 mod requests;
 mod slow;
 mod start;

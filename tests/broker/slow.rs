@@ -3,7 +3,8 @@
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::assert_pools_are_empty;
 use crate::requests::{
-    FETCH, Fetch, NONE, assert_served, batches, create_topic, fetched, produce, record,
+    FETCH, Fetch, METADATA, NONE, all_topics, assert_served, batches, create_topic, fetched,
+    produce, record,
 };
 
 const KIB: usize = 1 << 10;
@@ -76,4 +77,41 @@ fn halves_of_large_requests_do_not_stop_a_producer_of_large_requests() {
     let grown = broker.resident_max() - before;
     println!("{grown} bytes more are resident");
     assert!(grown * 10 <= BUDGET * 11, "{grown} bytes more are resident");
+}
+
+#[test]
+fn metadata_that_nobody_reads_stays_within_the_budget_and_stops_no_producer() {
+    const PEERS: usize = 200;
+    const REQUESTS: usize = 64;
+    const PARTITIONS: i32 = 3_000;
+    let (broker, mut wire) = broker();
+    create_topic(&mut wire, "many", PARTITIONS);
+    assert_served(&mut wire);
+    let before = broker.resident();
+    let stalled: Vec<Wire> = (0..PEERS)
+        .map(|peer| {
+            let mut wire = broker.connect();
+            // Behind an answer that waits for records, and as fast as the peer could read.
+            if peer % 2 == 0 {
+                wire.send(FETCH, &Fetch::parked(0, i32::MAX).request("a"));
+            }
+            for _ in 0..REQUESTS {
+                // The broker may close while we send.
+                if wire.try_send(METADATA, &all_topics()).is_err() {
+                    break;
+                }
+            }
+            wire
+        })
+        .collect();
+    for offset in 0..50 {
+        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
+        let topics = broker.connect().call(METADATA, &all_topics()).topics;
+        assert_eq!(topics.iter().map(|topic| topic.partitions.len()).max(), Some(3_000));
+    }
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident");
+    assert!(grown * 10 <= BUDGET * 11, "{grown} bytes more are resident");
+    drop(stalled);
+    assert_pools_are_empty(&broker);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, HeartbeatRequest};
+use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, LeaveGroupRequest};
 
 use crate::harness::Broker;
 use crate::requests::{NONE, text};
@@ -27,7 +27,7 @@ fn the_log_has_no_colours_where_it_is_not_read_at_a_terminal() {
 #[test]
 fn memory_by_pool_is_a_metric_from_the_start_on() {
     let metrics = Broker::start().metrics();
-    for pool in ["small", "receive", "wal", "tail", "send", "upload", "recovery"] {
+    for pool in ["small", "receive", "wal", "tail", "send", "sessions", "upload", "recovery"] {
         let capacity = format!("tidegate_broker_memory_capacity_bytes{{pool=\"{pool}\"}}");
         assert!(metrics.get(&capacity) > 0.0, "{pool}");
         assert_eq!(
@@ -57,9 +57,9 @@ fn the_first_use_of_groups_by_many_clients_at_once_fails_nowhere() {
                 }
                 // Until the coordinator is there, clients are told to ask again.
                 let group = GroupId(text(&format!("group-{client}")));
-                let heartbeat = HeartbeatRequest::default().with_group_id(group);
+                let leave = LeaveGroupRequest::default().with_group_id(group);
                 let answered = (0..100_000)
-                    .map(|_| wire.call(4, &heartbeat).error_code)
+                    .map(|_| wire.call(2, &leave).error_code)
                     .find(|code| !NOT_YET.contains(code));
                 assert_eq!(answered, Some(UNKNOWN_MEMBER_ID));
             });

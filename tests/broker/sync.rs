@@ -1,5 +1,7 @@
 //! How often the write-ahead log is synced: counted, never timed.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Barrier;
 
 use kafka_protocol::messages::ProduceRequest;
@@ -30,7 +32,9 @@ fn sixty_four_connections_have_ten_times_fewer_syncs_than_requests() {
     const CONNECTIONS: usize = 64;
     // As many as the broker takes from one connection before it has answered.
     const REQUESTS: usize = 64;
-    let (options, _folder) = Options::new().on_disk();
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new();
+    options.preload = Some(slow_sync(folder.path()));
     let broker = Broker::start_with(options);
     create_topic(&mut broker.connect(), "a", CONNECTIONS as i32);
     let before = broker.metrics();
@@ -52,6 +56,16 @@ fn sixty_four_connections_have_ten_times_fewer_syncs_than_requests() {
     assert_eq!(requests, (CONNECTIONS * REQUESTS) as f64);
     println!("{syncs} syncs for {requests} requests");
     assert!(syncs >= 1.0 && syncs * 10.0 <= requests, "{syncs} syncs for {requests} requests");
+}
+
+/// Compiles the library that makes every sync slow.
+fn slow_sync(folder: &Path) -> PathBuf {
+    let library = folder.join("slow_sync.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
+    compiler.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/broker/slow_sync.c"));
+    assert!(compiler.status().unwrap().success(), "cc failed");
+    library
 }
 
 /// The frames of so many requests, one behind the other.

@@ -36,6 +36,7 @@ use kafka_protocol::messages::{
 use tidegate::protocol::versions::{APIS, Api};
 use uuid::Uuid;
 
+use crate::admin;
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::frame;
 use crate::requests::{
@@ -47,12 +48,14 @@ const MEMBER_ID_REQUIRED: i16 = 79;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const LOAD_TRIES: usize = 10_000;
 const GROUP: &str = "g";
-const TOPIC: &str = "a";
+pub(crate) const TOPIC: &str = "a";
 
 /// What the calls work with.
-struct Bench {
-    wire: Wire,
-    topic_id: Uuid,
+pub(crate) struct Bench {
+    /// The connection.
+    pub(crate) wire: Wire,
+    /// The id of [`TOPIC`].
+    pub(crate) topic_id: Uuid,
 }
 
 /// A member of a group in its first generation.
@@ -404,7 +407,7 @@ fn call_describe_cluster(bench: &mut Bench, version: i16) {
 type Call = fn(&mut Bench, i16);
 
 /// The call of each API.
-const CALLS: [(ApiKey, Call); 23] = [
+const CALLS: [(ApiKey, Call); 34] = [
     (ApiKey::Produce, call_produce),
     (ApiKey::Fetch, call_fetch),
     (ApiKey::ListOffsets, call_list_offsets),
@@ -424,10 +427,21 @@ const CALLS: [(ApiKey, Call); 23] = [
     (ApiKey::DeleteRecords, call_delete_records),
     (ApiKey::InitProducerId, call_init_producer_id),
     (ApiKey::OffsetForLeaderEpoch, call_offset_for_leader_epoch),
+    (ApiKey::DescribeConfigs, admin::describe_configs),
+    (ApiKey::AlterConfigs, admin::alter_configs),
+    (ApiKey::DescribeLogDirs, admin::describe_log_dirs),
     (ApiKey::CreatePartitions, call_create_partitions),
     (ApiKey::DeleteGroups, call_delete_groups),
+    (ApiKey::ElectLeaders, admin::elect_leaders),
+    (ApiKey::IncrementalAlterConfigs, admin::incremental_alter_configs),
+    (ApiKey::AlterPartitionReassignments, admin::alter_partition_reassignments),
+    (ApiKey::ListPartitionReassignments, admin::list_partition_reassignments),
     (ApiKey::OffsetDelete, call_offset_delete),
+    (ApiKey::DescribeQuorum, admin::describe_quorum),
+    (ApiKey::UpdateFeatures, admin::update_features),
     (ApiKey::DescribeCluster, call_describe_cluster),
+    (ApiKey::ListConfigResources, admin::list_config_resources),
+    (ApiKey::DescribeTopicPartitions, admin::describe_topic_partitions),
 ];
 
 fn bench(broker: &Broker) -> Bench {

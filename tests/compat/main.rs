@@ -7,8 +7,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod churn;
 mod clients;
 mod judge;
 mod main_job;
 mod matrix;
+mod sessions;
 mod smoke;
+mod suites;
+mod tools;

@@ -1,9 +1,8 @@
-//! One look through each tool that a newcomer tries first.
+//! One look through kcat, which a newcomer tries first.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::clients::kafka_tool;
 use crate::harness::Broker;
 
 fn run(command: &mut Command, input: &str) -> String {
@@ -44,35 +43,4 @@ fn kcat_reads_in_a_group_and_goes_on_where_it_stopped() {
     assert_eq!(kcat(&broker, &group, ""), "one\ntwo\n");
     kcat(&broker, &["-P", "-t", "grouped"], "three\n");
     assert_eq!(kcat(&broker, &group, ""), "three\n");
-}
-
-#[test]
-fn kafka_topics_creates_describes_and_deletes() {
-    let broker = Broker::start();
-    let address = broker.address();
-    let topics = |arguments: &[&str]| {
-        let mut command = kafka_tool("org.apache.kafka.tools.TopicCommand");
-        run(command.args(["--bootstrap-server", &address]).args(arguments), "")
-    };
-    topics(&["--create", "--topic", "made", "--partitions", "3", "--replication-factor", "3"]);
-    assert_eq!(topics(&["--list"]).trim(), "made");
-    topics(&["--alter", "--topic", "made", "--partitions", "5"]);
-    topics(&["--delete", "--topic", "made"]);
-    assert_eq!(topics(&["--list"]).trim(), "");
-}
-
-#[test]
-fn consumer_groups_command_shows_a_group_and_its_lag() {
-    let broker = Broker::start();
-    kcat(&broker, &["-P", "-t", "lagging"], "one\ntwo\n");
-    let group = ["-G", "slow", "-X", "auto.offset.reset=earliest", "-e", "-q", "lagging"];
-    kcat(&broker, &group, "");
-    kcat(&broker, &["-P", "-t", "lagging"], "three\n");
-    let mut command = kafka_tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
-    command.args(["--bootstrap-server", &broker.address(), "--describe", "--group", "slow"]);
-    let shown = run(&mut command, "");
-    let line = shown.lines().find(|line| line.contains("lagging")).expect(&shown);
-    let columns: Vec<&str> = line.split_whitespace().collect();
-    // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG
-    assert_eq!(columns.get(3..6), Some(&["2", "3", "1"][..]), "{shown}");
 }

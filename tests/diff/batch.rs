@@ -73,6 +73,14 @@ impl Batch {
         batch
     }
 
+    /// A batch that counts `count` records and has `payload` in their place.
+    pub fn of_payload(count: i32, payload: &[u8]) -> Self {
+        let mut batch = Self::of(&[]);
+        batch.records.put_slice(payload);
+        batch.built = count;
+        batch
+    }
+
     /// `count` records with values of `bytes` bytes each, a millisecond apart.
     pub fn values(count: usize, bytes: usize) -> Self {
         let value = "v".repeat(bytes);

@@ -12,7 +12,7 @@ use crate::produce::write;
 use crate::topics::UNKNOWN_ID;
 
 /// A partition from `offset` on.
-fn part(partition: i32, offset: i64) -> FetchPartition {
+pub fn part(partition: i32, offset: i64) -> FetchPartition {
     FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(offset)
@@ -21,7 +21,7 @@ fn part(partition: i32, offset: i64) -> FetchPartition {
 }
 
 /// A fetch of one topic, by id from version 13 on, that does not wait.
-fn request(version: i16, topic: &str, id: Uuid, parts: Vec<FetchPartition>) -> FetchRequest {
+pub fn request(version: i16, topic: &str, id: Uuid, parts: Vec<FetchPartition>) -> FetchRequest {
     let asked = FetchTopic::default().with_partitions(parts);
     let asked = if version >= 13 { asked.with_topic_id(id) } else { asked.with_topic(name(topic)) };
     FetchRequest::default()
@@ -32,7 +32,7 @@ fn request(version: i16, topic: &str, id: Uuid, parts: Vec<FetchPartition>) -> F
 }
 
 /// Partition 0: ten batches of three records, offsets 0 to 29. Partition 1: one batch. 2: empty.
-fn filled(peer: &mut Peer, topic: &str) -> Topic {
+pub fn filled(peer: &mut Peer, topic: &str) -> Topic {
     let known = peer.create(topic, 3, &[]);
     for at in 0..10 {
         let codec = if at % 2 == 0 { Codec::None } else { Codec::Gzip };

@@ -13,16 +13,20 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admin;
 mod announced;
 mod batch;
 mod cluster;
+mod configs;
 mod fetch;
 mod groups;
+mod hostile;
 mod kafka;
 mod membership;
 mod offsets;
 mod peer;
 mod produce;
+mod sessions;
 mod topics;
 mod tree;
 
@@ -40,6 +44,9 @@ type Scenario = fn(&mut Peer);
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("api versions", cluster::api_versions),
     ("closed connections", cluster::closed_connections),
+    ("bad headers", hostile::headers),
+    ("bad fields", hostile::fields),
+    ("produce bad records", hostile::records),
     ("describe cluster", cluster::describe_cluster),
     ("metadata", topics::metadata),
     ("find coordinator", cluster::find_coordinator),
@@ -56,9 +63,20 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("fetch by version", fetch::by_version),
     ("fetch limits", fetch::limits),
     ("fetch sessions", fetch::sessions),
+    ("incremental fetches", sessions::incremental),
+    ("incremental fetches in turn", sessions::order),
+    ("incremental fetches refused", sessions::refused),
+    ("incremental fetches of deleted topics", sessions::deleted_topics),
     ("list offsets", offsets::list_offsets),
     ("offset for leader epoch", offsets::offset_for_leader_epoch),
     ("delete records", offsets::delete_records),
+    ("log dirs", admin::log_dirs),
+    ("topic partitions", admin::topic_partitions),
+    ("elect leaders", admin::elect_leaders),
+    ("reassignments", admin::reassignments),
+    ("describe quorum", admin::describe_quorum),
+    ("update features", admin::update_features),
+    ("config resources", admin::config_resources),
     ("init producer id", cluster::init_producer_id),
     ("group membership", membership::two_members),
     ("join by version", membership::join_by_version),
@@ -68,6 +86,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("offset delete", groups::offset_delete),
     ("describe and list groups", groups::describe_and_list),
     ("delete groups", groups::delete_groups),
+    ("describe configs", configs::describe_configs),
+    ("alter topic configs", configs::alter_topic_configs),
+    ("replace topic configs", configs::replace_topic_configs),
+    ("alter broker configs", configs::alter_broker_configs),
 ];
 
 /// Settings that both brokers get, by Kafka's names.
@@ -78,6 +100,17 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("log.retention.ms", "-1"),
 ];
+
+/// How src/config/kafka.txt is written, and that it is what Kafka says.
+#[test]
+fn the_table_of_configs_is_kafkas() {
+    let table = configs::table(&Kafka::start(&[]).address());
+    if let Some(path) = std::env::var_os("TIDEGATE_CONFIGS") {
+        std::fs::write(path, &table).unwrap();
+        return;
+    }
+    assert_eq!(table, include_str!("../../src/config/kafka.txt"), "write it with TIDEGATE_CONFIGS");
+}
 
 #[test]
 fn tidegate_answers_as_apache_kafka_does() {

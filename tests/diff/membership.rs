@@ -130,6 +130,10 @@ pub fn join_alone(peer: &mut Peer, version: i16, group: &str) -> JoinGroupRespon
 pub fn two_members(peer: &mut Peer) {
     const GROUP: &str = "two";
     coordinate(peer, GROUP);
+    // Tidegate loads a coordinator's partition when it is first asked for; the list asks for all.
+    peer.until("all coordinators", |peer| {
+        (peer.get(5, &ListGroupsRequest::default()).error_code == 0).then_some(())
+    });
     let first = join_alone(peer, 9, GROUP).member_id;
     peer.ask("heartbeat before sync", 4, &heartbeat(GROUP, 1, &first));
     peer.ask("commit before sync", 8, &commit(GROUP, 1, &first, "produced", 5));
@@ -151,10 +155,6 @@ pub fn two_members(peer: &mut Peer) {
         peer.ask(format!("commit: {label}"), 8, &request);
     }
     peer.ask("describe stable", 5, &describe(&[GROUP]));
-    // Tidegate loads a coordinator's partition when it is first asked for; the list asks for all.
-    peer.until("all coordinators", |peer| {
-        (peer.get(5, &ListGroupsRequest::default()).error_code == 0).then_some(())
-    });
     for version in 0..=5 {
         peer.ask("list the only group", version, &ListGroupsRequest::default());
     }

@@ -126,7 +126,8 @@ pub fn offset_for_leader_epoch(peer: &mut Peer) {
     }
 }
 
-fn delete(topic: &str, asked: &[(i32, i64)]) -> DeleteRecordsRequest {
+/// A deletion of what lies before offsets of a topic's partitions.
+pub fn delete(topic: &str, asked: &[(i32, i64)]) -> DeleteRecordsRequest {
     let one = |(partition, offset): &(i32, i64)| {
         DeleteRecordsPartition::default().with_partition_index(*partition).with_offset(*offset)
     };

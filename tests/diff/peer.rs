@@ -199,7 +199,8 @@ impl Peer {
         Some(response)
     }
 
-    fn keep<M: Debug + 'static>(&mut self, label: String, mut response: M) {
+    /// Keeps an answer, or a part of one.
+    pub fn keep<M: Debug + 'static>(&mut self, label: String, mut response: M) {
         if let Some(fetched) = (&mut response as &mut dyn Any).downcast_mut::<FetchResponse>() {
             for partition in fetched.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
                 partition.records = partition.records.take().map(|bytes| batch::described(&bytes));

@@ -219,6 +219,11 @@ pub fn topic_settings(peer: &mut Peer) {
     peer.create("recompressed", 1, &[("compression.type", "gzip")]);
     let plain = request(9, "recompressed", Uuid::nil(), &[(0, Batch::values(3, 50).build())]);
     peer.ask("broker-side compression", 9, &plain);
+    peer.create("uncompressed", 1, &[("compression.type", "uncompressed")]);
+    let gzip = Batch::of(&[(0, Some("a"), Some("1")), (1, None, None)]).codec(Codec::Gzip);
+    let gzip = request(9, "uncompressed", Uuid::nil(), &[(0, gzip.build())]);
+    peer.ask("broker-side decompression", 9, &gzip);
+    read(peer, "broker-side decompression: read", "uncompressed");
 }
 
 /// A duplicate on a topic whose records the broker stamps.

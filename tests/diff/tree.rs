@@ -57,6 +57,8 @@ const IDENTITY: &[&str] = &[
     "key",
     "api_key",
     "broker_id",
+    "resource_name",
+    "resource_type",
 ];
 
 impl Tree {
@@ -142,8 +144,14 @@ fn masked(name: &str, value: Tree) -> Tree {
     let mask = match name {
         "leader_epoch" | "epoch" if given => "an epoch",
         "producer_id" if given => "a producer id",
-        "log_append_time_ms" if given => "a time",
+        "log_append_time_ms" | "last_fetch_timestamp" | "last_caught_up_timestamp" if given => {
+            "a time"
+        }
+        "session_id" if given && text != "0" => "a session",
         "port" if given => "a port",
+        "log_dir" => "a directory",
+        "total_bytes" | "usable_bytes" if given => "bytes of a volume",
+        "log_end_offset" if given => "an end",
         "cluster_id" if text != "None" => "a cluster",
         "error_message" | "batch_index_error_message" if text.len() > 4 => "words",
         _ => return value,

@@ -30,6 +30,8 @@ pub struct Options {
     pub settings: Vec<String>,
     /// The data directory; one in a temporary folder without it.
     pub data_dir: Option<PathBuf>,
+    /// A library that takes the place of functions of the C library.
+    pub preload: Option<PathBuf>,
 }
 
 impl Options {
@@ -37,7 +39,7 @@ impl Options {
     pub fn new() -> Self {
         let binary = std::env::var_os("TIDEGATE_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")), PathBuf::from);
-        Self { binary, settings: Vec::new(), data_dir: None }
+        Self { binary, settings: Vec::new(), data_dir: None, preload: None }
     }
 
     /// Adds one setting.
@@ -239,6 +241,9 @@ fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Comm
     }
     // The suites have TIDEGATE_* variables of their own, which are not settings.
     command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
+    if let Some(library) = &options.preload {
+        command.env("LD_PRELOAD", library);
+    }
     command.current_dir(folder).stdin(Stdio::null());
     command
 }

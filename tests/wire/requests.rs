@@ -4,12 +4,16 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeGroupsRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeLogDirsRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Request;
 use tidegate::protocol::guard::{GuardError, Limits, decode};
@@ -45,10 +49,21 @@ pub(crate) fn dispatch<V: Visit>(key: i16, visit: V) -> Option<V::Out> {
         21 => visit.visit::<DeleteRecordsRequest>(),
         22 => visit.visit::<InitProducerIdRequest>(),
         23 => visit.visit::<OffsetForLeaderEpochRequest>(),
+        32 => visit.visit::<DescribeConfigsRequest>(),
+        33 => visit.visit::<AlterConfigsRequest>(),
+        35 => visit.visit::<DescribeLogDirsRequest>(),
         37 => visit.visit::<CreatePartitionsRequest>(),
         42 => visit.visit::<DeleteGroupsRequest>(),
+        43 => visit.visit::<ElectLeadersRequest>(),
+        44 => visit.visit::<IncrementalAlterConfigsRequest>(),
+        45 => visit.visit::<AlterPartitionReassignmentsRequest>(),
+        46 => visit.visit::<ListPartitionReassignmentsRequest>(),
         47 => visit.visit::<OffsetDeleteRequest>(),
+        55 => visit.visit::<DescribeQuorumRequest>(),
+        57 => visit.visit::<UpdateFeaturesRequest>(),
         60 => visit.visit::<DescribeClusterRequest>(),
+        74 => visit.visit::<ListConfigResourcesRequest>(),
+        75 => visit.visit::<DescribeTopicPartitionsRequest>(),
         _ => return None,
     })
 }

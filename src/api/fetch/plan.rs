@@ -22,6 +22,10 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
+/// How much of an answer is taken out of memory when it is planned; what is beyond is taken when
+/// the socket has room (DESIGN §3).
+const AT_HAND_BYTES: usize = 1024 * 1024;
+
 /// The answers for all partitions, in the request's order.
 pub(super) struct Answers {
     pub(super) partitions: Vec<Answer>,
@@ -57,29 +61,32 @@ impl Answers {
 struct Progress {
     answers: Answers,
     left: usize,
-    /// Whether something in the answers holds a charge of the send pool.
-    charged: bool,
+    /// How many bytes may still be at hand.
+    at_hand: usize,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes, charged: false }
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES }
     }
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
         ReadRequest {
-            offset: target.offset,
-            max_bytes: target.max_bytes.min(self.left),
+            offset: target.asked.fetch_offset,
+            max_bytes: super::size(target.asked.max_bytes).min(self.left),
             isolation,
             at_least_one: self.answers.bytes == 0,
+            at_hand_bytes: self.at_hand,
         }
     }
 
     fn add(&mut self, answer: Answer) {
-        if let Answer::Records { bytes, .. } = &answer {
+        if let Answer::Records { bytes, pieces, .. } = &answer {
             self.answers.bytes += bytes;
             self.left = self.left.saturating_sub(*bytes);
+            let at_hand = pieces.iter().filter(|piece| matches!(piece, Piece::Ready(_)));
+            self.at_hand = self.at_hand.saturating_sub(at_hand.map(Piece::len).sum());
         }
         self.answers.partitions.push(answer);
     }
@@ -111,13 +118,12 @@ impl Fetch {
             let answer = match begin(target, &progress.request(target, self.isolation)) {
                 Ok(Plan::Done(plan)) => self.records(plan, None),
                 Ok(Plan::NeedsDisk(disk)) => {
-                    let Some(charge) = self.charge_next(progress.charged, disk.bytes()).await
-                    else {
+                    let holds = progress.answers.bytes > 0;
+                    let Some(charge) = self.charge_next(holds, disk.bytes()).await else {
                         // The client asks again for what this answer has no memory for.
                         progress.add(self.nothing(target));
                         continue;
                     };
-                    progress.charged = true;
                     match task::blocking(move || disk.run()).await {
                         Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
                         Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
@@ -132,21 +138,27 @@ impl Fetch {
         progress.answers
     }
 
-    /// Charges a read from disk. An answer that holds such a charge already does not wait for
-    /// another: whoever waits for memory holds none of the same pool.
-    async fn charge_next(&self, charged: bool, bytes: usize) -> Option<Charge> {
+    /// Charges a read from disk. An answer that `holds` memory already, charged or blocks of the
+    /// log, does not wait for more: whoever waits for memory holds none of the same pool, and what
+    /// a request that waits holds is not seen by the relief.
+    async fn charge_next(&self, holds: bool, bytes: usize) -> Option<Charge> {
         let pool = self.send_pool();
-        if charged {
+        if holds {
             return pool.try_take(bytes.min(pool.capacity()));
         }
-        Some(charge(pool, bytes).await)
+        Some(pool.take_up_to(bytes).await)
     }
 
     /// The answer for a partition of which nothing is read now.
     fn nothing(&self, target: &Target) -> Answer {
         let isolation = self.isolation;
-        let nothing =
-            ReadRequest { offset: target.offset, max_bytes: 0, isolation, at_least_one: false };
+        let nothing = ReadRequest {
+            offset: target.asked.fetch_offset,
+            max_bytes: 0,
+            isolation,
+            at_least_one: false,
+            at_hand_bytes: 0,
+        };
         match begin(target, &nothing) {
             Ok(Plan::Done(plan)) => self.records(plan, None),
             Ok(Plan::NeedsDisk(_)) => unreachable!("no bytes need no disk"),
@@ -166,7 +178,7 @@ impl Fetch {
             }
             (ReadPiece::Later(later), _) => Piece::Deferred {
                 len: later.len(),
-                source: Box::new(FromDisk { later, pool: self.send_pool().clone() }),
+                source: Box::new(FromLog { later, pool: self.send_pool().clone() }),
             },
         };
         Answer::Records {
@@ -188,12 +200,6 @@ fn unreadable(cause: &dyn std::error::Error) -> Answer {
     Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
 }
 
-/// Charges what a read from disk brings into memory. A batch may be larger than the pool: it takes
-/// all of it.
-async fn charge(pool: &BytePool, bytes: usize) -> Charge {
-    pool.take(bytes.min(pool.capacity())).await.unwrap_or_default()
-}
-
 /// Bytes that give back their charge when the last slice of them is gone.
 fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
     struct Charged {
@@ -208,16 +214,20 @@ fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
     Bytes::from_owner(Charged { bytes, _charge: charge })
 }
 
-/// Batches that are read from the WAL's files when the socket takes them.
-struct FromDisk {
+/// Batches that are taken from memory or read from the WAL's files when the socket has room.
+struct FromLog {
     later: LaterRead,
     pool: BytePool,
 }
 
-impl Deferred for FromDisk {
+impl Deferred for FromLog {
     fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
-            let held = Arc::new(charge(&self.pool, self.later.len()).await);
+            if let Some(batches) = self.later.in_memory() {
+                return Ok(batches);
+            }
+            // A batch may be larger than the pool: it takes all of it.
+            let held = Arc::new(self.pool.take_up_to(self.later.len()).await);
             let later = self.later;
             let read = task::blocking(move || later.read()).await.map_err(io::Error::other)?;
             let batches = read.map_err(|cause| {

@@ -3,22 +3,43 @@
 use kafka_protocol::messages::FetchRequest;
 
 use super::plan::{Answer, Answers};
-use super::{Fetch, Refused, TOP_LEVEL_ERROR_FROM, TOPIC_IDS_FROM, Topic};
-use crate::api::{Context, Tally};
+use super::session::{self, Conclusion};
+use super::{FIRST_SESSION_VERSION, Fetch, Refused, TOPIC_IDS_FROM, Topic};
+use crate::api::{Context, Tally, room_now};
+use crate::broker::fetch_sessions::NO_SESSION;
+use crate::budget::Charge;
 use crate::partition::{Isolation, Offsets};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::{
     EncodedFetch, FetchPartitionResponse, FetchPiece, FetchResponse, FetchTopicResponse,
 };
+use crate::protocol::leader::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::protocol::topic::TopicRef;
 use crate::protocol::types::TopicId;
 use crate::protocol::wire::WireError;
 use crate::server::service::{Disconnect, Piece, Response};
 
+/// From this version on an error may name the present leader (KIP-951).
+const FIRST_LEADER_VERSION: i16 = 16;
+
 /// An encoded response whose records are not in place yet.
 pub(super) struct Head {
     encoded: EncodedFetch,
+    /// Which answers are in it, in order; `None` for all.
+    kept: Option<Vec<bool>>,
     errors: Tally,
+    charge: Charge,
+}
+
+impl Head {
+    fn new(cx: &Context, encoded: EncodedFetch, errors: Tally) -> Self {
+        let bytes = |piece: &FetchPiece| match piece {
+            FetchPiece::Head(bytes) => bytes.len(),
+            FetchPiece::Records { .. } => 0,
+        };
+        let charge = room_now(cx, encoded.pieces.iter().map(bytes).sum());
+        Self { encoded, kept: None, errors, charge }
+    }
 }
 
 /// Encodes everything but the records.
@@ -33,31 +54,97 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
             let targets = topic.partitions.iter().zip(answers.by_ref());
             targets
                 .map(|(target, answer)| {
-                    let response = partition(fetch, target.index, answer);
+                    let mut response = partition(fetch, target.asked.index, answer);
+                    response.current_leader = current_leader(fetch, topic, &response);
                     errors.note(response.error_code);
                     response
                 })
                 .collect()
         })
         .collect();
+    let Conclusion { error_code, session_id, kept } = session::conclude(fetch, &partitions);
+    if error_code != 0 {
+        return whole(&fetch.cx, error_code, session_id, &[], &[]);
+    }
+    let names_leader = |partition: &FetchPartitionResponse| partition.current_leader.is_some();
+    let names_leader = partitions.iter().flatten().any(names_leader);
+    let endpoints: Vec<NodeEndpoint> =
+        names_leader.then(|| endpoint(&fetch.cx)).into_iter().collect();
+    let partitions = only_kept(partitions, kept.as_deref());
     let topics: Vec<FetchTopicResponse<'_>> = fetch
         .topics
         .iter()
         .zip(&partitions)
+        // A session's reply has only the topics of which there is news.
+        .filter(|(_, partitions)| kept.is_none() || !partitions.is_empty())
         .map(|(topic, partitions)| FetchTopicResponse {
             topic: topic_ref(version, topic),
             partitions,
         })
         .collect();
-    let response = FetchResponse {
-        throttle_time_ms: 0,
-        error_code: 0,
-        session_id: 0,
-        topics: &topics,
-        node_endpoints: &[],
-    };
+    let head = whole(&fetch.cx, 0, session_id, &topics, &endpoints)?;
+    Ok(Head { kept, errors, ..head })
+}
+
+/// A response with `topics`; its error is noted.
+fn whole(
+    cx: &Context,
+    error_code: i16,
+    session_id: i32,
+    topics: &[FetchTopicResponse<'_>],
+    node_endpoints: &[NodeEndpoint],
+) -> Result<Head, Disconnect> {
+    let version = cx.version;
+    let response =
+        FetchResponse { throttle_time_ms: 0, error_code, session_id, topics, node_endpoints };
     let encoded = response.encode(version).map_err(|error| undone(version, &error))?;
-    Ok(Head { encoded, errors })
+    let mut errors = Tally::default();
+    errors.note(error_code);
+    Ok(Head::new(cx, encoded, errors))
+}
+
+/// Who leads the partition now, beside an error that says that the client believes in another
+/// epoch (KIP-951). Beside any other answer there is none.
+fn current_leader(
+    fetch: &Fetch,
+    topic: &Topic,
+    answer: &FetchPartitionResponse,
+) -> Option<LeaderIdAndEpoch> {
+    let cx = &fetch.cx;
+    let is_told = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch]
+        .iter()
+        .any(|code| code.code() == answer.error_code);
+    if cx.version < FIRST_LEADER_VERSION || !is_told {
+        return None;
+    }
+    let known = cx.image.topic_by_id(topic.of.id)?;
+    let leader_epoch = cx.image.leader_epoch(known, answer.index)?;
+    Some(LeaderIdAndEpoch { leader_id: cx.broker.node_id(), leader_epoch })
+}
+
+/// This broker, as clients of the connection's listener reach it.
+fn endpoint(cx: &Context) -> NodeEndpoint {
+    let advertised = cx.broker.advertised(&cx.session.listener);
+    NodeEndpoint {
+        node_id: cx.broker.node_id(),
+        host: advertised.host,
+        port: i32::from(advertised.port),
+        rack: cx.broker.rack().map(str::to_owned),
+    }
+}
+
+/// Leaves out the partitions that the client knows all about.
+fn only_kept(
+    mut partitions: Vec<Vec<FetchPartitionResponse>>,
+    kept: Option<&[bool]>,
+) -> Vec<Vec<FetchPartitionResponse>> {
+    if let Some(kept) = kept {
+        let mut kept = kept.iter();
+        for partition in &mut partitions {
+            partition.retain(|_| kept.next().is_none_or(|kept| *kept));
+        }
+    }
+    partitions
 }
 
 fn undone(version: i16, error: &WireError) -> Disconnect {
@@ -65,7 +152,10 @@ fn undone(version: i16, error: &WireError) -> Disconnect {
 }
 
 fn topic_ref(version: i16, topic: &Topic) -> TopicRef<'_> {
-    if version >= TOPIC_IDS_FROM { TopicRef::Id(topic.id) } else { TopicRef::Name(&topic.name) }
+    if version >= TOPIC_IDS_FROM {
+        return TopicRef::Id(topic.of.id);
+    }
+    TopicRef::Name(topic.of.name.as_deref().unwrap_or_default())
 }
 
 fn partition(fetch: &Fetch, index: i32, answer: &Answer) -> FetchPartitionResponse {
@@ -95,9 +185,11 @@ fn partition(fetch: &Fetch, index: i32, answer: &Answer) -> FetchPartitionRespon
 impl Head {
     /// Puts the records into their places.
     pub(super) fn into_response(self, answers: Option<Answers>) -> Response {
+        let mut kept = self.kept.iter().flatten();
         let mut records: Vec<Vec<Piece>> = answers
             .into_iter()
             .flat_map(|answers| answers.partitions)
+            .filter(|_| kept.next().is_none_or(|kept| *kept))
             .map(|answer| match answer {
                 Answer::Records { pieces, .. } => pieces,
                 Answer::Refused(_) => Vec::new(),
@@ -112,7 +204,7 @@ impl Head {
                 }
             }
         }
-        Response { pieces, errors: self.errors.into_inner() }
+        Response { pieces, errors: self.errors.into_inner(), charge: self.charge }
     }
 }
 
@@ -124,7 +216,7 @@ pub(super) fn refused(
     code: ErrorCode,
 ) -> Result<Response, Disconnect> {
     let version = cx.version;
-    let whole = version >= TOP_LEVEL_ERROR_FROM;
+    let at_once = version >= FIRST_SESSION_VERSION;
     let partitions: Vec<Vec<FetchPartitionResponse>> = request
         .topics
         .iter()
@@ -137,7 +229,7 @@ pub(super) fn refused(
         .topics
         .iter()
         .zip(&partitions)
-        .filter(|_| !whole)
+        .filter(|_| !at_once)
         .map(|(topic, partitions)| FetchTopicResponse {
             topic: if version >= TOPIC_IDS_FROM {
                 TopicRef::Id(TopicId(topic.topic_id))
@@ -147,15 +239,5 @@ pub(super) fn refused(
             partitions,
         })
         .collect();
-    let response = FetchResponse {
-        throttle_time_ms: 0,
-        error_code: code.code(),
-        session_id: 0,
-        topics: &topics,
-        node_endpoints: &[],
-    };
-    let encoded = response.encode(version).map_err(|error| undone(version, &error))?;
-    let mut errors = Tally::default();
-    errors.note(code.code());
-    Ok(Head { encoded, errors }.into_response(None))
+    Ok(whole(cx, code.code(), NO_SESSION, &topics, &[])?.into_response(None))
 }

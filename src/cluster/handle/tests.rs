@@ -3,7 +3,7 @@ use futures_util::future::join_all;
 use super::super::image::FIRST_PRODUCER_ID;
 use super::super::rules::Refusal;
 use super::super::testing::{Machine, commit, create, delete, names};
-use super::super::{NewTopic, TopicRef};
+use super::super::{ALL_BROKERS, NewTopic, TopicRef};
 use super::*;
 use crate::object::testing::{Fault, FaultStore};
 
@@ -85,12 +85,68 @@ async fn what_is_not_allowed_is_refused_for_its_reason_and_writes_nothing() {
     for (change, why) in refusals {
         let error = commit(&cluster, change.clone()).await.unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
-        let is_about_ids = matches!(change, Change::AllocateProducerIds { .. });
-        assert_eq!(cluster.check(&change).is_err(), !is_about_ids, "{error}");
+        assert_eq!(cluster.check(&[change]).remove(0).unwrap_err(), error);
     }
     assert_eq!(bucket.writes(), writes);
-    assert_eq!(cluster.check(&create("fine")), Ok(()));
+    assert!(cluster.check(&[create("fine")]).remove(0).is_ok());
     assert!(cluster.image().topic("fine").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn configs_are_set_for_one_broker_and_for_all() {
+    let (_bucket, _machine, cluster) = opened().await;
+    let set = |node_id, value: Option<&str>| Change::SetBrokerConfigs {
+        node_id,
+        configs: [("k".to_owned(), value.map(str::to_owned))].into(),
+    };
+    let changes = vec![set(1, Some("own")), set(ALL_BROKERS, Some("all")), set(2, None)];
+    let committed = cluster.commit(changes).await.unwrap();
+    assert!(committed.outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::BrokerConfigs))));
+    let value = |node_id| cluster.image().broker_configs(node_id).get("k").cloned();
+    assert_eq!(value(1).as_deref(), Some("own"));
+    assert_eq!(value(ALL_BROKERS).as_deref(), Some("all"));
+    assert_eq!(value(2), None);
+    commit(&cluster, set(1, None)).await.unwrap();
+    assert_eq!((value(1), value(ALL_BROKERS).as_deref()), (None, Some("all")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_checked_as_if_those_before_them_were_made() {
+    let (bucket, _machine, cluster) = opened().await;
+    let writes = bucket.writes();
+    let large = |name: &str| {
+        let Change::CreateTopic(new) = create(name) else { panic!() };
+        Change::CreateTopic(NewTopic { partitions: 400, ..new })
+    };
+    let changes = [large("a"), large("a"), large("b"), large("c"), create("d.e"), create("d_e")];
+    let checked = cluster.check(&changes);
+    assert_eq!(bucket.writes(), writes);
+    let committed = cluster.commit(changes.to_vec()).await.unwrap();
+    for (checked, made) in checked.into_iter().zip(committed.outcomes) {
+        match (checked, made) {
+            (Ok(Outcome::Topic(checked)), Ok(Outcome::Topic(made))) => {
+                assert_eq!(checked.name, made.name);
+                assert_eq!(checked.partition_count(), made.partition_count());
+            }
+            (checked, made) => assert_eq!(checked.unwrap_err(), made.unwrap_err()),
+        }
+    }
+    assert_eq!(names(&cluster.image()), ["a", "b", "d.e"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_checked_fits_one_entry_together() {
+    let (_bucket, _machine, cluster) = opened().await;
+    let configs = |count| (0..count).map(|i| (format!("k{i}"), Some("x".repeat(60_000)))).collect();
+    commit(&cluster, create("a")).await.unwrap();
+    let set = |count| Change::SetTopicConfigs {
+        topic: TopicRef::Name("a".into()),
+        configs: configs(count),
+    };
+    let checked = cluster.check(&[set(100), set(100), set(100), set(1)]);
+    let refused: Vec<_> = checked.iter().map(Result::is_err).collect();
+    assert_eq!(refused, [false, false, true, false]);
+    assert_eq!(checked[2].as_ref().unwrap_err(), &ChangeError::TooLarge);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@ use crate::metrics::Registry;
 use crate::object::Key;
 use crate::object::testing::{Fault, FaultStore, Faults, InMemory};
 
+mod power;
+
 /// What the formats' tables say, made by hand: what one release wrote the next must read.
 const FROZEN_IDENTITY: &str = "
     54474944010000004673b0961d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
@@ -68,7 +70,7 @@ async fn a_cluster_in_a_directory_keeps_the_contract() {
 }
 
 /// What a process that was killed had been told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Told {
     cluster_id: Option<ClusterId>,
     /// Entries known to be in the log.
@@ -368,7 +370,7 @@ async fn a_corrupt_copy_or_snapshot_only_costs_the_short_cut() {
     assert_eq!(names(&cluster.image()), ["a", "b", "c", "d"]);
     cluster.close().await;
 
-    machine.change_file("metadata", 4, |major| major + 1).await;
+    machine.change_file("metadata", 4, |major| major + 2).await;
     let error = machine.open(&bucket).await.unwrap_err();
     assert!(error.to_string().contains("use a newer release"), "{error}");
 }

@@ -38,6 +38,8 @@ fn record() -> impl Strategy<Value = Record> {
                 }
             ),
         topic().prop_map(|topic| Record::TopicDeleted { topic }),
+        (any::<i32>(), btree_map(text(), option::of(text()), 0..4))
+            .prop_map(|(node_id, configs)| Record::BrokerConfigsSet { node_id, configs }),
         (topic(), any::<i32>(), any::<i32>())
             .prop_map(|(topic, count, owner)| Record::PartitionsAdded { topic, count, owner }),
         (topic(), btree_map(text(), option::of(text()), 0..4))
@@ -72,6 +74,10 @@ fn samples() -> Vec<Record> {
             configs: [(text("a"), Some(text("b"))), (text("c"), None)].into(),
         },
         Record::ProducerIdsAllocated { first: 1 << 48, count: 1000 },
+        Record::BrokerConfigsSet {
+            node_id: ALL_BROKERS,
+            configs: [(text("a"), Some(text("b"))), (text("c"), None)].into(),
+        },
     ]
 }
 
@@ -90,7 +96,7 @@ fn the_frozen_sample_is_written_and_read() {
         // version, wall time, count
         "0001",
         "0000018bcfe56800",
-        "00000009",
+        "0000000a",
         // kind, version, length, body
         &format!("0001000100000010{}", "c1".repeat(16)),
         "00020001000000020001",
@@ -105,6 +111,9 @@ fn the_frozen_sample_is_written_and_read() {
         "00016101000162",
         "00016300",
         "002000010000000c0001000000000000000003e8",
+        "0005000100000013ffffffff00000002",
+        "00016101000162",
+        "00016300",
     ]
     .concat();
     let bytes = encode_entry(1_700_000_000_000, &samples());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::record::Record;
+use crate::cluster::record::{ALL_BROKERS, Record};
 use crate::protocol::types::TopicId;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -44,6 +44,7 @@ fn same(a: &ClusterImage, b: &ClusterImage) -> bool {
         && a.cluster_id() == b.cluster_id()
         && a.feature_level() == b.feature_level()
         && a.brokers().eq(b.brokers())
+        && a.all_broker_configs() == b.all_broker_configs()
         && a.topic_count() == b.topic_count()
         && a.partition_count() == b.partition_count()
         && a.greatest_epoch_base() == b.greatest_epoch_base()
@@ -74,6 +75,25 @@ fn the_frozen_sample_is_written_and_read() {
     let read = decode(&bytes).unwrap();
     assert!(same(&read.image, &snapshot.image));
     assert_eq!(read.entry, snapshot.entry);
+}
+
+#[test]
+fn broker_configs_are_a_second_version_behind_the_first() {
+    let mut snapshot = Snapshot { image: image(1, true), entry: [0xee; ENVELOPE_BYTES] };
+    let before = encode(&snapshot);
+    let set = |value: Option<&str>| Record::BrokerConfigsSet {
+        node_id: ALL_BROKERS,
+        configs: [("key".to_owned(), value.map(str::to_owned))].into(),
+    };
+    snapshot.image.apply(&set(Some("value"))).unwrap();
+    let bytes = encode(&snapshot);
+    assert_eq!(bytes[..8], *b"TGIM\x02\0\0\0");
+    let (same_body, behind) = bytes[12..].split_at(before.len() - 12);
+    assert_eq!(same_body, &before[12..]);
+    assert_eq!(behind, b"\0\0\0\x01\xff\xff\xff\xff\0\0\0\x01\0\x03key\0\x05value");
+    assert!(same(&decode(&bytes).unwrap().image, &snapshot.image));
+    snapshot.image.apply(&set(None)).unwrap();
+    assert_eq!(encode(&snapshot), before);
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) fn server(
         connections_max: values.number("max.connections") as u32,
         connections_per_ip_max: values.number("max.connections.per.ip") as u32,
         fetch_bytes_max: values.number("fetch.max.bytes") as u32,
+        fetch_sessions_max: values.number("max.incremental.fetch.session.cache.slots") as u32,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::super::describe::StaticConfigs;
 use super::super::error::{Errors, Origin, Problem};
 use super::super::kafka_names;
 use super::super::key::{Default, Key};
@@ -128,6 +129,22 @@ impl Values {
     /// `config`, unless something is wrong.
     pub(super) fn finish(self, config: Config) -> Result<Config, Errors> {
         if self.problems.is_empty() { Ok(config) } else { Err(Errors(self.problems)) }
+    }
+
+    /// What was set and what is where nothing is, as text; defaults that are worked out are the
+    /// caller's to add.
+    pub(super) fn statics(&self) -> StaticConfigs {
+        let mut statics = StaticConfigs::default();
+        for (key, entry) in &self.entries {
+            if entry.origin != Origin::Default {
+                statics.give(key, entry.value.to_text());
+            }
+        }
+        for key in KEYS {
+            let text = default(key).map(|entry| entry.value.to_text());
+            statics.set_default(key.name, text.filter(|text| !text.is_empty()));
+        }
+        statics
     }
 
     fn value(&self, key: &'static str) -> &Value {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::group::group::{ClassicGroup, Save, Turn};
-use crate::group::member::{Member, millis, protocols};
+use crate::group::group::{ACTIVE, ClassicGroup, Save, Turn};
+use crate::group::member::{Member, Protocols, millis};
+use crate::group::members::Pending;
+use crate::group::memory;
 use crate::group::metrics::Reason;
 use crate::group::reply::Waiter;
-use crate::group::types::{Error, JoinRequest, JoinResponse, Name, State};
+use crate::group::types::{Error, JoinRequest, JoinResponse, Name, State, brief};
 
 /// How long the join of a member that never completed a rebalance is kept: it has no session yet,
 /// and a client that gave up comes back under another id (Kafka's
@@ -18,6 +20,9 @@ const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A member id is the client's id or instance id, of which at most this much is used, and a UUID.
 const MAX_MEMBER_ID_PREFIX: usize = 1024;
+
+/// The longest member id: a UUID's text has 36 bytes, after a hyphen.
+const MAX_MEMBER_ID: usize = MAX_MEMBER_ID_PREFIX + 37;
 
 impl ClassicGroup {
     /// A `JoinGroup`; it is answered now or parked until the rebalance completes.
@@ -36,7 +41,7 @@ impl ClassicGroup {
         if request.member_id.is_empty() {
             return self.join_unknown(turn, request, waiter);
         }
-        if self.pending.contains_key(&request.member_id) && request.instance_id.is_none() {
+        if self.pending.contains(&request.member_id) && request.instance_id.is_none() {
             return self.join_new(turn, request, request.member_id.clone(), waiter);
         }
         match self.check_member(&request.member_id, request.instance_id.as_ref()) {
@@ -54,7 +59,7 @@ impl ClassicGroup {
             State::Empty => true,
             State::PreparingRebalance => {
                 member.is_some_and(|member| member.joining.is_some())
-                    || self.joining() < turn.config.max_size
+                    || self.members.joining() < turn.config.max_size
             }
             State::CompletingRebalance | State::Stable => {
                 member.is_some() || self.members.len() < turn.config.max_size
@@ -64,6 +69,29 @@ impl ClassicGroup {
             return Err(Error::GroupMaxSizeReached);
         }
         if self.supports(request) { Ok(()) } else { Err(Error::InconsistentGroupProtocol) }
+    }
+
+    /// How many bytes more the group may hold after a join. A member that brings no more than it
+    /// had needs nothing: it goes on when no memory is left.
+    pub(in crate::group) fn join_needs(&self, request: &JoinRequest) -> usize {
+        let known = match &request.instance_id {
+            Some(instance_id) => self.static_members.get(instance_id),
+            None => Some(&request.member_id),
+        };
+        if let Some(member) = known.and_then(|id| self.members.get(id)) {
+            let brought = Protocols::weight(&request.protocols);
+            return brought.saturating_sub(member.protocols.bytes());
+        }
+        let is_new = request.member_id.is_empty();
+        if !is_new && !self.pending.contains(&request.member_id) {
+            return 0;
+        }
+        let active = if self.is_idle() { ACTIVE } else { 0 };
+        let names = active + memory::name(&request.protocol_type);
+        if is_new && request.member_id_required && request.instance_id.is_none() {
+            return names + Pending::weight(MAX_MEMBER_ID);
+        }
+        names + Member::weight_of(request, MAX_MEMBER_ID)
     }
 
     fn supports(&self, request: &JoinRequest) -> bool {
@@ -78,7 +106,7 @@ impl ClassicGroup {
 
     /// A member that the full group refuses loses the place it had.
     fn give_up_place(&mut self, turn: &mut Turn<'_>, member_id: &Name) {
-        if self.members.contains_key(member_id) || self.pending.contains_key(member_id) {
+        if self.members.contains(member_id) || self.pending.contains(member_id) {
             self.drop_member(turn, member_id);
             self.maybe_complete_join(turn);
         }
@@ -99,8 +127,12 @@ impl ClassicGroup {
             };
         }
         if request.member_id_required {
+            // Kafka bounds the ids given out by time alone. Of more than the group may have members
+            // the oldest goes: its client, if it is still there, is told that the id is unknown and
+            // asks again. A refusal would have no right answer: GROUP_MAX_SIZE_REACHED ends a Java
+            // consumer, though the group may have room.
             let deadline = turn.now + millis(request.session_timeout_ms);
-            self.pending.insert(member_id.clone(), deadline);
+            self.pending.insert(member_id.clone(), deadline, turn.config.max_size.max(1));
             return turn.answer_join(waiter, Err(Error::MemberIdRequired(member_id)));
         }
         self.join_new(turn, request, member_id, waiter);
@@ -114,7 +146,7 @@ impl ClassicGroup {
         waiter: Waiter<JoinResponse>,
     ) {
         info!(group = %self.id, member = %member_id, instance = request.instance_id.as_deref(),
-            reason = request.reason.as_deref(), "member joins the group");
+            reason = brief(request.reason.as_ref()), "member joins the group");
         let mut member = Member::joining(member_id, request, waiter);
         member.deadline = Some(turn.now + NEW_MEMBER_JOIN_TIMEOUT);
         if self.state == State::PreparingRebalance && self.from_empty {
@@ -132,7 +164,7 @@ impl ClassicGroup {
         waiter: Waiter<JoinResponse>,
     ) {
         let member_id = &request.member_id;
-        let Some(member) = self.members.get_mut(member_id) else {
+        let Some(member) = self.members.get(member_id) else {
             return turn.answer_join(waiter, Err(Error::UnknownMemberId));
         };
         let unchanged = member.matches(request);
@@ -144,12 +176,12 @@ impl ClassicGroup {
             State::CompletingRebalance | State::Stable if !unchanged => Reason::MemberUpdated,
             // It may have lost the answer; the generation stands.
             State::CompletingRebalance | State::Stable => {
-                member.touch(turn.now);
+                self.touch(member_id, turn.now);
                 return turn.answer_join(waiter, Ok(self.joined(member_id)));
             }
             State::Empty => return turn.answer_join(waiter, Err(Error::UnknownMemberId)),
         };
-        debug!(group = %self.id, member = %member_id, reason = request.reason.as_deref(),
+        debug!(group = %self.id, member = %member_id, reason = brief(request.reason.as_ref()),
             "member rejoins the group");
         self.update(turn, member_id, request, waiter);
         self.rebalance_or_complete(turn, reason);
@@ -167,7 +199,7 @@ impl ClassicGroup {
             return turn.answer_join(waiter, Err(Error::UnknownMemberId));
         };
         self.count_protocols(&member, false);
-        member.protocols = protocols(request);
+        member.protocols = Protocols::of(request);
         member.rebalance_timeout = millis(request.rebalance_timeout_ms);
         member.session_timeout = millis(request.session_timeout_ms);
         if let Some(earlier) = member.joining.replace(waiter) {
@@ -175,7 +207,7 @@ impl ClassicGroup {
             turn.answer_join(earlier, Err(Error::RebalanceInProgress));
         }
         self.count_protocols(&member, true);
-        self.members.insert(member_id.clone(), member);
+        self.members.insert(member);
     }
 
     /// A static member comes back without its id: a new id takes over its place and fences the old.
@@ -246,7 +278,7 @@ impl ClassicGroup {
         }
         self.pending_sync.remove(old_id);
         self.static_members.insert(instance_id, new_id.clone());
-        self.members.insert(new_id.clone(), new);
+        self.members.insert(new);
         Some(old)
     }
 
@@ -258,7 +290,6 @@ impl ClassicGroup {
         old_leader: Option<Name>,
         can_skip: bool,
     ) {
-        self.subscribe();
         let mut response = self.joined(new_id);
         if can_skip {
             response.skip_assignment = self.is_leader(new_id);
@@ -268,12 +299,12 @@ impl ClassicGroup {
             response.leader = old_leader;
             response.members = Vec::new();
         }
-        if let Some(member) = self.members.get_mut(new_id) {
+        self.members.change(new_id, |member| {
             member.is_anonymous = false;
             if let Some(waiter) = member.joining.take() {
                 turn.answer_join(waiter, Ok(response));
             }
-        }
+        });
     }
 
     /// The log refused the replacement: the old member has its place back.
@@ -295,7 +326,7 @@ impl ClassicGroup {
         if let Some(instance_id) = &old.instance_id {
             self.static_members.insert(instance_id.clone(), old.id.clone());
         }
-        self.members.insert(old.id.clone(), old);
+        self.members.insert(old);
         self.leader = old_leader;
     }
 }

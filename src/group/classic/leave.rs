@@ -4,7 +4,7 @@ use tracing::info;
 
 use crate::group::group::{ClassicGroup, Turn};
 use crate::group::metrics::Reason;
-use crate::group::types::{Error, LeaveRequest, LeavingMember, LeftMember};
+use crate::group::types::{Error, LeaveRequest, LeavingMember, LeftMember, brief};
 
 impl ClassicGroup {
     /// A `LeaveGroup`: each member by itself, then one rebalance for all.
@@ -30,12 +30,12 @@ impl ClassicGroup {
             let instance_id = member.instance_id.as_ref().ok_or(Error::UnknownMemberId)?;
             self.static_members.get(instance_id).cloned().ok_or(Error::UnknownMemberId)?
         } else {
-            if !self.pending.contains_key(&member.member_id) {
+            if !self.pending.contains(&member.member_id) {
                 self.check_member(&member.member_id, member.instance_id.as_ref())?;
             }
             member.member_id.clone()
         };
-        info!(group = %self.id, member = %id, reason = member.reason.as_deref(),
+        info!(group = %self.id, member = %id, reason = brief(member.reason.as_ref()),
             "member leaves the group");
         self.drop_member(turn, &id);
         Ok(())

@@ -34,7 +34,7 @@ impl ClassicGroup {
         turn.rebalances.push(reason);
         if self.state == State::Empty {
             let delay = millis(turn.config.initial_rebalance_delay_ms);
-            let remaining = self.rebalance_timeout().saturating_sub(delay);
+            let remaining = self.members.rebalance_timeout().saturating_sub(delay);
             let initial = Some((delay, remaining));
             self.join_timer = Some(JoinTimer { at: turn.now + delay, initial });
             self.new_member_added = false;
@@ -51,19 +51,20 @@ impl ClassicGroup {
 
     fn wait_for_members(&mut self, now: Instant) {
         // A member whose rebalance timeout is 0 must not make the group spin.
-        let timeout = self.rebalance_timeout().max(Duration::from_millis(1));
+        let timeout = self.members.rebalance_timeout().max(Duration::from_millis(1));
         self.join_timer = Some(JoinTimer { at: now + timeout, initial: None });
     }
 
     /// Assignments that were on their way are void.
     fn cancel_syncs(&mut self, turn: &mut Turn<'_>) {
-        for member in self.members.values_mut() {
+        let now = turn.now;
+        self.members.change_all(|member| {
             member.assignment = Bytes::new();
             if let Some(waiter) = member.syncing.take() {
-                member.touch(turn.now);
+                member.touch(now);
                 turn.answer_sync(waiter, Err(Error::RebalanceInProgress));
             }
-        }
+        });
     }
 
     /// Completes the join phase if nobody is missing; a group that was empty waits out its delay.
@@ -85,7 +86,6 @@ impl ClassicGroup {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         self.pending_sync.clear();
         self.protocol_name = self.select_protocol();
-        self.subscribe();
         if self.members.is_empty() {
             info!(group = %self.id, generation = self.generation, "group is empty");
             self.leader = None;
@@ -96,17 +96,20 @@ impl ClassicGroup {
         info!(group = %self.id, generation = self.generation, members = self.members.len(),
             "group starts a generation");
         self.enter(turn, State::CompletingRebalance);
-        self.sync_timer = Some(turn.now + self.rebalance_timeout().max(Duration::from_millis(1)));
-        let ids: Vec<Name> = self.members.keys().cloned().collect();
+        self.sync_timer =
+            Some(turn.now + self.members.rebalance_timeout().max(Duration::from_millis(1)));
+        let ids: Vec<Name> = self.members.iter().map(|member| member.id.clone()).collect();
         for id in ids {
             let response = self.joined(&id);
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            member.is_new = false;
-            member.is_anonymous = false;
-            member.touch(turn.now);
-            if let Some(waiter) = member.joining.take() {
-                turn.answer_join(waiter, Ok(response));
-            }
+            let now = turn.now;
+            self.members.change(&id, |member| {
+                member.is_new = false;
+                member.is_anonymous = false;
+                member.touch(now);
+                if let Some(waiter) = member.joining.take() {
+                    turn.answer_join(waiter, Ok(response));
+                }
+            });
             self.pending_sync.insert(id);
         }
     }
@@ -114,7 +117,7 @@ impl ClassicGroup {
     /// Removes dynamic members that have not rejoined, and those whose client went away before it
     /// could learn its member id.
     fn drop_absent(&mut self) {
-        let absent = self.members.values().filter(|member| match &member.joining {
+        let absent = self.members.iter().filter(|member| match &member.joining {
             None => member.instance_id.is_none(),
             Some(waiter) => {
                 member.is_new
@@ -137,7 +140,7 @@ impl ClassicGroup {
         if self.leader.as_ref().is_some_and(rejoined) {
             return true;
         }
-        let next = self.members.values().find(|member| member.joining.is_some());
+        let next = self.members.iter().find(|member| member.joining.is_some());
         match next.map(|member| member.id.clone()) {
             Some(leader) => {
                 self.leader = Some(leader);
@@ -169,10 +172,9 @@ impl ClassicGroup {
 
     /// The next time at which [`ClassicGroup::expire`] has something to do.
     pub(in crate::group) fn next_deadline(&self) -> Option<Instant> {
-        let sessions = self.members.values().filter_map(|member| member.deadline);
-        let pending = self.pending.values().copied();
-        let timers = self.join_timer.map(|timer| timer.at).into_iter().chain(self.sync_timer);
-        sessions.chain(pending).chain(timers).min()
+        let clients = [self.members.next_deadline(), self.pending.next_deadline()];
+        let timers = [self.join_timer.map(|timer| timer.at), self.sync_timer];
+        clients.into_iter().chain(timers).flatten().min()
     }
 
     /// Does what is due: sessions, pending members, the join and the sync phase.
@@ -188,9 +190,7 @@ impl ClassicGroup {
     }
 
     fn expire_pending(&mut self, turn: &mut Turn<'_>) {
-        let before = self.pending.len();
-        self.pending.retain(|_, deadline| *deadline > turn.now);
-        if self.pending.len() < before {
+        if self.pending.expire(turn.now) {
             debug!(group = %self.id, "members did not come back with their new id");
             self.maybe_complete_join(turn);
         }
@@ -198,15 +198,15 @@ impl ClassicGroup {
 
     fn expire_sessions(&mut self, turn: &mut Turn<'_>) {
         let mut dead = Vec::new();
-        for member in self.members.values_mut() {
-            if member.deadline.is_none_or(|deadline| deadline > turn.now) {
-                continue;
-            }
-            member.deadline = None;
-            // A parked request is a sign of life; its answer starts a new session.
-            let is_parked = member.joining.is_some() || member.syncing.is_some();
-            if member.is_new || !is_parked {
-                dead.push(member.id.clone());
+        for member_id in self.members.due(turn.now) {
+            let is_dead = self.members.change(&member_id, |member| {
+                member.deadline = None;
+                // A parked request is a sign of life; its answer starts a new session.
+                let is_parked = member.joining.is_some() || member.syncing.is_some();
+                member.is_new || !is_parked
+            });
+            if is_dead == Some(true) {
+                dead.push(member_id);
             }
         }
         if dead.is_empty() {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tracing::debug;
 
 use crate::group::group::{ClassicGroup, Save, Turn};
+use crate::group::memory;
 use crate::group::record::own;
 use crate::group::reply::Waiter;
 use crate::group::types::{Error, Name, State, SyncRequest, SyncResponse};
@@ -35,13 +36,27 @@ impl ClassicGroup {
             return;
         }
         self.synced(&member_id);
-        let Some(member) = self.members.get_mut(&member_id) else {
-            return turn.answer_sync(waiter, Err(Error::UnknownMemberId));
-        };
-        if let Some(earlier) = member.syncing.replace(waiter) {
+        let earlier = self.members.change(&member_id, |member| member.syncing.replace(waiter));
+        if let Some(earlier) = earlier.flatten() {
             // The client has moved on from its earlier request.
             turn.answer_sync(earlier, Err(Error::RebalanceInProgress));
         }
+    }
+
+    /// How many bytes more the group may hold after a sync.
+    pub(in crate::group) fn sync_needs(&self, request: &SyncRequest) -> usize {
+        let assigns =
+            self.state == State::CompletingRebalance && self.is_leader(&request.member_id);
+        if !assigns {
+            return 0;
+        }
+        let of_members = request.assignments.iter().filter_map(|(id, assignment)| {
+            let held = memory::bytes(&self.members.get(id)?.assignment);
+            Some((memory::bytes(assignment), held))
+        });
+        let (brought, held) =
+            of_members.fold((0_usize, 0_usize), |sum, each| (sum.0 + each.0, sum.1 + each.1));
+        brought.saturating_sub(held)
     }
 
     fn check_sync(&self, request: &SyncRequest) -> Result<(), Error> {
@@ -66,7 +81,7 @@ impl ClassicGroup {
 
     /// The assignments of members, in memory of their own; others are dropped.
     fn known_assignments(&self, assignments: &[(Name, Bytes)]) -> HashMap<Name, Bytes> {
-        let known = assignments.iter().filter(|(id, _)| self.members.contains_key(id));
+        let known = assignments.iter().filter(|(id, _)| self.members.contains(id));
         known.map(|(id, assignment)| (id.clone(), own(assignment))).collect()
     }
 
@@ -99,20 +114,21 @@ impl ClassicGroup {
         let (protocol_type, protocol_name) =
             (self.protocol_type.clone(), self.protocol_name.clone());
         let mut waiter = Some(waiter);
-        for member in self.members.values_mut() {
+        let now = turn.now;
+        self.members.change_all(|member| {
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
             let waiter = match waiter.take_if(|_| member.id == *leader) {
                 Some(leaders) => Some(leaders),
                 None => member.syncing.take(),
             };
-            let Some(waiter) = waiter else { continue };
-            member.touch(turn.now);
+            let Some(waiter) = waiter else { return };
+            member.touch(now);
             let response = SyncResponse {
                 protocol_type: protocol_type.clone(),
                 protocol_name: protocol_name.clone(),
                 assignment: member.assignment.clone(),
             };
             turn.answer_sync(waiter, Ok(response));
-        }
+        });
     }
 }

@@ -1,7 +1,5 @@
 //! Reading Kafka's primitive types, classic and flexible, from bytes that nobody vouches for.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::{MAX_NAME, Malformed, name};
@@ -76,12 +74,17 @@ impl<'a> Cursor<'a> {
         Ok(usize::try_from(length).ok())
     }
 
-    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, Malformed> {
+    /// A string's bytes; `None` is null.
+    fn string_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         match self.length(false)? {
             None => Ok(None),
             Some(length) if length > MAX_NAME => Err(Malformed::Length),
-            Some(length) => self.take(length).and_then(name).map(Some),
+            Some(length) => self.take(length).map(Some),
         }
+    }
+
+    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, Malformed> {
+        self.string_bytes()?.map(name).transpose()
     }
 
     pub(super) fn string(&mut self) -> Result<Name, Malformed> {
@@ -116,18 +119,22 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The topics in a consumer's metadata: version i16, then version 0's topic list, which is a prefix
-/// of all versions (`ConsumerProtocolSubscription`).
-pub(in crate::group) fn subscribed_topics(metadata: &[u8]) -> Result<BTreeSet<Name>, Malformed> {
+/// Shows `visit` each topic in a consumer's metadata: version i16, then version 0's topic list,
+/// which is a prefix of all versions (`ConsumerProtocolSubscription`). Nothing is copied: a name on
+/// the wire is far smaller than one in a set.
+pub(in crate::group) fn subscribed_topics<'a>(
+    metadata: &'a [u8],
+    mut visit: impl FnMut(&'a str),
+) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(metadata);
     let version = cursor.i16()?;
     if version < 0 {
         return Err(Malformed::Version(version));
     }
     let count = cursor.count()?;
-    let mut topics = BTreeSet::new();
     for _ in 0..count {
-        topics.insert(cursor.string()?);
+        let topic = cursor.string_bytes()?.ok_or(Malformed::Length)?;
+        visit(std::str::from_utf8(topic).map_err(|_| Malformed::Utf8)?);
     }
-    Ok(topics)
+    Ok(())
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 
-use crate::clock::{Clock, Random};
+use crate::budget::{BytePool, Pool};
+use crate::clock::{Clock, Instant, Random};
 use crate::group::log::Durable;
 use crate::group::types::*;
 use crate::group::*;
@@ -27,6 +28,8 @@ struct Synced {
 #[derive(Debug)]
 pub(super) struct MemoryLog {
     clock: Clock,
+    /// What the log's own clock showed when this life of the log began, and when that was.
+    began: (i64, Instant),
     state: Mutex<LogState>,
     synced: watch::Sender<Synced>,
     /// Appends wait for room.
@@ -42,15 +45,27 @@ struct LogState {
     durable_end: usize,
     held: bool,
     refusal: Option<AppendRefused>,
+    panics: bool,
     fail_loads: u32,
     batches: Vec<usize>,
 }
 
 impl MemoryLog {
     pub(super) fn new(clock: &Clock) -> Arc<Self> {
+        Self::starting_at(clock, clock.wall_ms())
+    }
+
+    fn starting_at(clock: &Clock, log_ms: i64) -> Arc<Self> {
         let synced = watch::Sender::new(Synced::default());
         let stalled = watch::Sender::new(false);
-        Arc::new(Self { clock: clock.clone(), state: Mutex::default(), synced, stalled })
+        let began = (log_ms, clock.now());
+        Arc::new(Self { clock: clock.clone(), began, state: Mutex::default(), synced, stalled })
+    }
+
+    /// The log's own clock, as `wal/log_clock.rs` has it.
+    fn now_ms(&self) -> i64 {
+        let (shown, began) = self.began;
+        shown + (self.clock.now() - began).as_millis() as i64
     }
 
     /// Appends are durable only when [`MemoryLog::release`] is called.
@@ -87,6 +102,11 @@ impl MemoryLog {
         self.state.lock().unwrap().refusal = refusal;
     }
 
+    /// The next append panics, in the task that waits for it.
+    pub(super) fn panic_once(&self) {
+        self.state.lock().unwrap().panics = true;
+    }
+
     pub(super) fn fail_loads(&self, times: u32) {
         self.state.lock().unwrap().fail_loads = times;
     }
@@ -94,7 +114,9 @@ impl MemoryLog {
     /// What a crash leaves.
     pub(super) fn crash(&self) -> Arc<Self> {
         let state = self.state.lock().unwrap();
-        let after = Self::new(&self.clock);
+        let durable = state.appended.iter().take(state.durable_end);
+        let newest_ms = durable.map(|(_, loaded)| loaded.append_time_ms).max();
+        let after = Self::starting_at(&self.clock, newest_ms.unwrap_or(self.began.0));
         let mut left = after.state.lock().unwrap();
         left.appended = state.appended.iter().take(state.durable_end).cloned().collect();
         left.durable_end = state.durable_end;
@@ -122,7 +144,7 @@ impl MemoryLog {
 
     fn do_append(&self, partition: i32, records: Vec<Record>) -> u64 {
         let mut state = self.state.lock().unwrap();
-        let append_time_ms = self.clock.wall_ms();
+        let append_time_ms = self.now_ms();
         state.batches.push(records.len());
         let loaded = records.into_iter().map(|record| LoadedRecord { append_time_ms, record });
         state.appended.extend(loaded.map(|loaded| (partition, loaded)));
@@ -150,7 +172,9 @@ impl OffsetsLog for MemoryLog {
         if let Some(refusal) = refusal {
             return async move { Err(refusal) }.boxed();
         }
+        let panics = std::mem::take(&mut self.state.lock().unwrap().panics);
         async move {
+            assert!(!panics, "the test says so");
             let mut stalled = self.stalled.subscribe();
             let room = stalled.wait_for(|stalled| !stalled).await;
             drop(room.map_err(|_| AppendRefused::Unavailable)?);
@@ -180,14 +204,12 @@ impl OffsetsLog for MemoryLog {
             }
             let records = state.appended.clone();
             drop(state);
-            let mut newest = 0;
             for (at, loaded) in records {
-                newest = newest.max(loaded.append_time_ms);
                 if at == partition {
                     sink(loaded);
                 }
             }
-            Ok(newest)
+            Ok(self.now_ms())
         }
         .boxed()
     }
@@ -222,6 +244,7 @@ pub(super) struct Bench {
     pub(super) clock: Clock,
     pub(super) registry: Registry,
     pub(super) config: GroupConfig,
+    pub(super) pool: BytePool,
 }
 
 impl Bench {
@@ -257,16 +280,28 @@ impl Bench {
         topics: Arc<TestTopics>,
         clock: Clock,
     ) -> Self {
+        Self::with_pool(config, log, topics, clock, BytePool::new(Pool::Groups, 64 << 20))
+    }
+
+    /// Nothing loaded yet; groups may hold what `pool` has.
+    pub(super) fn with_pool(
+        config: GroupConfig,
+        log: Arc<MemoryLog>,
+        topics: Arc<TestTopics>,
+        clock: Clock,
+        pool: BytePool,
+    ) -> Self {
         let registry = Registry::new();
         let coordinator = GroupCoordinator::new(
             config.clone(),
             log.clone(),
             topics.clone(),
             GroupMetrics::new(&registry),
+            pool.clone(),
             clock.clone(),
             Random::seeded(7),
         );
-        Self { coordinator, log, topics, clock, registry, config }
+        Self { coordinator, log, topics, clock, registry, config, pool }
     }
 
     /// Loads every partition.

@@ -28,7 +28,8 @@ async fn gotcha_31_a_loading_coordinator_is_retriable_and_knows_no_unknown_membe
     bench.stable(&mut [&mut member]).await;
     bench.log.fail_loads(1);
     let cold = Bench::cold(bench.config, bench.log, bench.topics, bench.clock);
-    assert_eq!(cold.heartbeat(&member).await, Ok(()), "a heartbeat is answered blindly");
+    assert_eq!(cold.heartbeat(&member).await, Ok(()));
+    assert_eq!(cold.sync(&member, &[]).await, Err(Error::RebalanceInProgress));
     assert_eq!(cold.commit(&member, 1).await, Err(Error::CoordinatorLoadInProgress));
     assert_eq!(cold.describe_error().await, Some(Error::CoordinatorLoadInProgress));
     // The first load fails; after the pause the next one works.

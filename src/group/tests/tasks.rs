@@ -106,6 +106,41 @@ async fn a_lost_log_is_read_again_only_when_its_former_tasks_have_ended() {
     assert_eq!(bench.metric("tidegate_group_groups{state=\"Empty\"}"), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_answers_what_is_parked_and_the_group_is_read_again() {
+    let bench = Bench::new().await;
+    let (mut a, mut b) = (Client::new("a"), Client::new("b"));
+    let joins = [bench.join_new(&mut a).await, bench.join_new(&mut b).await];
+    for (client, join) in [&mut a, &mut b].into_iter().zip(joins) {
+        client.joined(join.await.unwrap());
+    }
+    assert!(a.leads());
+    let mut parked = bench.sync(&b, &[]);
+    assert_eq!(now(&mut parked).await, None);
+    bench.log.panic_once();
+    let mut leader = bench.sync(&a, &[(&a, "a0"), (&b, "a1")]);
+    let mut queued = bench.commit(&a, 1);
+    assert_eq!(now(&mut leader).await, Some(Err(Error::CoordinatorNotAvailable)));
+    assert_eq!(now(&mut parked).await, Some(Err(Error::CoordinatorNotAvailable)));
+    assert_eq!(now(&mut queued).await, Some(Err(Error::CoordinatorNotAvailable)));
+    assert_eq!(bench.metric("tidegate_group_members"), 0);
+    assert_eq!(bench.pool.used(), 0);
+    bench.pass(2).await;
+    bench.load().await;
+    // Nothing of it is in the log: the members come as new ones.
+    bench.stable(&mut [&mut Client::new("a"), &mut Client::new("b")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_does_not_wait_for_a_timer() {
+    let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
+    let bench = Bench::with(config).await;
+    let mut member = Client::new("c");
+    let mut join = bench.join_new(&mut member).await;
+    // The paused clock never moves while a task is ready: an answer without the passing of time.
+    assert!(now(&mut join).await.is_some_and(|joined| joined.is_ok()));
+}
+
 fn same_partition(group: &str) -> bool {
     crate::group::partition_for(group, PARTITIONS) == crate::group::partition_for("g", PARTITIONS)
 }

@@ -264,6 +264,72 @@ async fn whole_stretches_are_left_for_later() {
     assert_eq!(broker.metrics().disk_read_bytes.get(), 0);
 }
 
+/// Plans a read of everything, of which about 100 KB may be at hand.
+fn plan_with_little_at_hand(partition: &Arc<Partition>) -> Vec<ReadPiece> {
+    let request = ReadRequest { at_hand_bytes: 100_000, ..from(0, 16 << 20) };
+    let Plan::Done(plan) = partition.read(&request).unwrap() else {
+        panic!("nothing has to be cut");
+    };
+    assert_eq!(plan.bytes, plan.pieces.iter().map(ReadPiece::len).sum::<usize>());
+    plan.pieces
+}
+
+#[tokio::test]
+async fn what_is_in_memory_beyond_a_little_is_left_for_later() {
+    const COUNT: usize = 24;
+    // Nothing evicted meanwhile; up to the middle of a piece; everything.
+    for evicted in [0, 9, COUNT] {
+        let broker = Broker::new();
+        let partition = broker.partition(0);
+        for size in [30_000, 300, 200_000, 5_000].into_iter().cycle().take(COUNT) {
+            broker.append(&partition, &batch(3, size)).await;
+        }
+        broker.flush().await;
+        let sent: Vec<Bytes> =
+            partition.lock().tail.iter().map(|chunk| chunk.bytes.clone()).collect();
+        let pieces = plan_with_little_at_hand(&partition);
+        let at_hand = |piece: &&ReadPiece| matches!(piece, ReadPiece::Ready(_));
+        let held: usize = pieces.iter().filter(at_hand).map(ReadPiece::len).sum();
+        assert!(held > 0 && held <= 100_000, "{held} bytes are at hand");
+        if let Some(last) = evicted.checked_sub(1) {
+            let lsn = partition.lock().tail[last].lsn;
+            partition.owner.evict(lsn);
+        }
+        let (mut got, mut from_memory) = (Vec::new(), 0);
+        for piece in pieces {
+            assert!(piece.len() <= 256 << 10, "{} bytes at once", piece.len());
+            match piece {
+                ReadPiece::Ready(bytes) => got.push(bytes),
+                ReadPiece::Later(later) => {
+                    let batches = later.in_memory();
+                    from_memory += usize::from(batches.is_some());
+                    got.extend(batches.unwrap_or_else(|| later.read().unwrap()));
+                }
+            }
+        }
+        assert!(got == sent, "{evicted} evicted");
+        assert_eq!(from_memory > 0, evicted < COUNT, "{from_memory} pieces came from memory");
+    }
+}
+
+#[tokio::test]
+async fn what_was_left_for_later_and_is_gone_is_an_error() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    for _ in 0..8 {
+        broker.append(&partition, &batch(1, 90_000)).await;
+    }
+    broker.flush().await;
+    let pieces = plan_with_little_at_hand(&partition);
+    broker.delete_records(&partition, -1).await;
+    assert_eq!(partition.offsets().log_start, 8);
+    let ReadPiece::Later(later) = pieces.last().unwrap() else { panic!("it is not at hand") };
+    assert!(later.in_memory().is_some(), "the memory is still there");
+    partition.owner.evict(broker.stream.durable());
+    assert!(later.in_memory().is_none());
+    assert!(matches!(later.read().unwrap_err(), LogError::Missing { .. }));
+}
+
 #[tokio::test]
 async fn damaged_bytes_are_not_served() {
     let broker = Broker::new();
@@ -279,7 +345,7 @@ async fn damaged_bytes_are_not_served() {
     assert!(matches!(refused, ReadError::Log(LogError::Wal(_))), "{refused:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn retention_takes_whole_stretches_by_time_and_by_size() {
     let broker = Broker::new();
     let partition = broker.partition(0);
@@ -296,8 +362,12 @@ async fn retention_takes_whole_stretches_by_time_and_by_size() {
     assert_eq!(by_time(1_000, 899), Some(1));
     // The second is younger than the third, and keeps it.
     assert_eq!(by_time(1_000, 750), Some(1));
-    // The fourth has no timestamp and ages from its append, long after.
+    // The fourth has no timestamp and ages from its append, whatever the wall clock says.
     assert_eq!(by_time(1_000, 600), Some(3));
+    assert_eq!(by_time(90_000_000_000_000, 600), Some(3));
+    broker.clock.sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(by_time(90_000_000_000_000, 600), Some(3));
+    broker.clock.sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(by_time(90_000_000_000_000, 600), Some(5));
     let by_size = |limit| {
         let limits = RetentionLimits { retention_ms: None, retention_bytes: Some(limit) };
@@ -312,5 +382,5 @@ async fn retention_takes_whole_stretches_by_time_and_by_size() {
     let (start, lsn) = partition.retain_from(&mut admission, 3).unwrap();
     broker.stream.wait_durable(lsn).await.unwrap();
     assert_eq!((start, partition.offsets().log_start), (3, 3));
-    assert_eq!(by_time(1_000, 600), None);
+    assert_eq!(by_time(1_000, 700), None);
 }

@@ -87,7 +87,7 @@ async fn play(broker: &Broker, steps: &[Step]) -> Vec<Vec<Vec<u8>>> {
 
 /// New partitions over the same WAL, from these parts and all records.
 fn restarted(broker: &Broker, parts: &[Vec<u8>]) -> Partitions {
-    let partitions = Partitions::new(shared(&broker.stream, &broker.clock));
+    let partitions = Partitions::new(shared(&broker.stream));
     let mut replay = Replay::new(&partitions, |id| id == topic());
     for part in parts {
         replay.load_part(part).unwrap();
@@ -210,7 +210,7 @@ async fn records_of_unknown_and_dropped_topics_are_skipped() {
     let partition = broker.partition(0);
     broker.append(&partition, &batch(1, 100)).await;
     let (_, part) = partition.checkpoint_part();
-    let fresh = || Partitions::new(shared(&broker.stream, &broker.clock));
+    let fresh = || Partitions::new(shared(&broker.stream));
     broker.flush().await;
     let unknown = fresh();
     let mut replay = Replay::new(&unknown, |_| false);
@@ -325,9 +325,33 @@ async fn a_part_taken_while_the_log_start_moves_needs_no_byte_below_it() {
     let (_, part) = partition.checkpoint_part();
     broker.disk.release();
     broker.flush().await;
-    let restored = Partitions::new(shared(&broker.stream, &broker.clock));
+    let restored = Partitions::new(shared(&broker.stream));
     Replay::new(&restored, |_| true).load_part(&part).unwrap();
     assert!(broker.partitions.oldest_needed().is_none());
     assert!(restored.oldest_needed().is_none());
     assert_eq!(summary(&restored.get(of(0)).unwrap()), summary(&partition));
+}
+
+/// DESIGN D8, across restarts: what was written after a jump does not carry it over.
+#[tokio::test]
+async fn a_wall_clock_that_jumped_makes_nothing_older_across_restarts() {
+    const DAY_MS: i64 = 86_400_000;
+    let mut broker = Broker::new();
+    let without_timestamp = timed(&[-1], 70_000, Compression::None);
+    for (producer, jump) in (9..).zip([0, 2 * DAY_MS, -30 * DAY_MS, 400 * DAY_MS]) {
+        broker.clock.shift_wall(jump);
+        let partition = broker.partition(0);
+        broker.append(&partition, &sequenced(producer, 0, 0)).await;
+        let partition = broker.partition(1);
+        broker.append(&partition, &without_timestamp).await;
+        broker.clock.shift_wall(jump);
+        broker.append(&partition, &without_timestamp).await;
+        broker.flush().await;
+        broker = broker.restart().await;
+        assert_eq!(broker.partition(0).expire_producers(DAY_MS), 0, "after {jump} ms");
+        let limits = RetentionLimits { retention_ms: Some(DAY_MS), retention_bytes: None };
+        let candidate = broker.partition(1).retention_candidate(broker.clock.wall_ms(), limits);
+        assert_eq!(candidate, None, "after {jump} ms");
+    }
+    assert_eq!(broker.partition(0).producer_count(), 4);
 }

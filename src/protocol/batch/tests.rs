@@ -551,3 +551,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn another_codec_keeps_the_records_and_the_header_but_for_codec_length_and_crc() {
+    let java = [JAVA_NONE, JAVA_GZIP, JAVA_SNAPPY, JAVA_LZ4, JAVA_ZSTD];
+    for digits in java {
+        let batch = Batch::parse_one(unhex(digits).into()).unwrap();
+        let payload = batch.payload(1 << 20).unwrap();
+        for codec in Compression::ALL {
+            let other = batch.recompressed(&payload, codec, None).unwrap();
+            other.verify_crc().unwrap();
+            assert_eq!(other.payload(1 << 20).unwrap(), payload);
+            let kept = BatchHeader {
+                batch_length: batch.header().batch_length,
+                crc: batch.header().crc,
+                attributes: batch.header().attributes,
+                ..*other.header()
+            };
+            assert_eq!(kept, *batch.header());
+            assert_eq!(other.header().compression().unwrap(), codec);
+        }
+        let plain = batch.recompressed(&payload, Compression::None, None).unwrap();
+        assert_eq!(plain.bytes()[..], unhex(JAVA_NONE)[..]);
+    }
+}

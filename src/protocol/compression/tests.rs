@@ -106,3 +106,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_level_is_read_again_and_a_higher_one_is_not_larger() {
+    let words: Vec<u8> = (0..40_000_u32).map(|n| (n * n % 251 % 9) as u8).collect();
+    for (codec, levels) in [(Compression::Gzip, [0, 1, 9]), (Compression::Zstd, [-131_072, 1, 19])]
+    {
+        let mut before = usize::MAX;
+        for level in levels {
+            let compressed = compress_at(codec, Some(level), &words);
+            assert_eq!(decompress(codec, &compressed, 1 << 20).unwrap(), words, "{level}");
+            assert!(compressed.len() <= before, "{codec:?} level {level}");
+            before = compressed.len();
+        }
+    }
+}

@@ -82,6 +82,52 @@ async fn relief_closes_a_stalled_reader() {
     assert_eq!(healthy.receive().await.0, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn relief_sees_what_waits_behind_an_earlier_response_or_a_piece_to_be_fetched() {
+    for (first, second) in [(LATER, LARGE), (STUCK, ECHO)] {
+        let world = World::new();
+        let mut client = world.connect();
+        client.send(1, first, 1, b"").await;
+        client.send(2, second, 0, b"").await;
+        world.script.begun(2).await;
+        world.clock.sleep(Duration::from_secs(1)).await;
+        assert!(world.context.connections.relieve(1) >= 200_000);
+        assert_eq!(client.ended.await.unwrap(), Cause::Relieved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_once_everything_is_written() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.send(1, STUCK, 1, b"").await;
+    client.send(2, LARGE, 0, b"").await;
+    world.script.begun(2).await;
+    settle().await;
+    world.script.open(1);
+    for id in [1, 2] {
+        assert_eq!(client.receive().await.0, id);
+    }
+    world.clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.context.connections.relieve(1), 0);
+}
+
+#[tokio::test]
+async fn a_small_slice_that_waits_does_not_keep_what_it_is_a_slice_of() {
+    for first in [LATER, STUCK] {
+        let world = World::new();
+        let mut client = world.connect();
+        client.send(1, first, 1, b"").await;
+        client.send(2, SLICE, 0, b"").await;
+        world.script.begun(2).await;
+        settle().await;
+        assert_eq!(world.script.fetched.now.load(Ordering::Relaxed), 0);
+        world.script.open(1);
+        assert_eq!(client.receive().await.0, 1);
+        assert_eq!(client.receive().await, (2, vec![9; 10].into()));
+    }
+}
+
 #[tokio::test]
 async fn large_pieces_are_not_copied() {
     let world = World::new();

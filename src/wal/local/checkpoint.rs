@@ -505,7 +505,7 @@ impl Shared {
         };
         self.wait_synced_blocking(greatest)?;
         let metadata_number = self.metadata_number.load(Ordering::Acquire);
-        let append_ms = self.append_ms.load(Ordering::Acquire) as u64;
+        let append_ms = self.log_clock.now_ms() as u64;
         let numbers = [sequence, count, covers.0, floor, metadata_number, append_ms, greatest.0];
         buffer.extend_from_slice(&encode_trailer(numbers));
         flush(&*file, &mut buffer, &mut at).map_err(about)?;

@@ -35,7 +35,7 @@ use super::metrics::Metrics;
 use super::read::{Files, LogFile};
 use super::room::{Cursor, Growth, ReadyFile, Sizes, State};
 use super::stream::{Shared, Stream, wal_pool};
-use super::{FileNumber, Lsn};
+use super::{FileNumber, LogClock, Lsn};
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 
@@ -167,7 +167,7 @@ fn start(disk: &Arc<dyn Disk>, options: &Options, env: &Env, at: Start) -> io::R
         blocks: Mutex::new(Blocks::new(&env.budget)),
         metadata_number: at.metadata_number.into(),
         wal_pool: wal_pool(&env.budget),
-        append_ms: at.append_ms.unwrap_or(i64::MIN).into(),
+        log_clock: LogClock::starting_at(&env.clock, at.append_ms),
         checkpoints: Mutex::new(at.checkpoints),
         threads,
         lock: Mutex::new(Some(at.lock.into())),

@@ -11,8 +11,8 @@ use super::recover::{Analysis, Found, Free, analyse, layout, scan};
 use super::{Env, Options, Start, grow, start, writer};
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::format::{
-    FIRST_GROUP, FileHeader, GROUP_ALIGN, GROUP_HEADER, GroupHeader, PAGE, RecordHeader, Seed,
-    group_start,
+    FIRST_GROUP, FileHeader, GROUP_HEADER, GroupHeader, PAGE, RecordHeader, Seed, group_start,
+    recovery_bytes,
 };
 use crate::wal::read::{Entry, LogFile, Pin, ReadError, Walk, WalkError};
 use crate::wal::room::{Cursor, ReadyFile};
@@ -157,8 +157,6 @@ pub struct Recovered {
     /// The greatest metadata number that the log depends on: metadata that ends below it belongs to
     /// another or an older bucket.
     pub metadata_number: u64,
-    /// Wall time in ms of the last group; `None` in an empty log.
-    pub append_ms: Option<i64>,
     /// Whether records that were never acknowledged were cut off the end.
     pub torn: bool,
 }
@@ -211,8 +209,7 @@ pub fn open(disk: &Arc<dyn Disk>, options: &Options, env: &Env) -> Result<Opened
     stream.shared().recycle();
     env.metrics.recovered(env.clock.now() - before);
     let checkpoints = layout.checkpoints.current;
-    let recovered =
-        Recovered { checkpoints, replay, covered, end, metadata_number, append_ms, torn };
+    let recovered = Recovered { checkpoints, replay, covered, end, metadata_number, torn };
     Ok(Opened { stream, recovered })
 }
 
@@ -323,11 +320,10 @@ impl Recovery<'_> {
 
     /// How large the fresh file must be.
     fn needed_bytes(&self, from: Lsn) -> Result<u64, OpenError> {
-        let mut needed = FIRST_GROUP + PAGE;
-        let Some(last) = self.analysis.layout.chain.last() else { return Ok(needed) };
-        if from > self.analysis.end {
-            return Ok(needed);
-        }
+        let Some(last) = self.analysis.layout.chain.last().filter(|_| from <= self.analysis.end)
+        else {
+            return Ok(FIRST_GROUP + PAGE);
+        };
         let mut first = None;
         scan(last, Some(from.next()), |entry| {
             if entry.lsn == from {
@@ -335,10 +331,10 @@ impl Recovery<'_> {
             }
         })
         .map_err(|source| OpenError::io(format!("read \"{}\"", last.name), source))?;
-        // Groups keep their bounds, so that the copy is as long as what is copied.
+        // Groups keep their bounds, so that the copy is as long as what is copied, and fits where
+        // the original did.
         let copied = self.analysis.last.end.saturating_sub(first.unwrap_or(FIRST_GROUP));
-        needed += group_start(GROUP_HEADER as u64) + GROUP_ALIGN + copied;
-        Ok(needed.next_multiple_of(PAGE))
+        Ok(recovery_bytes(copied).min(last.len))
     }
 
     /// A file for `needed` bytes: a free one if there is one, else a new one. The second value is

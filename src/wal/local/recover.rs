@@ -177,7 +177,7 @@ pub(in crate::wal) fn scan(
             scan.groups += 1;
             scan.proven = scan.proven.max(group.proven);
             scan.metadata_number = scan.metadata_number.max(group.metadata_number);
-            scan.append_ms = Some(group.append_ms);
+            scan.append_ms = scan.append_ms.max(Some(group.append_ms));
         }
         match entry {
             Ok(Some(entry)) => {
@@ -276,7 +276,7 @@ impl Analysis {
             .map_err(about)?;
             self.floor = floor;
             self.metadata_number = self.metadata_number.max(scan.metadata_number);
-            self.append_ms = scan.append_ms.or(self.append_ms);
+            self.append_ms = self.append_ms.max(scan.append_ms);
             self.proven = self.proven.max(scan.proven);
             self.end = scan.next_lsn.previous();
             if let Some(next) = next.filter(|next| scan.next_lsn < *next) {

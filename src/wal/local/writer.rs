@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::wal::Lsn;
-use crate::wal::format::{FIRST_GROUP, FileHeader, GROUP_HEADER, GroupHeader, PAGE};
+use crate::wal::format::{
+    FIRST_GROUP, FileHeader, GROUP_HEADER, GroupHeader, PAGE, recovery_bytes,
+};
 use crate::wal::group::{Filled, Group};
 use crate::wal::read::LogFile;
 use crate::wal::stream::Shared;
@@ -77,7 +79,6 @@ fn write_group(
     }
     let header = group_header(shared, group, &filled);
     write_bytes(shared, group, &header, &filled.records)?;
-    shared.append_ms.store(header.append_ms, Ordering::Release);
     shared.metrics.group(filled.records.len(), header.total_bytes() as usize);
     *last = Some(Arc::clone(&group.file));
     let written = header.next_lsn().previous();
@@ -95,7 +96,7 @@ fn group_header(shared: &Shared, group: &Group, filled: &Filled) -> GroupHeader 
         first_lsn: group.first_lsn,
         records: filled.records.len() as u32,
         bytes: filled.parts.bytes as u32,
-        append_ms: shared.clock.wall_ms(),
+        append_ms: shared.log_clock.now_ms(),
         proven: shared.synced(),
         metadata_number: shared.metadata_number.load(Ordering::Acquire),
     }
@@ -115,7 +116,7 @@ fn write_bytes(
         let now = FileHeader {
             proven: header.proven,
             metadata_number: header.metadata_number,
-            wall_ms: header.append_ms,
+            wall_ms: shared.clock.wall_ms(),
             ..group.file.header
         };
         file_pages(&now)
@@ -135,7 +136,7 @@ fn write_bytes(
         GROUP_HEADER + records.iter().map(bytes::Bytes::len).sum::<usize>()
     });
     let mut state = shared.state();
-    state.largest_group = state.largest_group.max(FIRST_GROUP + header.total_bytes() + PAGE);
+    state.largest_group = state.largest_group.max(recovery_bytes(header.total_bytes()));
     result
 }
 

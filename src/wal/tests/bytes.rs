@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::wal::format::{
-    BadHeader, FILE_HEADER, FileHeader, GROUP_HEADER, GroupHeader, RECORD_HEADER, RecordHeader,
-    Seed,
+    BadHeader, FILE_HEADER, FileHeader, GROUP_HEADER, GroupHeader, NUMBER_LIMIT, RECORD_HEADER,
+    RecordHeader, Seed,
 };
 use crate::wal::{FileNumber, Kind, Lsn};
 
@@ -68,10 +68,29 @@ fn a_header_of_a_later_version_is_told_from_a_damaged_one() {
     assert_eq!(FileHeader::decode(&bytes[..50]), Err(BadHeader::NotOne));
 }
 
+#[test]
+fn a_header_with_a_number_that_no_log_reaches_is_none() {
+    for number in [NUMBER_LIMIT, u64::MAX] {
+        for file in [
+            FileHeader { number: FileNumber(number), ..file_header() },
+            FileHeader { first_lsn: Lsn(number), ..file_header() },
+            FileHeader { proven: Lsn(number), ..file_header() },
+        ] {
+            assert_eq!(FileHeader::decode(&file.encode()), Err(BadHeader::NotOne));
+        }
+        for group in [
+            GroupHeader { first_lsn: Lsn(number), ..group_header() },
+            GroupHeader { proven: Lsn(number), ..group_header() },
+        ] {
+            assert_eq!(GroupHeader::decode(&group.encode()), Err(BadHeader::NotOne));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn headers_come_back_as_they_went_in(
-        numbers in any::<[u64; 6]>(),
+        numbers in prop::array::uniform6(0..NUMBER_LIMIT),
         identity in any::<[u8; 16]>(),
         small in any::<[u32; 3]>(),
         ms in any::<i64>(),

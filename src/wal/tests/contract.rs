@@ -214,7 +214,6 @@ async fn a_directory_has_one_user_and_one_identity() {
         fill(&stream, 3).await;
         let opened = reopen(&disk, stream).await;
         assert_eq!(opened.recovered.metadata_number, 17);
-        assert!(opened.recovered.append_ms.is_some());
         let state = local::inspect(&*disk).unwrap().unwrap();
         assert_eq!(state.identity, options().identity);
         assert_eq!((state.has_records, state.metadata_number), (true, 17));
@@ -281,5 +280,30 @@ async fn a_known_crc_gives_the_same_record() {
             stream.wait_durable(lsn).await.unwrap();
             assert_eq!(stream.read_record(location).unwrap(), bytes);
         }
+    }
+}
+
+/// DESIGN D8: append times are what ages are measured by across a restart.
+#[tokio::test]
+async fn append_times_do_not_follow_a_wall_clock_that_jumps() {
+    const DAY_MS: i64 = 86_400_000;
+    for (disk, _dir) in disks() {
+        let env = memory::env();
+        let env = local::Env { clock: crate::clock::Clock::manual(5 * DAY_MS), ..env };
+        for jump in [0, 2 * DAY_MS, -9 * DAY_MS] {
+            env.clock.shift_wall(jump);
+            let stream = local::open(&disk, &options(), &env).unwrap().stream;
+            fill(&stream, 2).await;
+            env.clock.shift_wall(jump);
+            fill(&stream, 2).await;
+            stream.close().await.unwrap();
+        }
+        let opened = local::open(&disk, &options(), &env).unwrap();
+        let times: Vec<_> = opened.recovered.replay.map(|entry| entry.unwrap().append_ms).collect();
+        assert_eq!(times.len(), 12);
+        assert!(times.is_sorted(), "{times:?}");
+        assert!(times.iter().all(|ms| (5 * DAY_MS..6 * DAY_MS).contains(ms)), "{times:?}");
+        assert!(opened.stream.log_clock().now_ms() < 6 * DAY_MS);
+        opened.stream.close().await.unwrap();
     }
 }

@@ -193,6 +193,31 @@ async fn a_log_that_is_full_opens_again_and_again() {
     append(&stream, Class::Housekeeping, &owner(), b"drop").await;
 }
 
+/// Recovery copies the last group into a file of the reserve, which on a full disk cannot grow.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_could_not_be_recovered_on_a_full_disk_is_refused() {
+    let disk = MemoryDisk::new();
+    let stream = memory::open(&disk).unwrap().stream;
+    append(&stream, Class::Data, &owner(), b"first").await;
+    until(|| disk.used() >= 3 * (256 << 10)).await;
+    disk.set_capacity(disk.used());
+    let large = vec![1; 250_000];
+    let mut admission = stream.admit(large.len()).await.unwrap();
+    let placed = stream.reserve(&mut admission, Class::Data, DATA, large.len(), &owner());
+    assert!(matches!(placed, Err(ReserveError::NoRoom)));
+    let room = stream.wait_for_room(Class::Data, large.len()).await;
+    assert!(matches!(room, Err(RoomError::Full { .. })), "{room:?}");
+    // The disk has room again: the reserve grows first.
+    disk.set_capacity(64 << 20);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    stream.wait_for_room(Class::Data, large.len()).await.unwrap();
+    let (last, _) = append(&stream, Class::Data, &owner(), &large).await;
+    stream.wait_durable(last).await.unwrap();
+    disk.set_capacity(disk.used());
+    stream.close().await.unwrap();
+    assert_eq!(memory::open(&disk).unwrap().stream.durable(), last);
+}
+
 #[tokio::test]
 async fn memory_of_durable_records_is_taken_back_when_the_tail_is_full() {
     let disk: Arc<dyn Disk> = MemoryDisk::new();

@@ -1,0 +1,29 @@
+"""A pytest plugin that points kafka-python's integration tests at the broker in KAFKA_URI.
+
+Their own switch for that expects the module that starts brokers and a folder with Apache Kafka,
+and the source distribution has neither.
+"""
+
+import os
+import sys
+import types
+from urllib.parse import urlparse
+
+service = types.ModuleType("test.service")
+service.ExternalService = service.SpawnedService = object
+sys.modules["test.service"] = service
+
+
+def pytest_configure(config):
+    from test.integration import fixtures
+
+    class Broker(fixtures.KafkaFixture):
+        def __init__(self):
+            address = urlparse(os.environ["KAFKA_URI"])
+            self.host, self.port = address.hostname, address.port
+            self.transport = "PLAINTEXT"
+            # What the tests expect of a topic that is created without numbers.
+            self.partitions, self.replicas = 4, 1
+            self.tmp_dir, self.external, self.running = None, True, True
+
+    fixtures.KafkaFixture.instance = classmethod(lambda cls, *args, **params: Broker())
