@@ -97,7 +97,8 @@ async function newProducer(settings) {
     createPartitioner,
     allowAutoTopicCreation: false,
     idempotent: settings.idempotent || false,
-    retry: { retries: 10 },
+    // Its retries back off to half a minute by default.
+    retry: { retries: 10, maxRetryTime: 2000 },
   })
   await producer.connect()
   return { producer, chosen }
