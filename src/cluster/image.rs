@@ -24,7 +24,8 @@ pub struct ClusterImage {
     cluster_id: ClusterId,
     feature_level: u16,
     brokers: BTreeMap<i32, Broker>,
-    /// What was set for brokers at run time, by node id or [`ALL_BROKERS`]; none of them empty.
+    /// What was set for brokers at run time, by node id or
+    /// [`ALL_BROKERS`](super::ALL_BROKERS); none of them empty.
     broker_configs: BrokerConfigs,
     by_name: Shards<Arc<str>, Arc<Topic>>,
     by_id: Shards<TopicId, Arc<Topic>>,
@@ -166,7 +167,8 @@ impl ClusterImage {
         self.brokers.iter().map(|(node_id, broker)| (*node_id, broker))
     }
 
-    /// What was set at run time for the broker `node_id`, or with [`ALL_BROKERS`] for all.
+    /// What was set at run time for the broker `node_id`, or with
+    /// [`ALL_BROKERS`](super::ALL_BROKERS) for all.
     pub fn broker_configs(&self, node_id: i32) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.broker_configs.get(&node_id).unwrap_or(&NONE)

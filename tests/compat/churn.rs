@@ -63,7 +63,9 @@ impl Owners {
         // What a member keeps through a cooperative rebalance it owns in the new generation, too.
         let kept: Vec<u64> =
             self.now.iter().filter(|(_, owner)| **owner == member).map(|(at, _)| *at).collect();
-        kept.into_iter().for_each(|partition| self.own(partition, generation, member));
+        for partition in kept {
+            self.own(partition, generation, member);
+        }
         self.most = self.most.max(self.now.len());
     }
 

@@ -11,6 +11,7 @@
 #![allow(clippy::print_stderr, reason = "figures and faults belong to the output of a test")]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -240,13 +241,13 @@ fn render(drivers: &[(&'static Client, Driver)], results: &Results) -> String {
     let mut text = String::from("| scenario |");
     for (client, driver) in drivers {
         let version = driver.call("version", json!({}));
-        text += &format!(" {} {} |", client.name, version["version"].as_str().unwrap());
+        let _ = write!(text, " {} {} |", client.name, version["version"].as_str().unwrap());
     }
-    text += &format!("\n|---|{}\n", "---|".repeat(drivers.len()));
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(drivers.len()));
     let cells = results.cells.lock().unwrap();
     let mut sources: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for scenario in SCENARIOS.iter().chain([&RESTART]) {
-        text += &format!("| {} |", scenario.title);
+        let _ = write!(text, "| {} |", scenario.title);
         for (client, _) in drivers {
             let cell = match &cells[&(client.id, scenario.id)] {
                 Outcome::Pass => "pass",
@@ -257,13 +258,13 @@ fn render(drivers: &[(&'static Client, Driver)], results: &Results) -> String {
                     "n/a"
                 }
             };
-            text += &format!(" {cell} |");
+            let _ = write!(text, " {cell} |");
         }
         text.push('\n');
     }
     text += "\nWhat a client lacks (n/a), and where that is said:\n\n";
     for (source, lacking) in sources {
-        text += &format!("- {}: {source}\n", lacking.join("; "));
+        let _ = writeln!(text, "- {}: {source}", lacking.join("; "));
     }
     text
 }

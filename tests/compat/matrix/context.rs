@@ -11,7 +11,7 @@ use super::log;
 use crate::harness::Wire;
 
 /// How long something may take that clients do by themselves: rebalances, metadata, retries.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a poll waits in the client when there may be nothing to come.
 const QUIET_MS: u64 = 1_000;
@@ -185,7 +185,7 @@ impl Reader<'_> {
     }
 
     /// Moves on to a place: `"beginning"`, `"end"` or an offset.
-    pub fn seek(&self, topic: &str, partition: i32, to: Value) {
+    pub fn seek(&self, topic: &str, partition: i32, to: &Value) {
         self.call("seek", json!({"topic": topic, "partition": partition, "to": to}));
     }
 

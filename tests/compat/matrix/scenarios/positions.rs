@@ -31,16 +31,16 @@ fn first_after(reader: &mut Reader<'_>, count: usize) -> Value {
 
 pub fn beginning(context: &Context<'_>) {
     let (topic, mut reader) = at_end(context);
-    reader.seek(&topic, 0, json!("beginning"));
+    reader.seek(&topic, 0, &json!("beginning"));
     assert_eq!(first_after(&mut reader, 10), 0);
     reader.close();
 }
 
 pub fn end(context: &Context<'_>) {
     let (topic, mut reader) = at_end(context);
-    reader.seek(&topic, 0, json!("beginning"));
+    reader.seek(&topic, 0, &json!("beginning"));
     reader.take(1);
-    reader.seek(&topic, 0, json!("end"));
+    reader.seek(&topic, 0, &json!("end"));
     reader.finds_nothing();
     send(context, &topic, 10, 1);
     assert_eq!(first_after(&mut reader, 1), 10);
@@ -49,7 +49,7 @@ pub fn end(context: &Context<'_>) {
 
 pub fn offset(context: &Context<'_>) {
     let (topic, mut reader) = at_end(context);
-    reader.seek(&topic, 0, json!(6));
+    reader.seek(&topic, 0, &json!(6));
     assert_eq!(first_after(&mut reader, 4), 6);
     reader.close();
 }
