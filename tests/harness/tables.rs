@@ -1,6 +1,6 @@
 //! The tables of README.md that tests render: each stands between `<!-- table:NAME -->` and
 //! `<!-- /table -->`. A test fails when the page says something else, and writes the page instead
-//! when `TIDEGATE_WRITE_TABLES` is set (`tests/run --write-tables`).
+//! when `WRITE_TABLES` is set (`tests/run --write-tables`).
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
 
 use std::path::Path;
@@ -19,7 +19,7 @@ pub fn check(name: &str, rendered: &str) {
     if table == rendered {
         return;
     }
-    if std::env::var_os("TIDEGATE_WRITE_TABLES").is_some() {
+    if std::env::var_os("WRITE_TABLES").is_some() {
         std::fs::write(&path, format!("{before}{rendered}{after}")).unwrap();
         return;
     }
