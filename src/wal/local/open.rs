@@ -331,10 +331,11 @@ impl Recovery<'_> {
             }
         })
         .map_err(|source| OpenError::io(format!("read \"{}\"", last.name), source))?;
-        // Groups keep their bounds, so that the copy is as long as what is copied, and fits where
-        // the original did.
+        // Groups keep their bounds, so that the copy is as long as what is copied, and fits a file
+        // as large as the original was made; something may have cut that short.
         let copied = self.analysis.last.end.saturating_sub(first.unwrap_or(FIRST_GROUP));
-        Ok(recovery_bytes(copied).min(last.len))
+        let whole = self.options.sizes().file.max(last.len.next_multiple_of(PAGE));
+        Ok(recovery_bytes(copied).min(whole))
     }
 
     /// A file for `needed` bytes: a free one if there is one, else a new one. The second value is
