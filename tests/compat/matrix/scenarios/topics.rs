@@ -53,11 +53,15 @@ pub fn recreated(context: &Context<'_>) {
     });
     log::delete_topics(&mut wire, &names);
     log::create_topics(&mut wire, &names, 1, &[]);
-    // A consumer whose position is behind the new end may start over or wait for its offset.
+    // A consumer whose position is behind the new end may start over or wait for its offset. The
+    // position is the last in the old topic: a reader that has started over keeps up with the load.
     wait_until("the producer goes on with the new topic", || {
         reader.poll_once();
-        let position = reader.read.iter().filter_map(|record| record["offset"].as_i64()).max();
-        log::end_offsets(&mut wire, &[&topic], 1)[0] >= position.unwrap_or(0) + ENOUGH
+        let offsets: Vec<i64> =
+            reader.read.iter().filter_map(|record| record["offset"].as_i64()).collect();
+        let started_over = offsets.windows(2).position(|pair| pair[1] < pair[0]);
+        let old = offsets[..started_over.map_or(offsets.len(), |at| at + 1)].last();
+        log::end_offsets(&mut wire, &[&topic], 1)[0] >= old.copied().unwrap_or(0) + ENOUGH
     });
     load.stop();
     let last = log::records(&mut wire, &topic, 0).pop().unwrap();
