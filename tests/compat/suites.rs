@@ -57,7 +57,11 @@ fn franz_go_kgo_with_and_without_chaos() {
 
 #[test]
 fn kafka_python_integration() {
-    let options = Options::new().set("num.partitions", 4).set("group.min.session.timeout.ms", "1s");
+    let options = Options::new()
+        .set("num.partitions", 4)
+        .set("group.min.session.timeout.ms", "1s")
+        // One of the tests asks where this comes from, and expects a file.
+        .set("advertised.listeners", "PLAINTEXT://127.0.0.1:{port}");
     let broker = Broker::start_with(options);
     let suite = folder().join("kafka-python-suite");
     let mut command = Command::new(suite.join("bin/python"));

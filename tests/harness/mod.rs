@@ -26,7 +26,7 @@ const POLLS: u32 = 1_500;
 pub struct Options {
     /// The binary to start.
     pub binary: PathBuf,
-    /// Further `key=value` settings.
+    /// Further `key=value` settings; `{port}` is the port that clients connect to.
     pub settings: Vec<String>,
     /// The data directory; one in a temporary folder without it.
     pub data_dir: Option<PathBuf>,
@@ -237,7 +237,7 @@ fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Comm
     command.args(["--set", &format!("admin.listener=127.0.0.1:{admin_port}")]);
     command.args(["--set", &format!("data.dir={}", data_dir(options, folder).display())]);
     for setting in &options.settings {
-        command.args(["--set", setting]);
+        command.args(["--set", &setting.replace("{port}", &port.to_string())]);
     }
     // The suites have TIDEGATE_* variables of their own, which are not settings.
     command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
