@@ -5,7 +5,7 @@
 //! changed. The refusals say what can be done instead.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsSynonym,
@@ -338,15 +338,17 @@ fn changes(
     Ok(changes)
 }
 
-/// A list with words added that are not in it, or with words taken out.
+/// A list with words added that are not in it, or with words taken out. A client may send words
+/// without end, so each is looked up, never compared with all others.
 fn edited(before: &str, operation: Operation, words: &str) -> String {
     let mut list: Vec<&str> = before.split(',').filter(|word| !word.is_empty()).collect();
-    for word in words.split(',').map(str::trim) {
-        match operation {
-            Operation::Append if !list.contains(&word) => list.push(word),
-            Operation::Subtract => list.retain(|known| *known != word),
-            _ => {}
-        }
+    let words = words.split(',').map(str::trim);
+    if operation == Operation::Subtract {
+        let gone: HashSet<&str> = words.collect();
+        list.retain(|known| !gone.contains(known));
+    } else {
+        let mut known: HashSet<&str> = list.iter().copied().collect();
+        list.extend(words.filter(|word| known.insert(word)));
     }
     list.join(",")
 }
@@ -385,6 +387,7 @@ mod tests {
         assert_eq!(edited("", Operation::Append, "0:1"), "0:1");
         assert_eq!(edited("delete,compact", Operation::Subtract, "delete"), "compact");
         assert_eq!(edited("delete", Operation::Subtract, "delete,compact"), "");
+        assert_eq!(edited("a", Operation::Append, "b,b,a,c"), "a,b,c");
     }
 
     #[test]
