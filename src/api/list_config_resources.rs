@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
+use super::configs::kind;
 use super::names::{TEXT_BYTES, text};
 use super::{Answer, Api, Context, Tally};
 use crate::protocol::error::ErrorCode;
@@ -16,15 +17,9 @@ use crate::protocol::error::ErrorCode;
 /// `ListConfigResources`.
 pub(super) struct ListConfigResources;
 
-/// The types of Kafka's `ConfigResource`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
-
 /// Every type; what an empty list of version 1 asks for.
-const TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+const TYPES: [i8; 5] =
+    [kind::TOPIC, kind::BROKER, kind::BROKER_LOGGER, kind::CLIENT_METRICS, kind::GROUP];
 
 impl Api for ListConfigResources {
     type Request = ListConfigResourcesRequest;
@@ -34,7 +29,7 @@ impl Api for ListConfigResources {
         request: ListConfigResourcesRequest,
     ) -> Answer<ListConfigResourcesResponse> {
         let types: BTreeSet<i8> = match cx.version {
-            0 => BTreeSet::from([CLIENT_METRICS]),
+            0 => BTreeSet::from([kind::CLIENT_METRICS]),
             _ if request.resource_types.is_empty() => TYPES.into(),
             _ => request.resource_types.into_iter().collect(),
         };
@@ -43,7 +38,7 @@ impl Api for ListConfigResources {
             return Answer::Now(ListConfigResourcesResponse::default().with_error_code(code));
         }
         let each = size_of::<ConfigResource>() + TEXT_BYTES;
-        let topics = if types.contains(&TOPIC) { cx.image.topic_count() } else { 0 };
+        let topics = if types.contains(&kind::TOPIC) { cx.image.topic_count() } else { 0 };
         let room = cx.room(topics * each).await;
         let resources = types.into_iter().flat_map(|of| named(&cx, of)).collect();
         let response = ListConfigResourcesResponse::default().with_config_resources(resources);
@@ -61,8 +56,8 @@ fn named(cx: &Context, of: i8) -> Vec<ConfigResource> {
         ConfigResource::default().with_resource_type(of).with_resource_name(text(name))
     };
     match of {
-        TOPIC => cx.image.topics().map(|topic| resource(&topic.name)).collect(),
-        BROKER | BROKER_LOGGER => vec![resource(&cx.broker.node_id().to_string())],
+        kind::TOPIC => cx.image.topics().map(|topic| resource(&topic.name)).collect(),
+        kind::BROKER | kind::BROKER_LOGGER => vec![resource(&cx.broker.node_id().to_string())],
         _ => Vec::new(),
     }
 }

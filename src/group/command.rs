@@ -41,8 +41,9 @@ impl Command {
     }
 
     /// Refuses it. Nobody expects `COORDINATOR_LOAD_IN_PROGRESS` as the answer to a heartbeat,
-    /// which is taken blindly as Kafka does (`GroupCoordinatorService.heartbeat`), nor to a sync,
-    /// where it would end a Java consumer: the member is sent back to join instead.
+    /// which is taken blindly as Kafka does (`GroupCoordinatorService.heartbeat`; aiokafka's task
+    /// ends at it), nor to a sync, where it would end a Java consumer: the member is sent back to
+    /// join instead.
     pub(super) fn refuse(self, error: Error) {
         let is_loading = error == Error::CoordinatorLoadInProgress;
         match self {
@@ -56,16 +57,6 @@ impl Command {
             Command::Fetch(_, waiter) => waiter.refuse(error),
             Command::Describe(waiter) => waiter.refuse(error),
             Command::Expire(waiter) => waiter.refuse(error),
-        }
-    }
-
-    /// Answers it while the group is being loaded. A heartbeat gets a blind yes, as from Apache
-    /// Kafka (`GroupCoordinatorService.heartbeat`): the member keeps its session either way, and
-    /// there are clients whose heartbeat ends at any other answer (aiokafka).
-    pub(super) fn answer_loading(self) {
-        match self {
-            Command::Heartbeat(_, waiter) => waiter.send(Ok(()), None),
-            command => command.refuse(Error::CoordinatorLoadInProgress),
         }
     }
 

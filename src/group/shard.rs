@@ -107,7 +107,9 @@ impl Shard {
         let Groups { slots, tenure, .. } = match &mut *state {
             ShardState::Loaded(groups) => groups,
             ShardState::Closed => return command.refuse(Error::CoordinatorNotAvailable),
-            ShardState::Loading | ShardState::Unloaded { .. } => return command.answer_loading(),
+            ShardState::Loading | ShardState::Unloaded { .. } => {
+                return command.refuse(Error::CoordinatorLoadInProgress);
+            }
         };
         if !slots.contains_key(group) {
             if !command.creates() {
