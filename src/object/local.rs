@@ -216,9 +216,17 @@ fn recorded(path: &Path) -> PathBuf {
     Path::new(power::DATA).join(path.file_name().unwrap())
 }
 
+/// Whether a directory whose sync fails so is one in which this process makes nothing: it may not
+/// read it, or its file system takes no changes.
+fn is_not_ours(kind: ErrorKind) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}
+
 /// Makes `path` and what is missing above it, each synced into its parent. One that is there is
 /// synced into its parent all the same, because a process may have been killed right after making
-/// it; where that parent may not be read, somebody else made it.
+/// it; where that parent cannot be read or written (a volume in a read-only image), somebody else
+/// made it.
 pub(crate) fn create_dir(path: &Path) -> Result<(), LocalError> {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -227,7 +235,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), LocalError> {
     };
     if path.is_dir() {
         return match sync_dir(parent) {
-            Err(error) if error.source.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Err(error) if is_not_ours(error.source.kind()) => Ok(()),
             synced => synced,
         };
     }
