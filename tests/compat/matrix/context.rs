@@ -103,10 +103,19 @@ impl<'a> Context<'a> {
 }
 
 /// Waits until `condition` holds, looking again and again: only for what no event tells.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_or(what, condition, String::new);
+}
+
+/// [`wait_until`] that tells what `found` says if it waited in vain.
+pub fn wait_until_or(
+    what: &str,
+    mut condition: impl FnMut() -> bool,
+    found: impl FnOnce() -> String,
+) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what} {}", found());
         std::thread::sleep(LOOK_AGAIN);
     }
 }
@@ -189,9 +198,11 @@ impl Reader<'_> {
         self.call("seek", json!({"topic": topic, "partition": partition, "to": to}));
     }
 
-    /// Ends the consumer.
-    pub fn close(self) {
-        self.call("close", json!({}));
+    /// Ends the consumer and returns what it read, and may have committed, since the last poll:
+    /// not every client waits to be asked.
+    pub fn close(self) -> Vec<Value> {
+        let answer = self.call("close", json!({}));
+        answer["records"].as_array().cloned().unwrap_or_default()
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `seek` | `handle` `topic` `partition` `to`: `beginning`, `end` or an offset | none |
 //! | `seek_time` | `handle` `topic` `partition` `timestamp` | none |
 //! | `pause` `resume` | `handle` `topic` `partition` | none |
-//! | `close` | `handle` | none |
+//! | `close` | `handle` | `records` that it read by itself since the last poll, if it did |
 //!
 //! A record to send has `topic`, `value` and `repeat` (the value is that many times the text),
 //! `key`, `headers` of `[name, value]`, `partition` and `timestamp`, each of which may be null. A

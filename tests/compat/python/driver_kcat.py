@@ -39,19 +39,23 @@ class Consumer:
         self.end(at)
         command = kcat(self.bootstrap, *self.arguments, *arguments, "-J", "-u", "-q")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        self.processes[at] = process
         generation = self.generation[at] = self.generation.get(at, 0) + 1
-        threading.Thread(target=self.follow, args=(at, generation, process), daemon=True).start()
+        follower = threading.Thread(
+            target=self.follow, args=(at, generation, process), daemon=True
+        )
+        follower.start()
+        self.processes[at] = (process, follower)
 
     def follow(self, at, generation, process):
         for line in process.stdout:
             self.records.put((at, generation, json.loads(line)))
 
     def end(self, at):
-        process = self.processes.pop(at, None)
+        process, follower = self.processes.pop(at, (None, None))
         if process is not None:
             process.terminate()
             process.wait()
+            follower.join()
 
     def next(self, timeout):
         """A record, or nothing within a time."""
@@ -230,6 +234,8 @@ class Driver:
         consumer = self.consumers.pop(command["handle"])
         for at in list(consumer.processes):
             consumer.end(at)
+        # What a process has printed, it has committed.
+        return {"records": list(iter(lambda: consumer.next(0), None))}
 
 
 def destination(record):

@@ -1,12 +1,14 @@
 //! Groups whose members come and go, judged by what the coordinator says and by the log.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::matrix::context::{Context, position, wait_until};
+use crate::harness::Wire;
+use crate::matrix::context::{Context, Reader, position, wait_until, wait_until_or};
 use crate::matrix::log::{self, Member, describe};
 
 const PARTITIONS: i32 = 6;
@@ -45,11 +47,13 @@ impl Polling {
     /// Joins, polls and leaves. Some clients join as soon as they are opened.
     fn run(&self, context: &Context<'_>, fields: &Value) {
         let mut reader = context.open(self.name, fields.clone());
-        while !self.leave.load(Ordering::Relaxed) {
-            let records = reader.poll_once();
+        let see = |records: Vec<Value>| {
             self.seen.lock().unwrap().extend(records.iter().map(position));
+        };
+        while !self.leave.load(Ordering::Relaxed) {
+            see(reader.poll_once());
         }
-        reader.close();
+        see(reader.close());
     }
 
     fn leave(&self) {
@@ -94,9 +98,17 @@ fn joining_and_leaving(context: &Context<'_>, strategy: &str) {
         let mut wire = context.wire();
         let stored = log::all_records(&mut wire, &topic, PARTITIONS);
         assert!(!stored.is_empty(), "there was a load");
-        wait_until("the group reads every record", || {
+        let unread = RefCell::new(Vec::new());
+        let all_read = || {
             let seen: Vec<_> = members.iter().map(|member| member.seen.lock().unwrap()).collect();
-            stored.iter().map(position).all(|at| seen.iter().any(|seen| seen.contains(&at)))
+            unread.replace(stored.iter().map(position).collect());
+            unread.borrow_mut().retain(|at| !seen.iter().any(|seen| seen.contains(at)));
+            unread.borrow().is_empty()
+        };
+        wait_until_or("the group reads every record", all_read, || {
+            let ends = log::end_offsets(&mut wire, &[&topic], PARTITIONS);
+            let (_, _, members) = describe(&mut wire, &group);
+            format!("of the log up to {ends:?}, not {:?}; members {members:?}", unread.borrow())
         });
         if strategy == "cooperative" {
             let (_, protocol, _) = describe(&mut wire, &group);
@@ -121,7 +133,7 @@ pub fn static_members(context: &Context<'_>) {
     let fields = |instance: &str| json!({"group": group, "topics": [topic], "instance": instance});
     let mut first = context.open("first", fields("first"));
     let mut second = context.open("second", fields("second"));
-    let before = std::cell::RefCell::new(Vec::new());
+    let before = RefCell::new(Vec::new());
     wait_until("two members", || {
         first.poll_once();
         second.poll_once();
@@ -130,11 +142,12 @@ pub fn static_members(context: &Context<'_>) {
         is_settled(&state, &before.borrow(), 2, 4)
     });
     let before = before.into_inner();
+    each_reads_its_partitions(&mut wire, &before, [&mut first, &mut second]);
     first.close();
     let (state, _, members) = describe(&mut wire, &group);
     assert_eq!((state.as_str(), &members), ("Stable", &before), "a static member does not leave");
     let mut first = context.open("again", fields("first"));
-    let after = std::cell::RefCell::new(Vec::new());
+    let after = RefCell::new(Vec::new());
     wait_until("the static member is back", || {
         first.poll_once();
         second.poll_once();
@@ -146,8 +159,29 @@ pub fn static_members(context: &Context<'_>) {
     let after = after.into_inner();
     assert_eq!(named(&after, "second"), named(&before, "second"));
     assert_eq!(named(&after, "first").partitions, named(&before, "first").partitions);
+    each_reads_its_partitions(&mut wire, &after, [&mut first, &mut second]);
     first.close();
     second.close();
+}
+
+/// The coordinator's word alone does not say that a member has been told what it owns, and
+/// librdkafka does not end a consumer whose assignment has come and is not handled yet.
+fn each_reads_its_partitions(wire: &mut Wire, members: &[Member], readers: [&mut Reader<'_>; 2]) {
+    for (reader, instance) in readers.into_iter().zip(["first", "second"]) {
+        let owned = &named(members, instance).partitions;
+        let written: Vec<_> = owned
+            .iter()
+            .map(|(topic, partition)| {
+                let end = log::end_offsets(wire, &[topic], partition + 1)[*partition as usize];
+                log::append(wire, topic, *partition, &[(1, "a record".to_owned())]);
+                (topic.clone(), i64::from(*partition), end)
+            })
+            .collect();
+        wait_until(&format!("{instance} reads its partitions"), || {
+            reader.poll_once();
+            written.iter().all(|at| reader.has_read(at))
+        });
+    }
 }
 
 fn named<'m>(members: &'m [Member], instance: &str) -> &'m Member {

@@ -101,8 +101,8 @@ impl Driver {
             "stop" => self.stop(command),
             "open" => self.open(command),
             "close" => {
-                self.readers.lock().unwrap().remove(field(command, "handle"));
-                Ok(json!({}))
+                let reader = self.readers.lock().unwrap().remove(field(command, "handle"));
+                Ok(json!({"records": reader.ok_or("no such consumer")?.close()?}))
             }
             op => self.read(op, command),
         }
@@ -300,6 +300,19 @@ impl Reader {
             }
         }
         records
+    }
+
+    /// Leaves the group. Dropping the consumer would do that too, but it throws away the messages
+    /// that it takes from its queue meanwhile, whose offsets it commits.
+    fn close(&self) -> Result<Vec<Value>, Failure> {
+        let mut records = Vec::new();
+        self.0.close_queue()?;
+        while !self.0.closed() {
+            if let Some(Ok(message)) = self.0.poll(Duration::from_millis(100)) {
+                records.push(described(&message));
+            }
+        }
+        Ok(records)
     }
 
     fn commit(&self, command: &Value) -> Result<(), Failure> {
