@@ -1,5 +1,7 @@
 //! Many topics, and one that is replaced.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::matrix::context::{Context, wait_until};
@@ -53,15 +55,15 @@ pub fn recreated(context: &Context<'_>) {
     });
     log::delete_topics(&mut wire, &names);
     log::create_topics(&mut wire, &names, 1, &[]);
-    // A consumer whose position is behind the new end may start over or wait for its offset. The
-    // position is the last in the old topic: a reader that has started over keeps up with the load.
+    // A consumer whose position is behind the new end may start over or wait for its offset, which
+    // is behind all that it read of the old topic.
     wait_until("the producer goes on with the new topic", || {
         reader.poll_once();
-        let offsets: Vec<i64> =
-            reader.read.iter().filter_map(|record| record["offset"].as_i64()).collect();
-        let started_over = offsets.windows(2).position(|pair| pair[1] < pair[0]);
-        let old = offsets[..started_over.map_or(offsets.len(), |at| at + 1)].last();
-        log::end_offsets(&mut wire, &[&topic], 1)[0] >= old.copied().unwrap_or(0) + ENOUGH
+        let stored: HashSet<(i64, String)> =
+            log::records(&mut wire, &topic, 0).iter().map(offset_and_value).collect();
+        let read = reader.read.iter().map(offset_and_value);
+        let old = read.filter(|read| !stored.contains(read)).map(|(offset, _)| offset).max();
+        stored.len() as i64 >= old.unwrap_or(0) + ENOUGH
     });
     load.stop();
     let last = log::records(&mut wire, &topic, 0).pop().unwrap();
@@ -71,4 +73,8 @@ pub fn recreated(context: &Context<'_>) {
             || reader.read.iter().any(|record| record["value"] == *last)
     });
     reader.close();
+}
+
+fn offset_and_value(record: &Value) -> (i64, String) {
+    (record["offset"].as_i64().unwrap(), record["value"].as_str().unwrap().to_owned())
 }
