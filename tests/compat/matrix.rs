@@ -37,6 +37,9 @@ use scenarios::{RESTART, SCENARIOS, Scenario, restart};
 const CLIENTS_AT_ONCE: usize = 4;
 const SCENARIOS_AT_ONCE: usize = 4;
 
+/// Lines of the broker's log that are shown of a cell that fails.
+const LINES_OF_LOG: usize = 20;
+
 /// What a cell of the table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -74,12 +77,13 @@ impl Results {
         self.cells.lock().unwrap().insert((client.id, scenario.id), outcome);
     }
 
-    fn failures(&self) -> Vec<String> {
+    /// Client, scenario and reason of each cell that fails.
+    fn failures(&self) -> Vec<(&'static str, &'static str, String)> {
         let cells = self.cells.lock().unwrap();
-        let mut failures: Vec<String> = cells
+        let mut failures: Vec<_> = cells
             .iter()
-            .filter_map(|((client, scenario), outcome)| match outcome {
-                Outcome::Fail(reason) => Some(format!("{client}, {scenario}: {reason}")),
+            .filter_map(|(&(client, scenario), outcome)| match outcome {
+                Outcome::Fail(reason) => Some((client, scenario, reason.clone())),
                 _ => None,
             })
             .collect();
@@ -141,7 +145,12 @@ fn every_client_passes_every_scenario() {
     }
 
     let failures = results.failures();
-    assert!(failures.is_empty(), "{} cells fail:\n{}", failures.len(), failures.join("\n"));
+    if !failures.is_empty() {
+        // Ended before the panic, whose text is then the last that is printed.
+        let log = broker.log();
+        drop((broker, drivers));
+        panic!("{} cells fail:\n{}", failures.len(), describe(&failures, &log));
+    }
     if part.is_all() {
         tables::check("clients", &render(&drivers, &results));
     }
@@ -234,6 +243,20 @@ fn run_restart(drivers: &[(&'static Client, Driver)], broker: &mut Broker, resul
             });
         }
     });
+}
+
+/// Each failing cell with what the broker's log last said of its topics and groups.
+fn describe(failures: &[(&str, &str, String)], log: &str) -> String {
+    let mut text = String::new();
+    for (client, scenario, reason) in failures {
+        let names = format!("{scenario}.{client}.");
+        let said: Vec<&str> = log.lines().filter(|line| line.contains(&names)).collect();
+        for line in &said[said.len().saturating_sub(LINES_OF_LOG)..] {
+            let _ = writeln!(text, "    {line}");
+        }
+        let _ = writeln!(text, "{client}, {scenario}: {reason}");
+    }
+    text
 }
 
 /// The table, and under it where it is said that a client lacks something.
