@@ -1,9 +1,9 @@
 //! The byte budget (DESIGN D10): every byte that a peer can make the process hold is charged to a
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
-//! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
-//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send, so
+//! that nobody waits for a pool while holding a later one. Upload, recovery, small requests and
+//! groups have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
 //! sessions.
 
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub enum Pool {
     Small,
     /// Larger frames while they are read and handled.
     Receive,
+    /// What batches decompress to that the broker looks into.
+    Unpack,
     /// Records between their reservation in a WAL group and the group's sync.
     Wal,
     /// Blocks of durable WAL groups kept in memory for readers at the tail.
@@ -44,9 +46,10 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 9] = [
+    pub const ALL: [Pool; 10] = [
         Pool::Small,
         Pool::Receive,
+        Pool::Unpack,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
@@ -61,6 +64,7 @@ impl Pool {
         match self {
             Pool::Small => "small",
             Pool::Receive => "receive",
+            Pool::Unpack => "unpack",
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
@@ -74,10 +78,10 @@ impl Pool {
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
+            Pool::Small | Pool::Unpack | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
             // What does not fit here is read from the log instead.
-            Pool::Tail => 14,
+            Pool::Tail => 10,
             Pool::Sessions => 2,
             Pool::Send => 8,
         }
@@ -101,7 +105,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 9],
+    pools: [BytePool; 10],
 }
 
 impl Budget {
