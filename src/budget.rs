@@ -6,9 +6,11 @@
 //! groups have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
 //! sessions.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Requests up to this size are charged to [`Pool::Small`].
 pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
@@ -135,13 +137,15 @@ pub struct BytePool {
     pool: Pool,
     capacity: usize,
     free: Arc<Semaphore>,
+    /// Told whenever somebody begins to wait.
+    wanted: Arc<Notify>,
 }
 
 impl BytePool {
     /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
     pub fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)) }
+        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)), wanted: Arc::default() }
     }
 
     /// The pool's name as a metric label.
@@ -164,6 +168,17 @@ impl BytePool {
         self.free.available_permits() == 0
     }
 
+    /// Ends when somebody waits for this pool: for those who hold a charge without being at work,
+    /// and can be done early.
+    pub async fn wanted(&self) {
+        let mut wanted = std::pin::pin!(self.wanted.notified());
+        // Registered before the look, so that nobody who comes after it is missed.
+        wanted.as_mut().enable();
+        if !self.is_exhausted() {
+            wanted.await;
+        }
+    }
+
     /// Charges `bytes` if they are free now and nobody waits.
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;
@@ -184,10 +199,16 @@ impl BytePool {
             return Err(too_large);
         }
         let permits = u32::try_from(bytes).map_err(|_| too_large)?;
-        let permit = Arc::clone(&self.free)
-            .acquire_many_owned(permits)
-            .await
-            .expect("the semaphore is never closed");
+        let mut permit = std::pin::pin!(Arc::clone(&self.free).acquire_many_owned(permits));
+        let now = poll_fn(|task| Poll::Ready(permit.as_mut().poll(task))).await;
+        let permit = match now {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => {
+                self.wanted.notify_waiters();
+                permit.await
+            }
+        };
+        let permit = permit.expect("the semaphore is never closed");
         Ok(Charge { permit: Some(permit), bytes })
     }
 }
@@ -254,6 +275,22 @@ mod tests {
         let pool = BytePool::new(Pool::Wal, 100);
         assert_eq!(pool.take(101).await.unwrap_err().capacity, 100);
         assert!(pool.try_take(usize::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_heard_by_who_holds_before_or_after() {
+        let pool = BytePool::new(Pool::Receive, 100);
+        let held = pool.take(60).await.unwrap();
+        let mut before = std::pin::pin!(pool.wanted());
+        assert!(before.as_mut().now_or_never().is_none(), "40 bytes are free");
+        drop(pool.take(40).await.unwrap());
+        assert!(before.as_mut().now_or_never().is_none(), "nobody had to wait");
+        let mut waiting = std::pin::pin!(pool.take(50));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        before.await;
+        pool.wanted().await;
+        drop(held);
+        assert_eq!(waiting.await.unwrap().bytes(), 50);
     }
 
     #[tokio::test]
