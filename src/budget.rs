@@ -3,8 +3,8 @@
 //!
 //! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send, so
 //! that nobody waits for a pool while holding a later one. Upload, recovery, small requests and
-//! groups have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
-//! sessions.
+//! groups have pools that nothing else can drain; nobody waits for the pools of groups, of
+//! producers and of fetch sessions.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -41,6 +41,9 @@ pub enum Pool {
     Upload,
     /// Replay and loading of coordinator partitions.
     Recovery,
+    /// What partitions remember of idempotent producers. Never waited for: those that were silent
+    /// longest are forgotten.
+    Producers,
     /// What groups keep for as long as they live: members with their metadata and assignments, and
     /// committed offsets. Never waited for.
     Groups,
@@ -48,7 +51,7 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 10] = [
+    pub const ALL: [Pool; 11] = [
         Pool::Small,
         Pool::Receive,
         Pool::Unpack,
@@ -58,6 +61,7 @@ impl Pool {
         Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
+        Pool::Producers,
         Pool::Groups,
     ];
 
@@ -73,6 +77,7 @@ impl Pool {
             Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
+            Pool::Producers => "producers",
             Pool::Groups => "groups",
         }
     }
@@ -80,11 +85,11 @@ impl Pool {
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Unpack | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
+            Pool::Small | Pool::Unpack | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
             // What does not fit here is read from the log instead.
             Pool::Tail => 10,
-            Pool::Sessions => 2,
+            Pool::Sessions | Pool::Recovery | Pool::Producers => 2,
             Pool::Send => 8,
         }
     }
@@ -107,7 +112,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 10],
+    pools: [BytePool; 11],
 }
 
 impl Budget {

@@ -132,6 +132,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             stream: stream.clone(),
             metrics: Arc::new(partition::Metrics::new(registry)),
+            producers: environment.budget.pool(Pool::Producers).clone(),
         });
         let partitions = Arc::new(Partitions::new(shared));
         replay(&cluster, &partitions, recovered).await?;
