@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -142,6 +143,8 @@ pub struct BytePool {
     pool: Pool,
     capacity: usize,
     free: Arc<Semaphore>,
+    /// What is held beyond the capacity.
+    owed: Arc<AtomicUsize>,
     /// Told whenever somebody begins to wait.
     wanted: Arc<Notify>,
 }
@@ -150,7 +153,8 @@ impl BytePool {
     /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
     pub fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)), wanted: Arc::default() }
+        let free = Arc::new(Semaphore::new(capacity));
+        Self { pool, capacity, free, owed: Arc::default(), wanted: Arc::default() }
     }
 
     /// The pool's name as a metric label.
@@ -188,7 +192,22 @@ impl BytePool {
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(permits).ok()?;
-        Some(Charge { permit: Some(permit), bytes })
+        Some(Charge { permit: Some(permit), bytes, owed: None })
+    }
+
+    /// Charges `bytes` without waiting. What is not free is owed until the charge is dropped, and
+    /// whoever frees the pool sees it.
+    pub fn take_or_owe(&self, bytes: usize) -> Charge {
+        let owe = || {
+            self.owed.fetch_add(bytes, Ordering::Relaxed);
+            Charge { owed: Some(Owed { bytes, to: Arc::clone(&self.owed) }), ..Charge::none() }
+        };
+        self.try_take(bytes).unwrap_or_else(owe)
+    }
+
+    /// What [`BytePool::take_or_owe`] found no room for and is still held.
+    pub fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
     }
 
     /// Waits for `bytes`, or for all the pool has if that is less: for what must be possible in the
@@ -214,7 +233,7 @@ impl BytePool {
             }
         };
         let permit = permit.expect("the semaphore is never closed");
-        Ok(Charge { permit: Some(permit), bytes })
+        Ok(Charge { permit: Some(permit), bytes, owed: None })
     }
 }
 
@@ -223,6 +242,20 @@ impl BytePool {
 pub struct Charge {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
+    owed: Option<Owed>,
+}
+
+/// Bytes held beyond a pool's capacity until this is dropped.
+#[derive(Debug)]
+struct Owed {
+    bytes: usize,
+    to: Arc<AtomicUsize>,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.to.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Charge {
@@ -231,7 +264,7 @@ impl Charge {
         Self::default()
     }
 
-    /// How much is charged.
+    /// How much is charged, without what is owed.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -243,7 +276,7 @@ impl Charge {
         }
         let permit = self.permit.as_mut()?.split(bytes)?;
         self.bytes -= bytes;
-        Some(Charge { permit: Some(permit), bytes })
+        Some(Charge { permit: Some(permit), bytes, owed: None })
     }
 
     /// Adds another charge of the same pool.
@@ -251,6 +284,11 @@ impl Charge {
         self.bytes += other.bytes;
         match (&mut self.permit, other.permit) {
             (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+        match (&mut self.owed, other.owed) {
+            (Some(mine), Some(mut theirs)) => mine.bytes += std::mem::take(&mut theirs.bytes),
             (mine @ None, theirs) => *mine = theirs,
             (Some(_), None) => {}
         }
@@ -296,6 +334,21 @@ mod tests {
         pool.wanted().await;
         drop(held);
         assert_eq!(waiting.await.unwrap().bytes(), 50);
+    }
+
+    #[test]
+    fn what_is_not_free_is_owed_until_its_last_part_is_dropped() {
+        let pool = BytePool::new(Pool::Send, 100);
+        let mut held = pool.take_or_owe(80);
+        assert_eq!((held.bytes(), pool.used(), pool.owed()), (80, 80, 0));
+        let more = pool.take_or_owe(30);
+        assert_eq!((more.bytes(), pool.used(), pool.owed()), (0, 80, 30));
+        held.merge(more);
+        held.merge(pool.take_or_owe(25));
+        drop(held.split(80).unwrap());
+        assert_eq!((pool.used(), pool.owed()), (0, 55));
+        drop(held);
+        assert_eq!(pool.owed(), 0);
     }
 
     #[tokio::test]
