@@ -302,7 +302,7 @@ impl ClusterImage {
                 if self.topic(name).is_some() || self.topic_by_id(*topic).is_some() {
                     return Err(ApplyError::TopicExists { name: name.clone(), topic: *topic });
                 }
-                let span = Span { count: *partitions, owner: *owner, entry: self.number };
+                let span = Span { end: *partitions, owner: *owner, entry: self.number };
                 self.insert(Topic {
                     id: *topic,
                     name: name.clone(),
@@ -322,11 +322,10 @@ impl ClusterImage {
 
     fn grow(&mut self, id: TopicId, count: i32, owner: i32) -> Result<(), ApplyError> {
         let mut topic = self.copy_of(id)?;
-        let added = count
-            .checked_sub(topic.partition_count())
-            .filter(|added| *added > 0)
-            .ok_or(ApplyError::Partitions { topic: id, count })?;
-        topic.spans.push(Span { count: added, owner, entry: self.number });
+        if count <= topic.partition_count() {
+            return Err(ApplyError::Partitions { topic: id, count });
+        }
+        topic.spans.push(Span { end: count, owner, entry: self.number });
         self.insert(topic)
     }
 
@@ -356,11 +355,12 @@ impl ClusterImage {
 
     /// Adds or replaces a topic.
     pub(super) fn insert(&mut self, topic: Topic) -> Result<(), ApplyError> {
-        let mut count = 0_i32;
+        let mut count = 0;
         for span in &topic.spans {
-            let sum = count.checked_add(span.count).filter(|_| span.count > 0);
-            let wrong = ApplyError::Partitions { topic: topic.id, count: span.count };
-            count = sum.filter(|_| span.entry <= self.number).ok_or(wrong)?;
+            if span.end <= count || span.entry > self.number {
+                return Err(ApplyError::Partitions { topic: topic.id, count: span.end });
+            }
+            count = span.end;
         }
         if count == 0 {
             return Err(ApplyError::Partitions { topic: topic.id, count });

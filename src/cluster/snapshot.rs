@@ -112,8 +112,10 @@ pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
         out.extend_from_slice(&topic.replication_factor.to_be_bytes());
         out.extend_from_slice(&topic.epoch_base.to_be_bytes());
         out.extend_from_slice(&(topic.spans.len() as u32).to_be_bytes());
+        let mut first = 0;
         for span in &topic.spans {
-            out.extend_from_slice(&span.count.to_be_bytes());
+            out.extend_from_slice(&(span.end - first).to_be_bytes());
+            first = span.end;
             out.extend_from_slice(&span.owner.to_be_bytes());
             out.extend_from_slice(&span.entry.to_be_bytes());
         }
@@ -202,8 +204,11 @@ fn decode_topic(cursor: &mut Cursor<'_>) -> Result<Topic, RecordError> {
     let replication_factor = cursor.i16()?;
     let epoch_base = cursor.i32()?;
     let mut spans = Vec::new();
+    let mut end = 0_i32;
     for _ in 0..cursor.u32()? {
-        spans.push(Span { count: cursor.i32()?, owner: cursor.i32()?, entry: cursor.u64()? });
+        // What is no count gives an end that is not above the one before, which is refused.
+        end = end.wrapping_add(cursor.i32()?);
+        spans.push(Span { end, owner: cursor.i32()?, entry: cursor.u64()? });
     }
     let configs = configs(cursor)?;
     Ok(Topic { id, name, replication_factor, configs, epoch_base, spans })
