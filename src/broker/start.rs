@@ -15,7 +15,8 @@ use super::offsets::OffsetsTopic;
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
-    Cluster, ClusterMetrics, ClusterOptions, IdentityError, Limits, OpenError, Prepared, WalState, prepare,
+    Cluster, ClusterMetrics, ClusterOptions, IdentityError, Limits, OpenError, Prepared, WalState,
+    prepare,
 };
 use crate::config::topic::TopicSettings;
 use crate::config::{Config, ObjectUrl, WalSync};

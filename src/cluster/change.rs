@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::image::{ApplyError, ClusterImage};
-use super::limits::{IMAGE_SHARE, Limits, MAX_IMAGE_BYTES};
+use super::limits::{
+    BUDGET_BYTES_PER_PARTITION, IMAGE_SHARE, Limits, MAX_IMAGE_BYTES, MAX_PARTITIONS,
+};
 use super::load::ENTRY_BYTES;
 use super::record::{MAX_STRING_BYTES, Record, encoded_bytes};
 use super::snapshot::{SPAN_BYTES, stored_bytes};
@@ -129,7 +131,9 @@ pub enum ChangeError {
     },
     /// More partitions than a broker can hold.
     #[error(
-        "{wanted} partitions more would be {total} in the cluster and at most {limit} are allowed"
+        "{wanted} partitions more would be {total} in the cluster and at most {limit} are allowed: \
+         one for each {BUDGET_BYTES_PER_PARTITION} bytes of memory.budget.bytes, and \
+         {MAX_PARTITIONS} at the most"
     )]
     TooManyPartitions {
         /// How many more.

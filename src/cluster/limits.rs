@@ -13,7 +13,11 @@ pub(super) const MAX_IMAGE_BYTES: u64 = IMAGE_BYTES / 2;
 pub(super) const IMAGE_SHARE: u64 = 32;
 
 /// The most partitions of all topics together (DESIGN D12 is made for this many).
-const MAX_PARTITIONS: i64 = 200_000;
+pub(super) const MAX_PARTITIONS: i64 = 200_000;
+
+/// How much of the memory budget there must be for each partition. One that was never written to
+/// takes about 480 bytes, so all together take a tenth of the budget, beside its pools.
+pub(super) const BUDGET_BYTES_PER_PARTITION: u64 = 5 << 10;
 
 /// What changes may make of the cluster. A cluster that is larger already (its broker had more
 /// memory, or was another) is opened; only what makes it larger is refused.
@@ -28,12 +32,22 @@ pub struct Limits {
 impl Limits {
     /// What a broker with a memory budget of so many bytes can hold.
     pub fn of_budget(bytes: u64) -> Self {
+        let partitions = i64::try_from(bytes / BUDGET_BYTES_PER_PARTITION).unwrap_or(i64::MAX);
         let image_bytes = (bytes / IMAGE_SHARE).min(MAX_IMAGE_BYTES);
-        Self { partitions: MAX_PARTITIONS, image_bytes }
+        Self { partitions: partitions.min(MAX_PARTITIONS), image_bytes }
     }
 
     /// Tells the operator of a cluster that is larger than this.
     pub(super) fn warn_if_exceeded(self, image: &ClusterImage) {
+        let (partitions, limit) = (image.partition_count(), self.partitions);
+        if partitions > limit {
+            warn!(
+                partitions,
+                limit,
+                "the cluster has more partitions than this broker's memory.budget.bytes is for; \
+                 it gets no more until some are deleted or the budget is raised"
+            );
+        }
         let (bytes, limit) = (stored_bytes(image), self.image_bytes);
         if bytes > limit {
             warn!(
@@ -49,6 +63,12 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_have_a_part_of_the_budget_and_an_end() {
+        let of = |budget| Limits::of_budget(budget).partitions;
+        assert_eq!([of(0), of(64 << 20), of(1 << 30), of(u64::MAX)], [0, 13_107, 200_000, 200_000]);
+    }
 
     #[test]
     fn the_image_has_a_part_of_the_budget_and_can_always_be_read_again() {

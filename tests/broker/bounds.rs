@@ -29,6 +29,16 @@ fn create(wire: &mut Wire, name: &str, configs: &[(&str, &str)]) -> CreatableTop
     wire.call(7, &request).topics.remove(0)
 }
 
+/// Creates a topic without configs, of so many partitions.
+fn create_sized(wire: &mut Wire, name: &str, partitions: i32) -> CreatableTopicResult {
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    wire.call(7, &request).topics.remove(0)
+}
+
 fn delete(wire: &mut Wire, name: &str) -> i16 {
     let topic = DeleteTopicState::default().with_name(Some(topic_name(name)));
     let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
@@ -94,4 +104,34 @@ fn metadata_beyond_its_part_of_the_budget_is_refused_and_the_broker_starts_again
     assert_eq!(create(&mut wire, "next", &configs).error_code, POLICY_VIOLATION);
     assert_eq!(delete(&mut wire, "t0"), NONE);
     assert_eq!(create(&mut wire, "next", &configs).error_code, NONE);
+}
+
+#[test]
+fn partitions_beyond_their_part_of_the_budget_are_refused() {
+    let mut broker = Broker::start_with(Options::new().set("memory.budget.bytes", 2 * BUDGET));
+    let mut wire = broker.connect();
+    let idle = broker.resident();
+    let refused = create_sized(&mut wire, "all", 200_000);
+    assert_eq!(refused.error_code, POLICY_VIOLATION, "{}", message(&refused));
+    assert!(message(&refused).contains("at most 26214 are allowed"), "{}", message(&refused));
+    assert!(message(&refused).contains("memory.budget.bytes"), "{}", message(&refused));
+    for topic in 0..100 {
+        let created = create_sized(&mut wire, &format!("t{topic}"), 10);
+        assert_eq!(created.error_code, NONE, "{}", message(&created));
+    }
+    assert_eq!(create_sized(&mut wire, "rest", 25_214).error_code, NONE);
+    assert_eq!(create_sized(&mut wire, "more", 1).error_code, POLICY_VIOLATION);
+    let grown = broker.resident_max() - idle;
+    println!("{grown} bytes for 26214 partitions");
+
+    // With less memory it starts, tells of it, and takes no more.
+    assert_eq!(broker.stop(), Some(0));
+    broker.set("memory.budget.bytes", BUDGET);
+    broker.restart();
+    broker.wait_for_log("has more partitions than");
+    let mut wire = broker.connect();
+    assert_served(&mut wire);
+    assert_eq!(create_sized(&mut wire, "more", 1).error_code, POLICY_VIOLATION);
+    assert_eq!(delete(&mut wire, "rest"), NONE);
+    assert_eq!(create_sized(&mut wire, "more", 1).error_code, NONE);
 }
