@@ -11,6 +11,7 @@
 mod plan;
 mod respond;
 mod session;
+mod unique;
 
 use std::sync::Arc;
 use std::time::Duration;

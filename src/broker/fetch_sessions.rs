@@ -42,7 +42,7 @@ pub const FINAL_EPOCH: i32 = -1;
 const PART_OF_POOL: usize = 4;
 
 /// A topic of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionTopic {
     /// Its id; the zero id in a session that names topics by name.
     pub id: TopicId,

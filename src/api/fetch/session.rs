@@ -4,6 +4,7 @@
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchTopic;
 
+use super::unique::make_unique;
 use super::{FIRST_SESSION_VERSION, Fetch, TOPIC_IDS_FROM, Target, Topic, resolve_topic};
 use crate::api::error::fetch_session_error;
 use crate::api::{Context, take_memory};
@@ -78,8 +79,10 @@ pub(super) async fn resolve(
 ) -> Result<(Vec<Topic>, Charge), ErrorCode> {
     let topics = std::mem::take(&mut request.topics);
     let FetchContext::Incremental(turn) = context else {
-        let topics = topics.iter().map(|topic| resolve_topic(cx, listed(cx, topic))).collect();
-        return Ok((topics, charge));
+        let mut all: Vec<_> = topics.iter().map(|topic| listed(cx, topic)).collect();
+        drop(topics);
+        make_unique(&mut all);
+        return Ok((all.into_iter().map(|listed| resolve_topic(cx, listed)).collect(), charge));
     };
     drop((topics, std::mem::take(&mut request.forgotten_topics_data), charge));
     let charge = take_memory(cx, turn.partition_count() * PARTITION_BYTES)
