@@ -285,6 +285,12 @@ impl FetchTurn {
         self.session.listed(self.epoch, name_of).ok_or(FetchSessionError::Epoch)
     }
 
+    /// Ends when a newer request has gone on with the session: of all that a session stands for,
+    /// one request at a time is kept while it waits for records.
+    pub async fn overtaken(&self) {
+        self.session.overtaken(self.epoch).await;
+    }
+
     /// Compares the answers, one for each of [`FetchTurn::partitions`], with what the client was
     /// told before: which of them it must be told. Partitions with records go to the end of the
     /// session, so that others have their turn under the byte limit.

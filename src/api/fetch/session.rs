@@ -32,6 +32,16 @@ pub(super) enum FetchContext {
     Incremental(FetchTurn),
 }
 
+impl FetchContext {
+    /// Ends when a newer request has gone on with the session; never without one.
+    pub(super) async fn overtaken(&self) {
+        match self {
+            FetchContext::Incremental(turn) => turn.overtaken().await,
+            FetchContext::Sessionless | FetchContext::Full => std::future::pending().await,
+        }
+    }
+}
+
 /// What the session makes of a reply.
 pub(super) struct Conclusion {
     /// The error of the whole reply, 0 for none.
