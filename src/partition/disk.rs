@@ -15,6 +15,10 @@ use crate::wal::{Entry, FileNumber, Lsn, ReadError as WalError};
 /// do not hold a large buffer.
 const COPY_BELOW: usize = 16 * 1024;
 
+/// What a walk over much else holds of the file at once: the piece that it walks, and one that a
+/// batch too large to be copied is a part of.
+const WALK_BYTES: usize = 2 << 20;
+
 /// Why a partition's log cannot be read. No bytes were handed out.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -57,6 +61,15 @@ pub enum LogError {
     },
 }
 
+/// About how many bytes a read holds, for the byte budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadMemory {
+    /// While it is read.
+    pub meanwhile: usize,
+    /// From then on, with its batches.
+    pub after: usize,
+}
+
 /// A part of a WAL file and the offsets whose batches it holds, among records of others.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
@@ -88,6 +101,23 @@ impl Span {
         self.end_offset = next.end_offset;
         self.copies |= next.copies;
         self.holes.extend(next.holes);
+    }
+
+    /// How many bytes of the file are read.
+    pub(super) fn file_bytes(&self) -> usize {
+        self.segments().iter().map(|(start, end)| (end - start) as usize).sum()
+    }
+
+    /// What it takes to read the span, of which `bytes` are its batches. They are parts of what was
+    /// read, unless they are copied out of it.
+    pub(super) fn memory(&self, bytes: usize) -> ReadMemory {
+        let read = self.file_bytes();
+        if !self.copies {
+            return ReadMemory { meanwhile: read.max(bytes), after: read.max(bytes) };
+        }
+        let meanwhile = bytes + read.min(WALK_BYTES);
+        let copied = bytes < COPY_BELOW;
+        ReadMemory { meanwhile, after: if copied { bytes } else { meanwhile } }
     }
 
     /// What is read: from a record's start to a record's end each.
