@@ -119,7 +119,8 @@ fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let disk: Arc<dyn Disk> = Arc::new(NullDisk);
     let stream = local::open(&disk, &options, &env).unwrap().stream;
     let metrics = Arc::new(Metrics::new(&Registry::new()));
-    let shared = Arc::new(Shared { stream: stream.clone(), metrics });
+    let producers = env.budget.pool(Pool::Producers).clone();
+    let shared = Arc::new(Shared { stream: stream.clone(), metrics, producers });
     let of = TopicPartition { topic: TopicId::ZERO, partition: 0 };
     (Partitions::new(shared).get_or_create(of, 1), stream)
 }

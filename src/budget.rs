@@ -3,11 +3,12 @@
 //!
 //! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send, so
 //! that nobody waits for a pool while holding a later one. Upload, recovery, small requests and
-//! groups have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
-//! sessions.
+//! groups have pools that nothing else can drain; nobody waits for the pools of groups, of
+//! producers and of fetch sessions.
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -41,6 +42,9 @@ pub enum Pool {
     Upload,
     /// Replay and loading of coordinator partitions.
     Recovery,
+    /// What partitions remember of idempotent producers. Never waited for: those that were silent
+    /// longest are forgotten.
+    Producers,
     /// What groups keep for as long as they live: members with their metadata and assignments, and
     /// committed offsets. Never waited for.
     Groups,
@@ -48,7 +52,7 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 10] = [
+    pub const ALL: [Pool; 11] = [
         Pool::Small,
         Pool::Receive,
         Pool::Unpack,
@@ -58,6 +62,7 @@ impl Pool {
         Pool::Sessions,
         Pool::Upload,
         Pool::Recovery,
+        Pool::Producers,
         Pool::Groups,
     ];
 
@@ -73,6 +78,7 @@ impl Pool {
             Pool::Sessions => "sessions",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
+            Pool::Producers => "producers",
             Pool::Groups => "groups",
         }
     }
@@ -80,11 +86,11 @@ impl Pool {
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Unpack | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
+            Pool::Small | Pool::Unpack | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
             // What does not fit here is read from the log instead.
             Pool::Tail => 10,
-            Pool::Sessions => 2,
+            Pool::Sessions | Pool::Recovery | Pool::Producers => 2,
             Pool::Send => 8,
         }
     }
@@ -107,7 +113,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 10],
+    pools: [BytePool; 11],
 }
 
 impl Budget {
@@ -137,6 +143,8 @@ pub struct BytePool {
     pool: Pool,
     capacity: usize,
     free: Arc<Semaphore>,
+    /// What is held beyond the capacity.
+    owed: Arc<AtomicUsize>,
     /// Told whenever somebody begins to wait.
     wanted: Arc<Notify>,
 }
@@ -145,7 +153,8 @@ impl BytePool {
     /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
     pub fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)), wanted: Arc::default() }
+        let free = Arc::new(Semaphore::new(capacity));
+        Self { pool, capacity, free, owed: Arc::default(), wanted: Arc::default() }
     }
 
     /// The pool's name as a metric label.
@@ -183,7 +192,22 @@ impl BytePool {
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(permits).ok()?;
-        Some(Charge { permit: Some(permit), bytes })
+        Some(Charge { permit: Some(permit), bytes, owed: None })
+    }
+
+    /// Charges `bytes` without waiting. What is not free is owed until the charge is dropped, and
+    /// whoever frees the pool sees it.
+    pub fn take_or_owe(&self, bytes: usize) -> Charge {
+        let owe = || {
+            self.owed.fetch_add(bytes, Ordering::Relaxed);
+            Charge { owed: Some(Owed { bytes, to: Arc::clone(&self.owed) }), ..Charge::none() }
+        };
+        self.try_take(bytes).unwrap_or_else(owe)
+    }
+
+    /// What [`BytePool::take_or_owe`] found no room for and is still held.
+    pub fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
     }
 
     /// Waits for `bytes`, or for all the pool has if that is less: for what must be possible in the
@@ -209,7 +233,7 @@ impl BytePool {
             }
         };
         let permit = permit.expect("the semaphore is never closed");
-        Ok(Charge { permit: Some(permit), bytes })
+        Ok(Charge { permit: Some(permit), bytes, owed: None })
     }
 }
 
@@ -218,6 +242,20 @@ impl BytePool {
 pub struct Charge {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
+    owed: Option<Owed>,
+}
+
+/// Bytes held beyond a pool's capacity until this is dropped.
+#[derive(Debug)]
+struct Owed {
+    bytes: usize,
+    to: Arc<AtomicUsize>,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.to.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Charge {
@@ -226,7 +264,7 @@ impl Charge {
         Self::default()
     }
 
-    /// How much is charged.
+    /// How much is charged, without what is owed.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -238,7 +276,7 @@ impl Charge {
         }
         let permit = self.permit.as_mut()?.split(bytes)?;
         self.bytes -= bytes;
-        Some(Charge { permit: Some(permit), bytes })
+        Some(Charge { permit: Some(permit), bytes, owed: None })
     }
 
     /// Adds another charge of the same pool.
@@ -246,6 +284,11 @@ impl Charge {
         self.bytes += other.bytes;
         match (&mut self.permit, other.permit) {
             (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, theirs) => *mine = theirs,
+            (Some(_), None) => {}
+        }
+        match (&mut self.owed, other.owed) {
+            (Some(mine), Some(mut theirs)) => mine.bytes += std::mem::take(&mut theirs.bytes),
             (mine @ None, theirs) => *mine = theirs,
             (Some(_), None) => {}
         }
@@ -291,6 +334,21 @@ mod tests {
         pool.wanted().await;
         drop(held);
         assert_eq!(waiting.await.unwrap().bytes(), 50);
+    }
+
+    #[test]
+    fn what_is_not_free_is_owed_until_its_last_part_is_dropped() {
+        let pool = BytePool::new(Pool::Send, 100);
+        let mut held = pool.take_or_owe(80);
+        assert_eq!((held.bytes(), pool.used(), pool.owed()), (80, 80, 0));
+        let more = pool.take_or_owe(30);
+        assert_eq!((more.bytes(), pool.used(), pool.owed()), (0, 80, 30));
+        held.merge(more);
+        held.merge(pool.take_or_owe(25));
+        drop(held.split(80).unwrap());
+        assert_eq!((pool.used(), pool.owed()), (0, 55));
+        drop(held);
+        assert_eq!(pool.owed(), 0);
     }
 
     #[tokio::test]

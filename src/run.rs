@@ -32,6 +32,8 @@ const SEND_CHECK: Duration = Duration::from_millis(50);
 /// A pool that is full at so many looks in a row has its slowest connections closed: one large
 /// response that waits for what is about to come free is no reason to close any.
 const FULL_LOOKS: u32 = 5;
+/// Responses without room may owe this part of the send pool before readers are closed for them.
+const OWED_SHARE: usize = 16;
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -298,8 +300,8 @@ fn advertised(
 }
 
 /// Closes the connections that take their responses most slowly while these hold so much memory
-/// that the WAL's blocks find the send pool full (DESIGN D10): readers never stop producers. The
-/// same when the pool stays full, which it is as long as any response waits for room there, so that
+/// that the WAL's blocks find the send pool full (DESIGN D10), or much is owed to it by responses
+/// that did not wait for room: readers never stop producers. The same when the pool stays full, which it is as long as any response waits for room there, so that
 /// those that hold room for responses which cannot go out give way to it.
 async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
     let mut full = 0_u32;
@@ -310,6 +312,9 @@ async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
         }
         let send = broker.budget().pool(Pool::Send);
         let mut wanted = broker.stream().lingering().uncharged;
+        if send.owed() > send.capacity() / OWED_SHARE {
+            wanted += send.owed();
+        }
         full = if send.is_exhausted() { full.saturating_add(1) } else { 0 };
         if full >= FULL_LOOKS {
             wanted = wanted.max(send.capacity() / 8);

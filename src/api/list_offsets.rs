@@ -32,8 +32,12 @@ const LATEST_TIERED: i64 = -5;
 
 const READ_COMMITTED: i8 = 1;
 
-/// What a look-up may decompress of a batch before it has to ask for more.
-const USUALLY_UNPACKED_BYTES: usize = 1 << 20;
+/// What a look-up may read at once before it has to ask for more: a stretch of small batches.
+const USUALLY_READ_BYTES: usize = 64 << 10;
+
+/// What a look-up may decompress of a batch before it has to ask for more. Both together are
+/// charged with 2 MiB, of which the smallest budget has two.
+const USUALLY_UNPACKED_BYTES: usize = (1 << 20) - USUALLY_READ_BYTES / 2;
 
 /// An answer that needs no look at batches, or the question that does.
 enum Step {
@@ -126,15 +130,16 @@ async fn answer(
         Step::Found { offset, timestamp, epoch } => return Ok((offset, timestamp, epoch)),
         Step::Search(partition) => partition,
     };
-    let mut unpacked = USUALLY_UNPACKED_BYTES;
+    let (mut read, mut unpacked) = (USUALLY_READ_BYTES, USUALLY_UNPACKED_BYTES);
     let found = loop {
-        let (_charge, room) = cx.broker.unpack(unpacked).await;
+        let (_charge, room) = cx.broker.read_and_unpack(read, unpacked).await;
         let (partition, timestamp) = (Arc::clone(&partition), asked.timestamp);
         let search = move || match timestamp {
             MAX_TIMESTAMP => partition.offset_of_max_timestamp(room),
             timestamp => partition.offset_for_timestamp(timestamp, room),
         };
         match task::blocking(search).await {
+            Ok(Err(LookupError::NeedsRead { bytes })) => read = bytes,
             Ok(Err(LookupError::NeedsRoom { .. })) => unpacked = usize::MAX,
             found => break found,
         }

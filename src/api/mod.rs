@@ -261,8 +261,13 @@ pub(crate) async fn decode<R: Message>(
 
 /// Waits for memory that a request needs while it is handled.
 pub(crate) async fn take_memory(cx: &Context, bytes: usize) -> Result<Charge, TooLarge> {
+    memory_pool(cx, bytes).take(bytes).await
+}
+
+/// The pool that `bytes` are charged to while a request is handled.
+fn memory_pool(cx: &Context, bytes: usize) -> &BytePool {
     let pool = if bytes <= SMALL_REQUEST_BYTES { Pool::Small } else { Pool::Receive };
-    cx.broker.budget().pool(pool).take(bytes).await
+    cx.broker.budget().pool(pool)
 }
 
 /// A control-plane response is at most this large, as a decoded request is.
@@ -276,12 +281,12 @@ async fn response_room(pool: &BytePool, bytes: usize) -> Charge {
     }
 }
 
-/// Room for a response of `bytes` that must not wait for readers; none if none is free, and then
-/// the response is charged to nothing. For responses that are little more than their requests.
+/// Room for a response of `bytes` that must not wait for readers: what is not free is owed, and the
+/// slowest readers are closed for it. For responses that are little more than their requests.
 fn room_now(cx: &Context, bytes: usize) -> Charge {
     match bytes {
         ..UNCHARGED_RESPONSE_BYTES => Charge::none(),
-        _ => cx.broker.budget().pool(Pool::Send).try_take(bytes).unwrap_or_default(),
+        _ => cx.broker.budget().pool(Pool::Send).take_or_owe(bytes),
     }
 }
 

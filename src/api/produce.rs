@@ -18,6 +18,7 @@ use self::unpack::{Work, refusal, unpack};
 use super::error::append_error;
 use super::topics::{is_internal, open_partition};
 use super::{Context, Tally};
+use crate::budget::{Charge, SMALL_REQUEST_BYTES};
 use crate::cluster::Topic;
 use crate::config::TimestampType as ConfiguredTimestamp;
 use crate::config::topic::TopicSettings;
@@ -38,6 +39,20 @@ use crate::wal::{Admission, Class, Lsn, RoomError};
 pub(super) const KEY: i16 = 0;
 
 const NAME: &str = "Produce";
+
+/// What is kept for a partition until it is answered, beside what came: its item, what became of
+/// it, its answer, and the text and the topic's name there.
+const PARTITION_BYTES: usize = size_of::<Item>()
+    + size_of::<Outcome>()
+    + 2 * size_of::<ProducePartitionResponse>()
+    + 2 * MESSAGE_BYTES;
+
+/// Room for an answer's text, in bytes.
+const MESSAGE_BYTES: usize = 64;
+
+/// A request whose partitions take less than this is charged for its frame alone, and so is one
+/// whose partitions take less than an eighth of the frame.
+const UNCHARGED_PARTITIONS_BYTES: usize = 4 * 1024;
 
 /// How often an append that found no room waits for it before the client is told to retry.
 const ROOM_ATTEMPTS: usize = 8;
@@ -86,17 +101,20 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         return Err(Disconnect::UnsupportedVersion { api: NAME, version });
     }
     let Request { body, charge, .. } = request;
+    let frame = body.len();
     let produce = ProduceRequest::parse(version, body).map_err(|error| Disconnect::Malformed {
         api: NAME,
         version,
         reason: error.to_string(),
     })?;
     let acks = produce.acks;
-    let items = items(&cx, &produce)?;
+    let (charge, mut kept) = charged(&cx, &produce, frame, charge).await?;
+    let items = items(&cx, &produce);
     drop(produce);
     let outcomes = append_all(&cx, items).await;
     // The records are copied: what they came in may go.
     drop(charge);
+    drop(kept.split(outcomes.len() * size_of::<Item>()));
     if acks == 0 {
         let failed = outcomes.iter().find(|outcome| outcome.response.error_code != 0);
         return failed.map_or(Ok(Reply::Silent), |outcome| {
@@ -106,19 +124,19 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     }
     let last = outcomes.iter().map(|outcome| outcome.lsn).max().unwrap_or(Lsn::ZERO);
     if last == Lsn::ZERO {
-        return respond(&cx, outcomes).map(Reply::Now);
+        return respond(&cx, outcomes, kept).await.map(Reply::Now);
     }
     let durable = cx.broker.stream().wait_durable(last);
     Ok(Reply::Later(Box::pin(async move {
         let mut outcomes = outcomes;
         if durable.await.is_err() {
             outcomes.iter_mut().for_each(Outcome::lose);
-            return respond(&cx, outcomes);
+            return respond(&cx, outcomes, kept).await;
         }
         for (partition, appended) in outcomes.iter().filter_map(|one| one.appended.as_ref()) {
             partition.visible(appended).await;
         }
-        respond(&cx, outcomes)
+        respond(&cx, outcomes, kept).await
     })))
 }
 
@@ -136,14 +154,39 @@ impl Outcome {
     }
 }
 
-/// Checks everything about the records that needs no lock. What is kept for each partition is
-/// bounded as the guard bounds other requests, and the partitions of a topic share its name.
-fn items(cx: &Context, request: &ProduceRequest) -> Result<Vec<Item>, Disconnect> {
-    let kept = request.partition_count().saturating_mul(size_of::<Item>());
+/// Charges what is kept for the request's partitions: of the frame's charge and of theirs, the
+/// second is held until there is room for the response. It is bounded as the guard bounds other
+/// requests.
+async fn charged(
+    cx: &Context,
+    request: &ProduceRequest,
+    frame: usize,
+    charge: Charge,
+) -> Result<(Charge, Charge), Disconnect> {
+    let (version, count) = (request.version, request.partition_count());
+    let refused = |reason: String| Disconnect::Malformed { api: NAME, version, reason };
+    let kept = count.saturating_mul(PARTITION_BYTES);
     if kept > Limits::CONTROL.decoded_bytes {
-        let reason = format!("{} partitions in one request", request.partition_count());
-        return Err(Disconnect::Malformed { api: NAME, version: request.version, reason });
+        return Err(refused(format!("{count} partitions in one request")));
     }
+    if kept < UNCHARGED_PARTITIONS_BYTES || kept < frame / 8 {
+        return Ok((charge, Charge::none()));
+    }
+    if let Some(kept) = super::memory_pool(cx, kept).try_take(kept) {
+        return Ok((charge, kept));
+    }
+    // Whoever waits for memory holds none of the same pool.
+    drop(charge);
+    let taken = super::take_memory(cx, frame + kept).await;
+    let mut charge =
+        taken.map_err(|cause| refused(format!("{count} partitions in one request: {cause}")))?;
+    let kept = charge.split(kept).unwrap_or_default();
+    Ok((charge, kept))
+}
+
+/// Checks everything about the records that needs no lock. The partitions of a topic share its
+/// name.
+fn items(cx: &Context, request: &ProduceRequest) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::with_capacity(request.partition_count());
     let mut present: Option<(usize, Named, Result<Arc<Topic>, ErrorCode>)> = None;
     for partition in request.partitions() {
@@ -159,7 +202,7 @@ fn items(cx: &Context, request: &ProduceRequest) -> Result<Vec<Item>, Disconnect
         let step = ready(cx, request, topic.as_ref().map_err(|code| *code), partition);
         items.push(Item { topic: name.clone(), topic_position, index, step });
     }
-    Ok(items)
+    items
 }
 
 fn look_up(cx: &Context, topic: TopicRef<'_>) -> (Named, Result<Arc<Topic>, ErrorCode>) {
@@ -345,13 +388,34 @@ async fn append_with_room(
     Err(AppendError::NoRoom)
 }
 
-/// Encodes the answer, partitions of a topic together as they were in the request.
-fn respond(cx: &Context, outcomes: Vec<Outcome>) -> Result<Response, Disconnect> {
-    let version = cx.version;
+/// The response. A large one waits for its room: few producers ask for so much at once, and one
+/// that does not read its answers must not fill the memory with them. What was `kept` for the
+/// request is given back afterwards.
+async fn respond(
+    cx: &Context,
+    outcomes: Vec<Outcome>,
+    mut kept: Charge,
+) -> Result<Response, Disconnect> {
     let mut tally = Tally::default();
+    for outcome in &outcomes {
+        tally.note(outcome.response.error_code);
+    }
+    let body = encode(cx.version, outcomes)?;
+    let bytes = body.capacity();
+    drop(kept.split(kept.bytes().saturating_sub(bytes)));
+    let charge = match bytes {
+        ..=SMALL_REQUEST_BYTES => super::room_now(cx, bytes),
+        _ => cx.room(bytes).await,
+    };
+    drop(kept);
+    let pieces = vec![Piece::Ready(body.freeze())];
+    Ok(Response { pieces, errors: tally.into_inner(), charge })
+}
+
+/// Encodes the answer, partitions of a topic together as they were in the request.
+fn encode(version: i16, outcomes: Vec<Outcome>) -> Result<BytesMut, Disconnect> {
     let mut topics: Vec<(usize, Named, Vec<ProducePartitionResponse>)> = Vec::new();
     for outcome in outcomes {
-        tally.note(outcome.response.error_code);
         match topics.last_mut() {
             Some((position, _, partitions)) if *position == outcome.topic_position => {
                 partitions.push(outcome.response);
@@ -376,7 +440,5 @@ fn respond(cx: &Context, outcomes: Vec<Outcome>) -> Result<Response, Disconnect>
         version,
         reason: error.to_string(),
     })?;
-    let charge = super::room_now(cx, body.len());
-    let pieces = vec![Piece::Ready(body.freeze())];
-    Ok(Response { pieces, errors: tally.into_inner(), charge })
+    Ok(body)
 }

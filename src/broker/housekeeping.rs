@@ -25,6 +25,8 @@ const GROWTH_CHECK: Duration = Duration::from_secs(1);
 const FENCE_CHECK: Duration = Duration::from_secs(10);
 /// How often producer states that are too old are forgotten.
 const PRODUCER_CHECK: Duration = Duration::from_mins(10);
+/// How often the room for producer states is looked at.
+const PRODUCER_ROOM_CHECK: Duration = Duration::from_secs(1);
 /// Wall and monotonic clock may drift apart by this much between two looks (DESIGN D8).
 const CLOCK_DRIFT_MAX_MS: i64 = 5 * 60 * 1_000;
 /// How long time-based deletion pauses after a clock jump.
@@ -177,11 +179,32 @@ impl Broker {
     }
 
     async fn watch_producers(&self) {
-        while self.tick(PRODUCER_CHECK).await {
+        let mut checked = self.clock.now();
+        while self.tick(PRODUCER_ROOM_CHECK).await {
+            self.make_room_for_producers().await;
+            if self.clock.now().saturating_duration_since(checked) < PRODUCER_CHECK {
+                continue;
+            }
+            checked = self.clock.now();
             let expiration = i64::try_from(self.producer_id_expiration().as_millis());
             for partition in self.partitions.all() {
                 partition.expire_producers(expiration.unwrap_or(i64::MAX));
             }
+        }
+    }
+
+    async fn make_room_for_producers(&self) {
+        if self.partitions.has_room_for_producers() {
+            return;
+        }
+        let partitions = Arc::clone(&self.partitions);
+        match task::blocking(move || partitions.forget_silent_producers()).await {
+            Ok(forgotten) => warn!(
+                forgotten,
+                "memory for idempotent producers full; those that were silent longest are \
+                 forgotten; raise memory.budget.bytes"
+            ),
+            Err(panicked) => error!(%panicked, "producers not looked through"),
         }
     }
 

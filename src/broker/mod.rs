@@ -179,10 +179,16 @@ impl Broker {
     /// it is dropped or charged elsewhere; it is twice the room, because bytes are there twice
     /// while they grow or are compressed again.
     pub async fn unpack(&self, bytes: usize) -> (Charge, Room) {
+        self.read_and_unpack(0, bytes).await
+    }
+
+    /// As [`Broker::unpack`], with room to read `read` bytes of the log. Where that is more than
+    /// the pool has, the charge is all of the pool, so that one at a time reads so much.
+    pub async fn read_and_unpack(&self, read: usize, bytes: usize) -> (Charge, Room) {
         let pool = self.budget.pool(Pool::Unpack);
         let most = (pool.capacity() / 2).min(MAX_DECOMPRESSED_BYTES);
-        let room = Room { bytes: bytes.min(most), is_most: bytes >= most };
-        (pool.take_up_to(2 * room.bytes).await, room)
+        let room = Room { read, bytes: bytes.min(most), is_most: bytes >= most };
+        (pool.take_up_to(read.saturating_add(2 * room.bytes)).await, room)
     }
 
     /// A producer id that nobody else ever gets.

@@ -177,7 +177,7 @@ impl Partition {
         // unfilled stops the WAL.
         let now_ms = self.shared().stream.log_clock().now_ms();
         let (place, appended) = place(&state, request, &reservation, now_ms);
-        state.append(place, now_ms);
+        let forgotten = state.append(place, now_ms, &self.shared().producers);
         drop(state);
         let lsn = reservation.lsn();
         let filled = self.fill(reservation, request, &place);
@@ -190,6 +190,9 @@ impl Partition {
         let metrics = &self.shared().metrics;
         metrics.appended_records.inc_by(request.batch.header().record_count.max(0) as u64);
         metrics.appended_bytes.inc_by(bytes as u64);
+        if forgotten > 0 {
+            metrics.forgotten_producers.inc_by(forgotten as u64);
+        }
         Ok(appended)
     }
 

@@ -29,6 +29,7 @@ use super::Partition;
 use super::index::{Entry, Run};
 use super::producers::{Producer, ProducerBatch, WINDOW};
 use super::state::State;
+use crate::budget::BytePool;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::{FileNumber, Lsn};
 
@@ -59,6 +60,8 @@ pub(super) struct Part {
     pub of: TopicPartition,
     pub log_clock_ms: i64,
     pub state: State,
+    /// How many of its producers were left out.
+    pub forgotten: usize,
 }
 
 impl Partition {
@@ -150,8 +153,9 @@ fn encode_run(out: &mut Vec<u8>, run: &Run) {
     }
 }
 
-/// Reads a part.
-pub(super) fn decode(bytes: &[u8]) -> Result<Part, CheckpointError> {
+/// Reads a part. Its producers are charged to a pool; those that were silent longest are left out
+/// where it is full.
+pub(super) fn decode(bytes: &[u8], producers: &BytePool) -> Result<Part, CheckpointError> {
     let mut input = Input(bytes);
     let [major, minor] = input.take("version")?;
     if major != MAJOR {
@@ -168,9 +172,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Part, CheckpointError> {
     for _ in 0..input.count("epochs", 12)? {
         state.epochs.note(input.i32("epoch")?, input.i64("epoch start")?);
     }
+    let mut forgotten = 0;
     for _ in 0..input.count("producers", 23)? {
         let (id, producer) = decode_producer(&mut input)?;
-        state.producers.restore(id, producer);
+        forgotten += state.producers.restore(id, producer, producers);
     }
     for _ in 0..input.count("files", 32)? {
         state.index.restore(decode_run(&mut input)?);
@@ -179,7 +184,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Part, CheckpointError> {
         return Err(CheckpointError::Malformed { field: "end" });
     }
     state.restore_offsets(log_start, log_end);
-    Ok(Part { of, log_clock_ms, state })
+    Ok(Part { of, log_clock_ms, state, forgotten })
 }
 
 fn decode_producer(input: &mut Input<'_>) -> Result<(i64, Producer), CheckpointError> {

@@ -9,7 +9,7 @@ use super::index::{ENTRY_SPAN, Hole, Stretch};
 use super::record;
 use crate::protocol::batch::{BatchError, BatchHeader};
 use crate::protocol::types::TopicPartition;
-use crate::wal::{Entry, FileNumber, Lsn, ReadError as WalError};
+use crate::wal::{CHUNK_BYTES, Entry, FileNumber, Lsn, ReadError as WalError};
 
 /// Batches below this size are copied out of a read that passed over much else, so that a few bytes
 /// do not hold a large buffer.
@@ -93,6 +93,16 @@ impl Span {
         let span = stretch.end - start;
         let copies = span > ENTRY_SPAN && bytes < span / 2;
         Self { file, start, end, base_offset, end_offset, copies, holes }
+    }
+
+    /// What reading the span holds at once, at most, with `bytes` of this partition's batches in it.
+    pub(super) fn read_bytes(&self, bytes: u32) -> usize {
+        let span = (self.end - self.start) as usize;
+        if self.copies {
+            return span.min(2 * CHUNK_BYTES) + bytes as usize;
+        }
+        // While a record that goes beyond what was read is made whole, both are there.
+        span + if span > CHUNK_BYTES { CHUNK_BYTES } else { 0 }
     }
 
     /// Takes in the span that follows in the same file.

@@ -3,19 +3,21 @@
 use bytes::Bytes;
 
 use super::Partition;
-use super::disk::{LogError, StoredBatch};
+use super::disk::{LogError, Span, StoredBatch};
 use super::index::Stretch;
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
 
 /// No batch is decompressed to more.
 pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much a batch may decompress to.
+/// What a look-up may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// In bytes.
+    /// Bytes of the log that it may read at once.
+    pub read: usize,
+    /// What a batch may decompress to, in bytes.
     pub bytes: usize,
-    /// Whether there is no greater room to come again with.
+    /// Whether there is no greater room to decompress in to come again with.
     pub is_most: bool,
 }
 
@@ -25,6 +27,12 @@ pub enum LookupError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// So many bytes have to be read at once, more than the room that was given.
+    #[error("{bytes} bytes have to be read at once")]
+    NeedsRead {
+        /// The bytes.
+        bytes: usize,
+    },
     /// A batch decompresses to more than the room that was given, which was not the most.
     #[error("a batch decompresses to more than {bytes} bytes")]
     NeedsRoom {
@@ -82,7 +90,7 @@ impl Partition {
             let Some(stretch) = next.filter(|stretch| stretch.base_offset < bounds.until) else {
                 return Ok(None);
             };
-            for stored in self.stored(&stretch)? {
+            for stored in self.stored_within(&stretch, room)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
                 if batch.header().max_timestamp >= timestamp
                     && let Some(found) = first_since(&batch, timestamp, bounds, room)?
@@ -113,7 +121,7 @@ impl Partition {
             if best.is_some_and(|best| best.timestamp >= stretch.max_timestamp) {
                 break;
             }
-            for stored in self.stored(&stretch)? {
+            for stored in self.stored_within(&stretch, room)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
                 let greatest = greatest_of(&batch, bounds, room)?;
                 if greatest < 0 || best.is_some_and(|best| best.timestamp >= greatest) {
@@ -157,24 +165,43 @@ impl Partition {
         Ok(offsets.high_watermark)
     }
 
+    /// As [`Partition::stored`], unless more has to be read than there is room for.
+    fn stored_within(
+        &self,
+        stretch: &Stretch,
+        room: Room,
+    ) -> Result<Vec<StoredBatch>, LookupError> {
+        let found = self.find(stretch);
+        let bytes = found.on_disk.as_ref().map_or(0, |span| span.read_bytes(stretch.bytes));
+        if bytes > room.read {
+            return Err(LookupError::NeedsRead { bytes });
+        }
+        Ok(self.take(found)?)
+    }
+
     /// The batches of a stretch, from memory where they are.
     fn stored(&self, stretch: &Stretch) -> Result<Vec<StoredBatch>, LogError> {
-        let (cut, in_memory) = {
-            let state = self.lock();
-            let first = state.tail.partition_point(|c| c.base_offset < stretch.base_offset);
-            let chunks = state.tail.iter().skip(first);
-            let chunks: Vec<_> = chunks
-                .take_while(|c| c.base_offset < stretch.end_offset && !c.bytes.is_empty())
-                .map(|c| (c.bytes.clone(), c.append_time_ms))
-                .collect();
-            let on_disk = state.tail_start() > stretch.base_offset;
-            (on_disk.then(|| state.on_disk(stretch)), chunks)
-        };
-        let mut batches = match cut {
+        self.take(self.find(stretch))
+    }
+
+    fn find(&self, stretch: &Stretch) -> Found {
+        let state = self.lock();
+        let first = state.tail.partition_point(|c| c.base_offset < stretch.base_offset);
+        let chunks = state.tail.iter().skip(first);
+        let in_memory = chunks
+            .take_while(|c| c.base_offset < stretch.end_offset && !c.bytes.is_empty())
+            .map(|c| (c.bytes.clone(), c.append_time_ms))
+            .collect();
+        let on_disk = state.tail_start() > stretch.base_offset;
+        Found { on_disk: on_disk.then(|| state.on_disk(stretch)), in_memory }
+    }
+
+    fn take(&self, found: Found) -> Result<Vec<StoredBatch>, LogError> {
+        let mut batches = match found.on_disk {
             Some(span) => self.read_span(&span)?,
             None => Vec::new(),
         };
-        for (bytes, append_time_ms) in in_memory {
+        for (bytes, append_time_ms) in found.in_memory {
             if let Ok(header) = BatchHeader::parse(&bytes) {
                 let (base_offset, end_offset) = (header.base_offset, header.next_offset());
                 batches.push(StoredBatch { base_offset, end_offset, append_time_ms, bytes });
@@ -182,6 +209,13 @@ impl Partition {
         }
         Ok(batches)
     }
+}
+
+/// Where the batches of a stretch are.
+struct Found {
+    on_disk: Option<Span>,
+    /// Those behind, with the time of their append.
+    in_memory: Vec<(Bytes, i64)>,
 }
 
 /// Of stretches in order, those that can hold the greatest timestamp in range: the first with the

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub waiters: IntGauge,
     /// Producers whose state was forgotten after `producer.id.expiration.ms`.
     pub expired_producers: IntCounter,
+    /// Producers whose state was forgotten before that, because the memory for it was full.
+    pub forgotten_producers: IntCounter,
 }
 
 impl Metrics {
@@ -73,6 +75,10 @@ impl Metrics {
             expired_producers: counter(
                 "partition_expired_producers_total",
                 "Producers whose state expired after producer.id.expiration.ms",
+            ),
+            forgotten_producers: counter(
+                "partition_forgotten_producers_total",
+                "Producers whose state was forgotten early because the memory for it was full",
             ),
         }
     }

@@ -65,6 +65,7 @@ pub use replay::{Replay, ReplayError, ReplayedRecord};
 pub use retention::{LogStartError, RetentionLimits};
 pub use wait::FetchWait;
 
+use crate::budget::BytePool;
 use crate::protocol::types::TopicPartition;
 use crate::wal::{Lsn, Owner, Stream};
 use state::State;
@@ -77,6 +78,8 @@ pub struct Shared {
     pub stream: Stream,
     /// The room's metrics.
     pub metrics: Arc<Metrics>,
+    /// What the partitions remember of their producers is charged here.
+    pub producers: BytePool,
 }
 
 /// A partition of a topic's incarnation.

@@ -3,8 +3,13 @@
 //!
 //! Sequences count records, start at 0 in every epoch and wrap from 2^31-1 to 0.
 
+//!
+//! What all partitions remember together is charged to [`Pool::Producers`](crate::budget::Pool).
+//! Who is forgotten for want of room goes on as after expiry: with any sequence, in any epoch.
+
 use std::collections::HashMap;
 
+use crate::budget::{BytePool, Charge};
 use crate::wal::Lsn;
 
 /// How many batches of a producer are remembered: what a client may have in flight.
@@ -13,6 +18,11 @@ pub const WINDOW: usize = 5;
 /// How many producers one partition remembers. At the bound the eighth that was silent longest is
 /// forgotten; a forgotten producer may go on with any sequence, as after expiry.
 pub const MAX_PRODUCERS: usize = 65_536;
+
+/// What a producer is charged with: its state, and its slot in a table that is at least a third
+/// full.
+pub(super) const PRODUCER_BYTES: usize =
+    size_of::<Producer>() + 3 * (size_of::<(i64, Box<Producer>)>() + 1);
 
 /// A batch's place in its producer's sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +109,39 @@ pub(super) enum Refusal {
 }
 
 /// The producers of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Producers {
-    by_id: HashMap<i64, Producer>,
+    /// Boxed, so that the table is small before it grows and after many were forgotten.
+    by_id: HashMap<i64, Box<Producer>>,
+    /// [`PRODUCER_BYTES`] for each but one: the last that writes to a partition is always known.
+    charge: Charge,
+}
+
+/// Who is forgotten: whoever was silent since before `before_ms`, and of those seen last in just
+/// that millisecond so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silent {
+    before_ms: i64,
+    then: usize,
+}
+
+impl Silent {
+    /// The `count` that were silent longest of those who were `seen` last at these times; `None`
+    /// of nobody.
+    pub(super) fn longest(mut seen: Vec<i64>, count: usize) -> Option<Self> {
+        let nth = count.min(seen.len()).checked_sub(1)?;
+        let (earlier, before_ms, _) = seen.select_nth_unstable(nth);
+        let before_ms = *before_ms;
+        let then = 1 + earlier.iter().filter(|seen| **seen == before_ms).count();
+        Some(Self { before_ms, then })
+    }
+
+    /// Whether one who was seen last at `seen_ms` is among them; to be asked once of each.
+    fn takes(&mut self, seen_ms: i64) -> bool {
+        let takes = seen_ms < self.before_ms || (seen_ms == self.before_ms && self.then > 0);
+        self.then -= usize::from(takes && seen_ms == self.before_ms);
+        takes
+    }
 }
 
 impl Producers {
@@ -158,19 +198,29 @@ impl Producers {
         }
     }
 
-    /// Takes note of an appended batch. Never refuses: replay goes through here too.
-    pub(super) fn appended(&mut self, of: Sequenced, batch: ProducerBatch, now_ms: i64) {
-        if self.by_id.len() >= MAX_PRODUCERS && !self.by_id.contains_key(&of.producer_id) {
-            self.forget_silent();
-        }
+    /// Takes note of an appended batch. Never refuses: replay goes through here too. Returns how
+    /// many producers were forgotten for it.
+    pub(super) fn appended(
+        &mut self,
+        of: Sequenced,
+        batch: ProducerBatch,
+        now_ms: i64,
+        pool: &BytePool,
+    ) -> usize {
         let fresh = || Producer::new(of.epoch, now_ms, 0);
-        let producer = self.by_id.entry(of.producer_id).or_insert_with(fresh);
+        let mut forgotten = 0;
+        let producer = if let Some(known) = self.by_id.get_mut(&of.producer_id) {
+            known
+        } else {
+            forgotten = self.make_room(pool);
+            self.by_id.entry(of.producer_id).or_insert_with(|| Box::new(fresh()))
+        };
         if producer.epoch != of.epoch {
-            *producer = fresh();
+            **producer = fresh();
         }
         producer.last_seen_ms = now_ms;
         if of.base_sequence < 0 {
-            return;
+            return forgotten;
         }
         let follows = producer
             .batches()
@@ -179,17 +229,17 @@ impl Producers {
         let length = distance(of.base_sequence, of.last_sequence).saturating_add(1);
         producer.run = if follows { producer.run.saturating_add(length) } else { length };
         producer.push(batch);
+        forgotten
     }
 
     /// Forgets who has not appended for `expiration_ms`; returns how many.
     pub(super) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
-        let before = self.by_id.len();
-        self.by_id.retain(|_, p| now_ms.saturating_sub(p.last_seen_ms) < expiration_ms);
-        if self.by_id.is_empty() {
-            // An idle partition gives its memory back.
-            self.by_id = HashMap::new();
-        }
-        before - self.by_id.len()
+        self.keep(|p| now_ms.saturating_sub(p.last_seen_ms) < expiration_ms)
+    }
+
+    /// Forgets those of `silent` that are here; returns how many.
+    pub(super) fn forget(&mut self, silent: &mut Silent) -> usize {
+        self.keep(|producer| !silent.takes(producer.last_seen_ms))
     }
 
     /// How many producers are known.
@@ -197,35 +247,67 @@ impl Producers {
         self.by_id.len()
     }
 
+    /// When each of those who are charged was seen last; the one of a partition that has no other
+    /// is not.
+    pub(super) fn seen(&self) -> impl Iterator<Item = i64> + '_ {
+        let charged = (self.len() > 1).then(|| self.by_id.values().map(|p| p.last_seen_ms));
+        charged.into_iter().flatten()
+    }
+
     /// Every producer, by rising id, so that a checkpoint is a function of the state.
     pub(super) fn sorted(&self) -> Vec<(i64, &Producer)> {
-        let mut all: Vec<_> = self.by_id.iter().map(|(id, producer)| (*id, producer)).collect();
+        let mut all: Vec<_> = self.by_id.iter().map(|(id, producer)| (*id, &**producer)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
 
-    /// Puts back what a checkpoint held.
-    pub(super) fn restore(&mut self, producer_id: i64, producer: Producer) {
-        self.by_id.insert(producer_id, producer);
+    /// Puts back what a checkpoint held; returns how many were forgotten for it.
+    pub(super) fn restore(
+        &mut self,
+        producer_id: i64,
+        producer: Producer,
+        pool: &BytePool,
+    ) -> usize {
+        let forgotten = self.make_room(pool);
+        self.by_id.insert(producer_id, Box::new(producer));
+        forgotten
     }
 
-    fn forget_silent(&mut self) {
-        let mut seen: Vec<i64> = self.by_id.values().map(|p| p.last_seen_ms).collect();
-        let nth = seen.len() / 8;
-        let (_, cut, _) = seen.select_nth_unstable(nth);
-        let cut = *cut;
-        let before = self.by_id.len();
-        self.by_id.retain(|_, producer| producer.last_seen_ms >= cut);
-        if self.by_id.len() < before {
-            return;
+    /// Sees to it that one more may be known; returns how many had to be forgotten.
+    fn make_room(&mut self, pool: &BytePool) -> usize {
+        let missing = (self.len() * PRODUCER_BYTES).saturating_sub(self.charge.bytes());
+        if self.len() < MAX_PRODUCERS
+            && let Some(charge) = pool.try_take(missing)
+        {
+            self.charge.merge(charge);
+            return 0;
         }
-        // Many were seen last in the same millisecond: any of them.
-        let mut left = nth.max(1);
-        self.by_id.retain(|_, producer| {
-            let forget = left > 0 && producer.last_seen_ms == cut;
-            left -= usize::from(forget);
-            !forget
-        });
+        // An eighth at once, so that not every batch looks at all of them.
+        let seen = self.by_id.values().map(|producer| producer.last_seen_ms).collect();
+        let Some(mut silent) = Silent::longest(seen, (self.len() / 8).max(1)) else { return 0 };
+        let before = self.len();
+        self.by_id.retain(|_, producer| !silent.takes(producer.last_seen_ms));
+        // The one to come is charged with what one of those was.
+        self.settle(self.len() + 1);
+        before - self.len()
+    }
+
+    fn keep(&mut self, mut keep: impl FnMut(&Producer) -> bool) -> usize {
+        let before = self.len();
+        self.by_id.retain(|_, producer| keep(producer));
+        if self.len() < before {
+            self.settle(self.len());
+        }
+        before - self.len()
+    }
+
+    /// Gives back what is not needed for `count` producers.
+    fn settle(&mut self, count: usize) {
+        let needed = count.saturating_sub(1) * PRODUCER_BYTES;
+        drop(self.charge.split(self.charge.bytes().saturating_sub(needed)));
+        if self.by_id.capacity() > 4 * count {
+            self.by_id.shrink_to(count);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::producers::{PRODUCER_BYTES, Silent};
 use super::{Partition, Shared, record};
 use crate::failpoint;
 use crate::protocol::types::{TopicId, TopicPartition};
@@ -121,6 +122,36 @@ impl Partitions {
             Some(OldestNeeded { file, lsn, of: partition.id() })
         };
         self.all().into_iter().filter_map(needed).min_by_key(|needed| (needed.file, needed.lsn))
+    }
+
+    /// Whether an eighth of the memory for producers is free.
+    pub fn has_room_for_producers(&self) -> bool {
+        let pool = &self.shared.producers;
+        pool.used() <= pool.capacity() / 8 * 7
+    }
+
+    /// Forgets of all partitions the producers that were silent longest, until a quarter of the
+    /// memory for them is free; returns how many. To be called before that is full: a partition
+    /// that finds it full forgets of its own.
+    pub fn forget_silent_producers(&self) -> usize {
+        let pool = &self.shared.producers;
+        let surplus = pool.used().saturating_sub(pool.capacity() / 4 * 3);
+        let count = surplus.div_ceil(PRODUCER_BYTES);
+        let all = self.all();
+        let mut seen = Vec::new();
+        for partition in &all {
+            seen.extend(partition.lock().producers.seen());
+        }
+        let Some(mut silent) = Silent::longest(seen, count) else { return 0 };
+        let mut forgotten = 0;
+        for partition in &all {
+            let mut state = partition.lock();
+            if state.producers.len() > 1 {
+                forgotten += state.producers.forget(&mut silent);
+            }
+        }
+        self.shared.metrics.forgotten_producers.inc_by(forgotten as u64);
+        forgotten
     }
 
     pub(super) fn remove_topic(&self, topic: TopicId) {

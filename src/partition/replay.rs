@@ -84,15 +84,19 @@ impl<'a> Replay<'a> {
     /// Puts back a partition's part of the checkpoint. Parts come in the order in which they were
     /// written: a later one of the same partition replaces the earlier one.
     pub fn load_part(&mut self, part: &[u8]) -> Result<(), CheckpointError> {
-        let part = decode(part)?;
+        let shared = self.partitions.shared();
+        let part = decode(part, &shared.producers)?;
         if !(self.known)(part.of.topic) {
             self.skipped += 1;
             return Ok(());
         }
-        self.partitions.shared().stream.log_clock().advance_to(part.log_clock_ms);
+        shared.metrics.forgotten_producers.inc_by(part.forgotten as u64);
+        shared.stream.log_clock().advance_to(part.log_clock_ms);
         let partition = self.partitions.get_or_create(part.of, part.state.leader_epoch);
         let mut state = partition.lock();
         *state = part.state;
+        drop(state);
+        self.make_room_for_producers();
         Ok(())
     }
 
@@ -155,6 +159,14 @@ impl<'a> Replay<'a> {
         if !covered {
             self.applied += 1;
             apply(&partition);
+            self.make_room_for_producers();
+        }
+    }
+
+    /// So that what is restored first does not keep what is restored last out.
+    fn make_room_for_producers(&self) {
+        if !self.partitions.has_room_for_producers() {
+            self.partitions.forget_silent_producers();
         }
     }
 }
@@ -184,5 +196,7 @@ fn apply_batch(partition: &Partition, batch: &Batch, lsn: Lsn, location: Locatio
         location,
     };
     // The log clock, not the append time: it does not go back where the wall clock did.
-    state.replay(appended, partition.shared().stream.log_clock().now_ms());
+    let shared = partition.shared();
+    let forgotten = state.replay(appended, shared.stream.log_clock().now_ms(), &shared.producers);
+    shared.metrics.forgotten_producers.inc_by(forgotten as u64);
 }

@@ -10,6 +10,7 @@ use super::epochs::Epochs;
 use super::index::{Index, Indexed, Stretch};
 use super::producers::{ProducerBatch, Producers, Sequenced};
 use super::wait::{WaiterKey, Waiting};
+use crate::budget::BytePool;
 use crate::wal::{Location, Lsn};
 
 /// A batch in memory, from its append until the WAL takes the memory back; 64 bytes.
@@ -181,11 +182,12 @@ impl State {
     }
 
     /// Takes note of an appended batch whose record is reserved but not yet filled.
-    pub(super) fn append(&mut self, batch: Appended, now_ms: i64) {
+    /// Returns how many producers were forgotten for the batch's.
+    pub(super) fn append(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
         if self.tail.is_empty() {
             self.evicted_end = self.index.last_end();
         }
-        self.note(batch, now_ms);
+        let forgotten = self.note(batch, now_ms, producers);
         self.in_flight.push_back(InFlight {
             lsn: batch.lsn,
             end_offset: self.log_end,
@@ -199,6 +201,7 @@ impl State {
             end: u32::try_from(batch.location.end()).expect("a WAL file is smaller than 4 GiB"),
             bytes: Bytes::new(),
         });
+        forgotten
     }
 
     /// The batch's bytes are in the WAL's memory.
@@ -221,14 +224,16 @@ impl State {
         self.in_flight.iter_mut().filter(|entry| entry.lsn == lsn).for_each(|e| e.filled = false);
     }
 
-    /// Takes note of a batch that replay found: it is durable and not in memory.
-    pub(super) fn replay(&mut self, batch: Appended, now_ms: i64) {
-        self.note(batch, now_ms);
+    /// Takes note of a batch that replay found: it is durable and not in memory. Returns
+    /// how many producers were forgotten for its producer.
+    pub(super) fn replay(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
+        let forgotten = self.note(batch, now_ms, producers);
         self.high_watermark = self.log_end;
         self.readable_bytes = self.appended_bytes;
+        forgotten
     }
 
-    fn note(&mut self, batch: Appended, now_ms: i64) {
+    fn note(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
         self.lsn = batch.lsn;
         self.log_end = batch.last_offset + 1;
         self.appended_bytes += u64::from(batch.bytes);
@@ -241,17 +246,16 @@ impl State {
             lsn: batch.lsn,
             location: batch.location,
         });
-        if let Some(producer) = batch.producer {
-            let remembered = ProducerBatch {
-                base_sequence: producer.base_sequence,
-                last_sequence: producer.last_sequence,
-                last_offset: batch.last_offset,
-                offset_delta: (batch.last_offset - batch.base_offset) as i32,
-                max_timestamp: batch.max_timestamp,
-                lsn: batch.lsn,
-            };
-            self.producers.appended(producer, remembered, now_ms);
-        }
+        let Some(producer) = batch.producer else { return 0 };
+        let remembered = ProducerBatch {
+            base_sequence: producer.base_sequence,
+            last_sequence: producer.last_sequence,
+            last_offset: batch.last_offset,
+            offset_delta: (batch.last_offset - batch.base_offset) as i32,
+            max_timestamp: batch.max_timestamp,
+            lsn: batch.lsn,
+        };
+        self.producers.appended(producer, remembered, now_ms, producers)
     }
 
     /// A `LogStart` record was reserved: the start moves when it is durable.

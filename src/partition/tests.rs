@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
 use crate::protocol::batch::{Batch, BatchBuilder, BatchIter, ProducerRef, TimestampType};
@@ -25,7 +25,7 @@ use crate::wal::memory::MemoryDisk;
 use crate::wal::{Class, FileNumber};
 
 const EPOCH: i32 = 5;
-const MOST: Room = Room { bytes: MAX_DECOMPRESSED_BYTES, is_most: true };
+const MOST: Room = Room { read: usize::MAX, bytes: MAX_DECOMPRESSED_BYTES, is_most: true };
 
 /// A WAL in memory and the partitions over it.
 struct Broker {
@@ -151,7 +151,14 @@ fn open(disk: &Arc<MemoryDisk>, file_bytes: u64, clock: &Clock) -> Result<Opened
 }
 
 fn shared(stream: &Stream) -> Arc<Shared> {
-    Arc::new(Shared { stream: stream.clone(), metrics: Arc::new(Metrics::new(&Registry::new())) })
+    shared_with(stream, 1 << 20)
+}
+
+/// As [`shared`], with room for producers of `bytes`.
+fn shared_with(stream: &Stream, bytes: usize) -> Arc<Shared> {
+    let metrics = Arc::new(Metrics::new(&Registry::new()));
+    let producers = BytePool::new(Pool::Producers, bytes);
+    Arc::new(Shared { stream: stream.clone(), metrics, producers })
 }
 
 fn topic() -> TopicId {

@@ -51,7 +51,7 @@ pub use durable::{Poisoned, WaitDurable};
 pub use group::Reservation;
 pub use log_clock::LogClock;
 pub use metrics::Metrics;
-pub use read::{Entry, Pin, ReadError};
+pub use read::{CHUNK_BYTES, Entry, Pin, ReadError};
 pub use stream::{
     Admission, AdmitError, Lingering, RECORD_OVERHEAD, ReserveError, RoomError, Stream,
 };

@@ -16,8 +16,8 @@ use super::format::{
 use super::stream::Shared;
 use super::{FileNumber, Kind, Location, Lsn};
 
-/// How much of a file one read takes while records are walked.
-const CHUNK_BYTES: usize = 1 << 20;
+/// How much of a file one read takes while records are walked, in bytes; more for a larger record.
+pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file in use.
 #[derive(Debug)]

@@ -47,6 +47,7 @@ const HELD: &[(&str, &[&str])] = &[
         "no allocation on the prefix, a budget for what is in flight",
         &[
             "slow::halves_of_large_requests_do_not_stop_a_producer_of_large_requests",
+            "slow::large_fetches_that_wait_give_way_to_a_producer",
             "hostile::a_frame_cut_short_by_its_peer_leaves_nothing_behind",
         ],
     ),
@@ -245,7 +246,20 @@ const HELD: &[(&str, &[&str])] = &[
         &[
             "bombs::nothing_is_decompressed_where_records_are_not_read",
             "bombs::a_look_up_by_time_in_a_bomb_is_bounded",
+            "bombs::look_ups_by_time_on_many_connections_have_one_bound_together",
         ],
+    ),
+    // State.
+    (
+        "topics and configs without end",
+        &[
+            "bounds::blanks_around_values_take_no_memory",
+            "bounds::metadata_beyond_its_part_of_the_budget_is_refused_and_the_broker_starts_again",
+        ],
+    ),
+    (
+        "a topic of very many partitions",
+        &["bounds::partitions_beyond_their_part_of_the_budget_are_refused"],
     ),
     // All of it at once.
     (

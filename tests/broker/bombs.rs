@@ -12,7 +12,7 @@ use crate::forge::{compressed, record};
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::Scene;
 use crate::records::create_compacted;
-use crate::requests::{FETCH, Fetch, NONE, create_topic, fetched, produce, topic_name};
+use crate::requests::{self, FETCH, Fetch, NONE, create_topic, fetched, produce, topic_name};
 
 const MIB: usize = 1 << 20;
 /// What a batch may decompress to.
@@ -251,4 +251,34 @@ fn look_ups_by_time_on_many_connections_have_one_bound_together() {
     });
     // The pool for it has a sixteenth; the allocator keeps some of what its threads gave back.
     assert_grown_at_most(&scene.broker, before, budget as u64);
+}
+
+/// Without a codec a look-up still has a whole batch in memory, if it comes from the disk: here
+/// more than the pool for it, of which each takes all.
+#[test]
+fn look_ups_by_time_in_a_batch_above_their_pool_take_turns() {
+    let options = Options::new().set("memory.budget.bytes", 64 * MIB);
+    let (options, _folder) = options.set("message.max.bytes", 8 * MIB).on_disk();
+    let scene = Scene::with(options);
+    let mut wire = scene.broker.connect();
+    create_topic(&mut wire, "b", 1);
+    create_topic(&mut wire, "other", 1);
+    assert_eq!(produce(&mut wire, "b", requests::record(7 * MIB)), (NONE, 0));
+    // The memory of the log's tail is for others now.
+    for offset in 0..25 {
+        assert_eq!(produce(&mut wire, "other", requests::record(MIB / 2)), (NONE, offset));
+    }
+    let read = || scene.broker.metric("tidegate_partition_disk_read_bytes_total");
+    let before = read();
+    std::thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                let mut wire = scene.broker.connect();
+                assert_eq!(found_by_time(&mut wire, "b"), (NONE, 0));
+            });
+        }
+    });
+    assert!(read() - before >= (16 * 7 * MIB) as f64, "it was read from the disk");
+    let used = "tidegate_broker_memory_used_bytes{pool=\"unpack\"}";
+    scene.broker.wait_until("the pool is empty", |broker| broker.metrics().get(used) == 0.0);
 }

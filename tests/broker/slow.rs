@@ -1,12 +1,13 @@
 //! Peers that are merely slow, on purpose or not: they must not stop anybody else (DESIGN D10).
 
-use kafka_protocol::messages::FetchRequest;
+use bytes::Bytes;
+use kafka_protocol::messages::{FetchRequest, ProduceRequest};
 
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::assert_pools_are_empty;
 use crate::requests::{
-    FETCH, Fetch, METADATA, NONE, all_topics, assert_served, batches, create_topic, fetched,
-    produce, record,
+    FETCH, Fetch, METADATA, NONE, PRODUCE, all_topics, assert_served, batches, create_topic,
+    fetched, produce, produce_request, record,
 };
 
 const KIB: usize = 1 << 10;
@@ -185,4 +186,65 @@ fn metadata_that_nobody_reads_stays_within_the_budget_and_stops_no_producer() {
     assert!(grown * 10 <= BUDGET * 11, "{grown} bytes more are resident");
     drop(stalled);
     assert_pools_are_empty(&broker);
+}
+
+#[test]
+fn answers_to_producers_that_nobody_reads_stay_within_the_budget_and_stop_no_producer() {
+    const PEERS: usize = 40;
+    const REQUESTS: usize = 16;
+    const PARTITIONS: usize = 10_000;
+    let (broker, mut wire) = broker();
+    let request = produce_nothing(PARTITIONS);
+    let refused = broker.connect().call(PRODUCE, &request);
+    assert_eq!(refused.responses[0].partition_responses.len(), PARTITIONS);
+    let before = broker.resident();
+    let stalled: Vec<Wire> = (0..PEERS)
+        .map(|_| {
+            let mut wire = broker.connect();
+            for _ in 0..REQUESTS {
+                // The broker may close while we send.
+                if wire.try_send(PRODUCE, &request).is_err() {
+                    break;
+                }
+            }
+            wire
+        })
+        .collect();
+    for offset in 0..20 {
+        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
+        let refused = broker.connect().call(PRODUCE, &request);
+        assert_eq!(refused.responses[0].partition_responses.len(), PARTITIONS);
+    }
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident");
+    assert!(grown * 10 <= BUDGET * 11, "{grown} bytes more are resident");
+    drop(stalled);
+    assert_pools_are_empty(&broker);
+}
+
+#[test]
+fn a_produce_of_more_partitions_than_there_is_memory_for_is_refused() {
+    let (broker, mut wire) = broker();
+    let before = broker.resident();
+    // Less than half a MiB, and more than the pool of large requests when it is taken apart.
+    let request = produce_nothing(80_000);
+    for _ in 0..8 {
+        let mut wire = broker.connect();
+        wire.send(PRODUCE, &request);
+        assert!(wire.is_closed_by_broker());
+    }
+    broker.wait_for_log("80000 partitions in one request");
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident");
+    assert!(grown <= BUDGET / 4, "{grown} bytes more are resident");
+    assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, 0));
+    assert_pools_are_empty(&broker);
+}
+
+/// A Produce without records: six bytes a partition, each answered with many more.
+fn produce_nothing(partitions: usize) -> ProduceRequest {
+    let mut request = produce_request("a", 0, -1, Bytes::new());
+    let nothing = request.topic_data[0].partition_data[0].clone().with_records(None);
+    request.topic_data[0].partition_data = vec![nothing; partitions];
+    request
 }

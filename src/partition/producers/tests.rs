@@ -24,7 +24,11 @@ fn append(producers: &mut Producers, batch: Sequenced, last_offset: i64) {
         lsn: Lsn(last_offset as u64),
         ..ProducerBatch::default()
     };
-    producers.appended(batch, remembered, 0);
+    producers.appended(batch, remembered, 0, &pool(1 << 20));
+}
+
+fn pool(bytes: usize) -> BytePool {
+    BytePool::new(crate::budget::Pool::Producers, bytes)
 }
 
 /// The rules over positions that do not wrap: everything that was appended in this epoch.
@@ -160,12 +164,15 @@ fn a_marker_moves_the_epoch_and_takes_no_place_in_the_window() {
 
 #[test]
 fn what_was_silent_expires_and_the_rest_stays() {
+    let pool = pool(1 << 20);
     let mut producers = Producers::default();
     for id in 0..10 {
         let batch = Sequenced { producer_id: id, ..sequenced(0, 0, 1) };
-        producers.appended(batch, ProducerBatch::default(), id * 100);
+        producers.appended(batch, ProducerBatch::default(), id * 100, &pool);
     }
+    assert_eq!(pool.used(), 9 * PRODUCER_BYTES);
     assert_eq!(producers.expire(1_000, 501), 5);
+    assert_eq!(pool.used(), 4 * PRODUCER_BYTES);
     assert_eq!(producers.len(), 5);
     assert_eq!(producers.expire(1_000, 501), 0);
     let kept = producers.sorted().iter().map(|(id, _)| *id).collect::<Vec<_>>();
@@ -174,11 +181,57 @@ fn what_was_silent_expires_and_the_rest_stays() {
 
 #[test]
 fn producers_are_bounded_and_the_longest_silent_go_first() {
+    let pool = pool(1 << 30);
     let mut producers = Producers::default();
     for id in 0..=MAX_PRODUCERS as i64 {
         let batch = Sequenced { producer_id: id, ..sequenced(0, 0, 1) };
-        producers.appended(batch, ProducerBatch::default(), id);
+        producers.appended(batch, ProducerBatch::default(), id, &pool);
     }
     assert_eq!(producers.len(), MAX_PRODUCERS - MAX_PRODUCERS / 8 + 1);
     assert!(producers.sorted().first().is_some_and(|(id, _)| *id == MAX_PRODUCERS as i64 / 8));
+}
+
+/// Appends as `id` at `now_ms` and returns how many were forgotten for it.
+fn seen(producers: &mut Producers, id: i64, now_ms: i64, pool: &BytePool) -> usize {
+    let batch = Sequenced { producer_id: id, ..sequenced(0, 0, 1) };
+    producers.appended(batch, ProducerBatch::default(), now_ms, pool)
+}
+
+fn ids(producers: &Producers) -> Vec<i64> {
+    producers.sorted().iter().map(|(id, _)| *id).collect()
+}
+
+#[test]
+fn partitions_share_the_memory_for_producers() {
+    let pool = pool(20 * PRODUCER_BYTES);
+    let (mut many, mut one) = (Producers::default(), Producers::default());
+    for id in 0..21 {
+        assert_eq!(seen(&mut many, id, 100 - id, &pool), 0);
+    }
+    assert_eq!(pool.used(), pool.capacity());
+    // The one that writes last is always known, with an empty pool too.
+    assert_eq!((seen(&mut one, 7, 500, &pool), seen(&mut one, 8, 501, &pool)), (0, 1));
+    assert_eq!(ids(&one), [8]);
+    // An eighth, those that were silent longest.
+    assert_eq!(seen(&mut many, 50, 500, &pool), 2);
+    assert_eq!(ids(&many), (0..19).chain([50]).collect::<Vec<_>>());
+    assert_eq!(pool.used(), 19 * PRODUCER_BYTES);
+    // A known one needs no room.
+    assert_eq!((seen(&mut one, 9, 502, &pool), pool.used()), (0, pool.capacity()));
+    assert_eq!(seen(&mut many, 50, 600, &pool), 0);
+    drop((many, one));
+    assert_eq!(pool.used(), 0);
+}
+
+#[test]
+fn of_those_seen_last_in_one_millisecond_only_so_many_are_forgotten() {
+    let pool = pool(1 << 20);
+    let mut producers = Producers::default();
+    for id in 0..10 {
+        seen(&mut producers, id, if id == 3 { 10 } else { 20 }, &pool);
+    }
+    let mut silent = Silent::longest(producers.seen().collect(), 4).unwrap();
+    assert_eq!(producers.forget(&mut silent), 4);
+    assert!(!ids(&producers).contains(&3));
+    assert_eq!(Silent::longest(Vec::new(), 4), None);
 }

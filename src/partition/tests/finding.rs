@@ -140,13 +140,43 @@ async fn a_look_up_that_needs_more_room_says_so_unless_there_is_no_more() {
     let partition = broker.partition(0);
     broker.append(&partition, &timed(&[10, 20, 30], 900, Compression::Gzip)).await;
     broker.flush().await;
-    let little = Room { bytes: 1_000, is_most: false };
+    let little = Room { bytes: 1_000, is_most: false, ..MOST };
     let found = partition.offset_for_timestamp(15, little);
     assert!(matches!(found, Err(LookupError::NeedsRoom { bytes: 1_000 })), "{found:?}");
     let found = partition.offset_for_timestamp(15, Room { is_most: true, ..little });
     assert_eq!(found.unwrap().unwrap().offset, 2, "what the header says");
     let found = partition.offset_for_timestamp(15, MOST);
     assert_eq!(found.unwrap().unwrap().offset, 1, "the record itself");
+}
+
+#[tokio::test]
+async fn a_look_up_says_before_it_reads_more_than_there_is_room_for() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    let small = broker.append(&partition, &timed(&[5], 100, Compression::None)).await;
+    broker.append(&partition, &timed(&[9], 100_000, Compression::None)).await;
+    let large = broker.append(&partition, &timed(&[10, 20, 30], 30_000, Compression::None)).await;
+    broker.append(&partition, &timed(&[6], 100, Compression::None)).await;
+    broker.flush().await;
+    let little = Room { read: 80_000, ..MOST };
+    let found = |timestamp, room| {
+        let found = partition.offset_for_timestamp(timestamp, room);
+        found.map(|found| found.map(|found| found.offset))
+    };
+    assert!(matches!(found(15, little), Ok(Some(3))), "what is in memory is not read");
+    partition.owner.evict(small.lsn);
+    assert!(matches!(found(15, Room { read: 0, ..MOST }), Ok(Some(3))), "nor read for another");
+    partition.owner.evict(large.lsn);
+    let read = broker.metrics().disk_read_bytes.get();
+    let needed = match found(15, little) {
+        Err(LookupError::NeedsRead { bytes }) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert!((90_000..91_000).contains(&needed), "{needed}");
+    assert_eq!(broker.metrics().disk_read_bytes.get(), read);
+    let best = partition.offset_of_max_timestamp(little);
+    assert!(matches!(best, Err(LookupError::NeedsRead { bytes }) if bytes == needed), "{best:?}");
+    assert!(matches!(found(15, Room { read: needed, ..MOST }), Ok(Some(3))));
 }
 
 #[tokio::test]

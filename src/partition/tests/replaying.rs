@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::partition::producers::PRODUCER_BYTES;
 use crate::protocol::batch::empty_batch;
 
 /// What replay must restore: everything but the times that states age by.
@@ -87,7 +88,11 @@ async fn play(broker: &Broker, steps: &[Step]) -> Vec<Vec<Vec<u8>>> {
 
 /// New partitions over the same WAL, from these parts and all records.
 fn restarted(broker: &Broker, parts: &[Vec<u8>]) -> Partitions {
-    let partitions = Partitions::new(shared(&broker.stream));
+    restarted_in(broker, parts, shared(&broker.stream))
+}
+
+fn restarted_in(broker: &Broker, parts: &[Vec<u8>], shared: Arc<Shared>) -> Partitions {
+    let partitions = Partitions::new(shared);
     let mut replay = Replay::new(&partitions, |id| id == topic());
     for part in parts {
         replay.load_part(part).unwrap();
@@ -354,4 +359,64 @@ async fn a_wall_clock_that_jumped_makes_nothing_older_across_restarts() {
         assert_eq!(candidate, None, "after {jump} ms");
     }
     assert_eq!(broker.partition(0).producer_count(), 4);
+}
+
+/// Producers that anybody can make up must not fill the memory, nor come back to it at a start.
+#[tokio::test(start_paused = true)]
+async fn the_memory_for_producers_is_bounded_over_all_partitions_and_after_a_start() {
+    const MOST: usize = 64;
+    let room = MOST * PRODUCER_BYTES;
+    let Broker { stream, disk, clock, .. } = Broker::new();
+    let partitions = Partitions::new(shared_with(&stream, room));
+    let broker = Broker { stream, disk, clock, partitions };
+    for id in 0..300 {
+        broker.append(&broker.partition(id % 3), &sequenced(i64::from(id), 0, 0)).await;
+        broker.clock.sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let known = |partitions: &Partitions| -> Vec<usize> {
+        partitions.all().iter().map(|partition| partition.producer_count()).collect()
+    };
+    let live = known(&broker.partitions);
+    assert!(live.iter().sum::<usize>() <= MOST + 3, "{live:?}");
+    assert_eq!(
+        broker.metrics().forgotten_producers.get() as usize,
+        300 - live.iter().sum::<usize>()
+    );
+    broker.flush().await;
+    let parts: Vec<_> = broker.partitions.all().iter().map(|one| one.checkpoint_part().1).collect();
+    for parts in [&parts[..], &[]] {
+        let again = restarted_in(&broker, parts, shared_with(&broker.stream, room / 2));
+        let restored = known(&again);
+        assert!(restored.iter().sum::<usize>() <= MOST / 2 + 3, "{restored:?}");
+        // Of what is only in the log, a replay at once sees all in the same millisecond.
+        let no_less = if parts.is_empty() { 1 } else { 5 };
+        assert!(restored.iter().all(|count| *count >= no_less), "{restored:?}");
+        assert!(again.has_room_for_producers());
+        assert!(again.shared().metrics.forgotten_producers.get() > 0);
+        let newest = sequenced(299, 0, 0);
+        let known = broker.append(&again.get(of(2)).unwrap(), &newest).await;
+        assert!(known.duplicate, "who was heard last is known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_all_partitions_those_are_forgotten_that_were_silent_longest() {
+    const MOST: usize = 64;
+    let Broker { stream, disk, clock, .. } = Broker::new();
+    let partitions = Partitions::new(shared_with(&stream, MOST * PRODUCER_BYTES));
+    let broker = Broker { stream, disk, clock, partitions };
+    for (partition, ids) in [(0, 0..20), (1, 20..58), (2, 58..59)] {
+        for id in ids {
+            broker.append(&broker.partition(partition), &sequenced(id, 0, 0)).await;
+            broker.clock.sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert!(broker.partitions.has_room_for_producers());
+    broker.append(&broker.partition(1), &sequenced(70, 0, 0)).await;
+    broker.append(&broker.partition(1), &sequenced(71, 0, 0)).await;
+    assert!(!broker.partitions.has_room_for_producers());
+    assert_eq!(broker.partitions.forget_silent_producers(), 10);
+    assert!(broker.partitions.has_room_for_producers());
+    let left = [0, 1, 2].map(|at| broker.partition(at).producer_count());
+    assert_eq!(left, [10, 40, 1]);
 }
