@@ -15,10 +15,6 @@ use crate::wal::{CHUNK_BYTES, Entry, FileNumber, Lsn, ReadError as WalError};
 /// do not hold a large buffer.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// What a walk over much else holds of the file at once: the piece that it walks, and one that a
-/// batch too large to be copied is a part of.
-const WALK_BYTES: usize = 2 << 20;
-
 /// Why a partition's log cannot be read. No bytes were handed out.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -96,10 +92,10 @@ impl Span {
     }
 
     /// What reading the span holds at once, at most, with `bytes` of this partition's batches in it.
-    pub(super) fn read_bytes(&self, bytes: u32) -> usize {
+    pub(super) fn read_bytes(&self, bytes: usize) -> usize {
         let span = (self.end - self.start) as usize;
         if self.copies {
-            return span.min(2 * CHUNK_BYTES) + bytes as usize;
+            return span.min(2 * CHUNK_BYTES) + bytes;
         }
         // While a record that goes beyond what was read is made whole, both are there.
         span + if span > CHUNK_BYTES { CHUNK_BYTES } else { 0 }
@@ -121,12 +117,8 @@ impl Span {
     /// What it takes to read the span, of which `bytes` are its batches. They are parts of what was
     /// read, unless they are copied out of it.
     pub(super) fn memory(&self, bytes: usize) -> ReadMemory {
-        let read = self.file_bytes();
-        if !self.copies {
-            return ReadMemory { meanwhile: read.max(bytes), after: read.max(bytes) };
-        }
-        let meanwhile = bytes + read.min(WALK_BYTES);
-        let copied = bytes < COPY_BELOW;
+        let meanwhile = self.read_bytes(bytes);
+        let copied = self.copies && bytes < COPY_BELOW;
         ReadMemory { meanwhile, after: if copied { bytes } else { meanwhile } }
     }
 

@@ -195,7 +195,7 @@ fn a_partition_named_twice_is_fetched_where_it_was_named_first_as_it_was_named_l
         let named = named.iter().map(|(index, offset)| {
             partition.clone().with_partition(*index).with_fetch_offset(*offset)
         });
-        template.clone().with_partitions(named.collect())
+        template.with_partitions(named.collect())
     };
     let mut answered = |version, topics: Vec<FetchTopic>| -> Vec<(String, i32, Vec<i64>)> {
         let request: FetchRequest = Fetch::at(0).request("a").with_topics(topics);
