@@ -127,7 +127,7 @@ impl Budget {
     pub fn pool(&self, pool: Pool) -> &BytePool {
         self.pools
             .iter()
-            .find(|candidate| candidate.pool == pool)
+            .find(|candidate| candidate.shared.pool == pool)
             .expect("Pool::ALL lists every pool")
     }
 
@@ -140,36 +140,42 @@ impl Budget {
 /// A pool of bytes: first come, first served. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BytePool {
+    free: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a pool share beside its bytes: a connection holds several pools.
+#[derive(Debug)]
+struct Shared {
     pool: Pool,
     capacity: usize,
-    free: Arc<Semaphore>,
     /// What is held beyond the capacity.
-    owed: Arc<AtomicUsize>,
+    owed: AtomicUsize,
     /// Told whenever somebody begins to wait.
-    wanted: Arc<Notify>,
+    wanted: Notify,
 }
 
 impl BytePool {
     /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
     pub fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        let free = Arc::new(Semaphore::new(capacity));
-        Self { pool, capacity, free, owed: Arc::default(), wanted: Arc::default() }
+        let shared = Shared { pool, capacity, owed: AtomicUsize::new(0), wanted: Notify::new() };
+        Self { free: Arc::new(Semaphore::new(capacity)), shared: Arc::new(shared) }
     }
 
     /// The pool's name as a metric label.
     pub fn name(&self) -> &'static str {
-        self.pool.name()
+        self.shared.pool.name()
     }
 
     /// What the pool holds at most.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.shared.capacity
     }
 
     /// What is charged now.
     pub fn used(&self) -> usize {
-        self.capacity - self.free.available_permits()
+        self.capacity() - self.free.available_permits()
     }
 
     /// Whether nothing is left. It is so whenever somebody waits: what comes free goes to them.
@@ -180,7 +186,7 @@ impl BytePool {
     /// Ends when somebody waits for this pool: for those who hold a charge without being at work,
     /// and can be done early.
     pub async fn wanted(&self) {
-        let mut wanted = std::pin::pin!(self.wanted.notified());
+        let mut wanted = std::pin::pin!(self.shared.wanted.notified());
         // Registered before the look, so that nobody who comes after it is missed.
         wanted.as_mut().enable();
         if !self.is_exhausted() {
@@ -199,27 +205,30 @@ impl BytePool {
     /// whoever frees the pool sees it.
     pub fn take_or_owe(&self, bytes: usize) -> Charge {
         let owe = || {
-            self.owed.fetch_add(bytes, Ordering::Relaxed);
-            Charge { owed: Some(Owed { bytes, to: Arc::clone(&self.owed) }), ..Charge::none() }
+            self.shared.owed.fetch_add(bytes, Ordering::Relaxed);
+            let owed = Owed { bytes, to: Arc::clone(&self.shared) };
+            Charge { owed: Some(Box::new(owed)), ..Charge::none() }
         };
         self.try_take(bytes).unwrap_or_else(owe)
     }
 
     /// What [`BytePool::take_or_owe`] found no room for and is still held.
     pub fn owed(&self) -> usize {
-        self.owed.load(Ordering::Relaxed)
+        self.shared.owed.load(Ordering::Relaxed)
     }
 
     /// Waits for `bytes`, or for all the pool has if that is less: for what must be possible in the
     /// smallest budget too. Whoever waits must hold nothing of this pool.
     pub async fn take_up_to(&self, bytes: usize) -> Charge {
-        self.take(bytes.min(self.capacity)).await.expect("no more is asked for than the pool holds")
+        self.take(bytes.min(self.capacity()))
+            .await
+            .expect("no more is asked for than the pool holds")
     }
 
     /// Waits for `bytes`. Cancelling the wait gives up the place in the queue and charges nothing.
     pub async fn take(&self, bytes: usize) -> Result<Charge, TooLarge> {
-        let too_large = TooLarge { pool: self.name(), bytes, capacity: self.capacity };
-        if bytes > self.capacity {
+        let too_large = TooLarge { pool: self.name(), bytes, capacity: self.capacity() };
+        if bytes > self.capacity() {
             return Err(too_large);
         }
         let permits = u32::try_from(bytes).map_err(|_| too_large)?;
@@ -228,7 +237,7 @@ impl BytePool {
         let permit = match now {
             Poll::Ready(permit) => permit,
             Poll::Pending => {
-                self.wanted.notify_waiters();
+                self.shared.wanted.notify_waiters();
                 permit.await
             }
         };
@@ -242,19 +251,20 @@ impl BytePool {
 pub struct Charge {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
-    owed: Option<Owed>,
+    /// Boxed, because hardly any charge has it.
+    owed: Option<Box<Owed>>,
 }
 
 /// Bytes held beyond a pool's capacity until this is dropped.
 #[derive(Debug)]
 struct Owed {
     bytes: usize,
-    to: Arc<AtomicUsize>,
+    to: Arc<Shared>,
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        self.to.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.to.owed.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
