@@ -26,10 +26,10 @@ pub(super) struct Limits {
 /// the socket has room (DESIGN §3).
 const AT_HAND_BYTES: usize = 1024 * 1024;
 
-/// How many bytes of files are read while an answer is planned, unless the first read alone is more:
-/// each looks for batches among what others wrote, up to 15 MB for a few hundred bytes, and may find
-/// that none fits. Partitions beyond that are answered with nothing, for the next request to begin
-/// with.
+/// How many bytes of files are read while an answer is planned, unless the first read alone is
+/// more: each looks for batches among what others wrote, up to 15 MB for a few hundred bytes, and
+/// may find that none fits. Partitions beyond that are answered with nothing, for the next request
+/// to begin with.
 const WALKED_BYTES: usize = 16 << 20;
 
 /// The answers for all partitions, in the request's order.
