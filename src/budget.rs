@@ -192,7 +192,7 @@ impl BytePool {
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(permits).ok()?;
-        Some(Charge { permit: Some(permit), bytes, owed: None })
+        Some(Charge { permit: Some(permit), owed: None })
     }
 
     /// Charges `bytes` without waiting. What is not free is owed until the charge is dropped, and
@@ -200,7 +200,8 @@ impl BytePool {
     pub fn take_or_owe(&self, bytes: usize) -> Charge {
         let owe = || {
             self.owed.fetch_add(bytes, Ordering::Relaxed);
-            Charge { owed: Some(Owed { bytes, to: Arc::clone(&self.owed) }), ..Charge::none() }
+            let owed = Owed { bytes, to: Arc::clone(&self.owed) };
+            Charge { permit: None, owed: Some(Box::new(owed)) }
         };
         self.try_take(bytes).unwrap_or_else(owe)
     }
@@ -233,7 +234,7 @@ impl BytePool {
             }
         };
         let permit = permit.expect("the semaphore is never closed");
-        Ok(Charge { permit: Some(permit), bytes, owed: None })
+        Ok(Charge { permit: Some(permit), owed: None })
     }
 }
 
@@ -241,8 +242,8 @@ impl BytePool {
 #[derive(Debug, Default)]
 pub struct Charge {
     permit: Option<OwnedSemaphorePermit>,
-    bytes: usize,
-    owed: Option<Owed>,
+    /// Boxed, since it is seldom there and every connection has some charges.
+    owed: Option<Box<Owed>>,
 }
 
 /// Bytes held beyond a pool's capacity until this is dropped.
@@ -266,7 +267,7 @@ impl Charge {
 
     /// How much is charged, without what is owed.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
     /// Takes `bytes` of this charge as a charge of its own; `None` if this holds less.
@@ -275,13 +276,11 @@ impl Charge {
             return Some(Charge::none());
         }
         let permit = self.permit.as_mut()?.split(bytes)?;
-        self.bytes -= bytes;
-        Some(Charge { permit: Some(permit), bytes, owed: None })
+        Some(Charge { permit: Some(permit), owed: None })
     }
 
     /// Adds another charge of the same pool.
     pub fn merge(&mut self, other: Charge) {
-        self.bytes += other.bytes;
         match (&mut self.permit, other.permit) {
             (Some(mine), Some(theirs)) => mine.merge(theirs),
             (mine @ None, theirs) => *mine = theirs,

@@ -82,7 +82,7 @@ impl Span {
         Self { file, start, end, base_offset, end_offset, copies, holes }
     }
 
-    /// What reading the span holds at once, at most, with `bytes` of this partition's batches in it.
+    /// What reading the span holds at once, at most; `bytes` are this partition's batches in it.
     pub(super) fn read_bytes(&self, bytes: u32) -> usize {
         let span = (self.end - self.start) as usize;
         if self.copies {

@@ -247,6 +247,7 @@ const HELD: &[(&str, &[&str])] = &[
             "bombs::nothing_is_decompressed_where_records_are_not_read",
             "bombs::a_look_up_by_time_in_a_bomb_is_bounded",
             "bombs::look_ups_by_time_on_many_connections_have_one_bound_together",
+            "bombs::look_ups_by_time_in_a_batch_above_their_pool_take_turns",
         ],
     ),
     // All of it at once.
