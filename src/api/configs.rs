@@ -252,9 +252,10 @@ fn plan_topic(
         (described.kind == Some(ConfigType::List)).then(|| described.value.unwrap_or_default())
     })?;
     let invalid = |message: String| (ErrorCode::InvalidConfig, message);
-    for (key, value) in &changes {
-        if let Some(value) = value {
-            check_topic_config(key, value).map_err(|error| invalid(error.to_string()))?;
+    for (key, value) in &mut changes {
+        if let Some(text) = value {
+            let checked = check_topic_config(key, text);
+            *text = checked.map_err(|error| invalid(error.to_string()))?;
         }
     }
     let mut after = topic.configs.clone();

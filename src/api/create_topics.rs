@@ -134,13 +134,13 @@ fn described(
             .with_num_partitions(topic.partition_count())
             .with_replication_factor(topic.replication_factor)
             .with_error_message(None)
-            .with_configs(Some(configs(cx, &topic))),
+            .with_configs(Some(configs(cx, asked, &topic))),
         Err((code, message)) => refusal(asked.name.clone(), code, text(&message)),
     }
 }
 
 /// Every topic config with its effective value; none where the version has no place for them.
-fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
+fn configs(cx: &Context, asked: &CreatableTopic, topic: &Topic) -> Vec<CreatableTopicConfigs> {
     if cx.version < CONFIGS_FROM {
         return Vec::new();
     }
@@ -148,8 +148,9 @@ fn configs(cx: &Context, topic: &Topic) -> Vec<CreatableTopicConfigs> {
     let describe = |key: &TopicKey| {
         let config = cx.broker.config();
         let described = config.describe_topic_config(key.name, &topic.configs, dynamic)?;
-        // What the request set is answered as it was written.
-        let own = topic.configs.get(key.name).map(|value| text(value));
+        // What the request set is answered as it was written; of a key named twice, the last.
+        let own = asked.configs.iter().rfind(|own| own.name.as_str() == key.name);
+        let own = own.and_then(|own| own.value.clone());
         Some(
             CreatableTopicConfigs::default()
                 .with_name(StrBytes::from_static_str(key.name))
@@ -173,9 +174,9 @@ fn new_topic(cx: &Context, asked: &CreatableTopic) -> Result<NewTopic, Refusal> 
         let value = config.value.as_ref().ok_or_else(|| {
             (ErrorCode::InvalidConfig, format!("topic config \"{name}\" has no value"))
         })?;
-        check_topic_config(name, value.as_str())
+        let stored = check_topic_config(name, value.as_str())
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
-        configs.insert(name.to_owned(), value.as_str().to_owned());
+        configs.insert(name.to_owned(), stored);
     }
     check_new_topic(cx, &configs)?;
     topic.configs = configs;

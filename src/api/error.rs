@@ -21,7 +21,9 @@ pub(super) fn topic_error(error: &TopicError) -> ErrorCode {
             ChangeError::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
             ChangeError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             ChangeError::Partitions { .. } => ErrorCode::InvalidPartitions,
-            ChangeError::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
+            ChangeError::TooManyPartitions { .. } | ChangeError::ImageTooLarge { .. } => {
+                ErrorCode::PolicyViolation
+            }
             ChangeError::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             ChangeError::ConfigTooLong { .. } => ErrorCode::InvalidConfig,
             ChangeError::TooLarge => ErrorCode::InvalidRequest,

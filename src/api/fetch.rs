@@ -8,9 +8,11 @@
 //! The first stage resolves partitions and reads what is in memory. What must wait, for records or
 //! for a disk, is the later stage, so it delays no other request of the connection.
 
+mod parked;
 mod plan;
 mod respond;
 mod session;
+mod unique;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +22,12 @@ use kafka_protocol::messages::FetchRequest;
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
 use crate::broker::fetch_sessions::{Listed, SessionPartition, SessionTopic};
-use crate::budget::{Charge, Pool, SMALL_REQUEST_BYTES};
 use crate::cluster::Topic as Known;
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
 use crate::server::service::{Disconnect, Reply, Request};
+use parked::Parked;
 use plan::{Answers, Limits};
 use session::FetchContext;
 
@@ -89,14 +91,11 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     };
     let fetch = Fetch::new(cx, context, topics, &message);
     drop(message);
-    // A small request may be parked without its charge, so that many waiting consumers do not fill
-    // the pool of small requests. What a large one has become stays charged: it waits only for as
-    // long as nobody else needs the memory.
-    let charge = (charge.bytes() > SMALL_REQUEST_BYTES).then_some(charge);
     let now = fetch.read_memory();
     if let Some(answers) = now.as_ref().filter(|answers| fetch.is_satisfied(answers)) {
         return respond::encode(&fetch, answers).map(|head| Reply::Now(head.into_response(now)));
     }
+    let parked = Parked::new(&fetch.cx, charge);
     let deadline = fetch.cx.received + fetch.max_wait;
     Ok(Reply::Later(Box::pin(async move {
         let mut answers = match now {
@@ -109,24 +108,17 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
             drop(answers);
             tokio::select! {
                 () = wait => {}
-                () = wanted(&fetch.cx, charge.as_ref()) => {}
+                () = parked.wanted(&fetch.cx) => {}
+                () = fetch.context.overtaken() => {}
                 () = fetch.cx.broker.clock().sleep_until(deadline) => {}
                 () = fetch.cx.broker.shutdown().draining() => {}
             }
             answers = fetch.read().await;
         }
         let head = respond::encode(&fetch, &answers)?;
-        drop(charge);
+        drop(parked);
         Ok(head.into_response(Some(answers)))
     })))
-}
-
-/// Ends when somebody waits for the pool that a request is charged to; never without a charge.
-async fn wanted(cx: &Context, charge: Option<&Charge>) {
-    match charge {
-        Some(_) => cx.broker.budget().pool(Pool::Receive).wanted().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Refuses a request of a replica.

@@ -42,7 +42,7 @@ pub const FINAL_EPOCH: i32 = -1;
 const PART_OF_POOL: usize = 4;
 
 /// A topic of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionTopic {
     /// Its id; the zero id in a session that names topics by name.
     pub id: TopicId,
@@ -283,6 +283,12 @@ impl FetchTurn {
         name_of: impl Fn(TopicId) -> Option<Arc<str>>,
     ) -> Result<Vec<Listed<SessionPartition>>, FetchSessionError> {
         self.session.listed(self.epoch, name_of).ok_or(FetchSessionError::Epoch)
+    }
+
+    /// Ends when a newer request has gone on with the session: of all that a session stands for,
+    /// one request at a time is kept while it waits for records.
+    pub async fn overtaken(&self) {
+        self.session.overtaken(self.epoch).await;
     }
 
     /// Compares the answers, one for each of [`FetchTurn::partitions`], with what the client was

@@ -15,7 +15,8 @@ use super::offsets::OffsetsTopic;
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
-    Cluster, ClusterMetrics, ClusterOptions, IdentityError, OpenError, Prepared, WalState, prepare,
+    Cluster, ClusterMetrics, ClusterOptions, IdentityError, Limits, OpenError, Prepared, WalState,
+    prepare,
 };
 use crate::config::topic::TopicSettings;
 use crate::config::{Config, ObjectUrl, WalSync};
@@ -29,8 +30,6 @@ use crate::task;
 use crate::wal::disk::{Disk, LockGuard, RealDisk};
 use crate::wal::local::{self, Env, Opened, Options, Recovered, SyncMode};
 
-/// The most partitions of all topics together (DESIGN D12 is made for this many).
-const MAX_PARTITIONS: i64 = 200_000;
 /// How long a start waits between two attempts at a bucket that is away.
 const BUCKET_RETRY: Duration = Duration::from_secs(1);
 
@@ -250,7 +249,7 @@ async fn open_cluster(
         prepared,
         node_id: config.node.id,
         take_over: environment.take_over,
-        max_partitions: MAX_PARTITIONS,
+        limits: Limits::of_budget(config.process.memory_budget_bytes),
         clock: clock.clone(),
         random: random.clone(),
         metrics: ClusterMetrics::new(&environment.registry),

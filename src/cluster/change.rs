@@ -5,8 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::image::{ApplyError, ClusterImage};
+use super::limits::{
+    BUDGET_BYTES_PER_PARTITION, IMAGE_SHARE, Limits, MAX_IMAGE_BYTES, MAX_PARTITIONS,
+};
 use super::load::ENTRY_BYTES;
 use super::record::{MAX_STRING_BYTES, Record, encoded_bytes};
+use super::snapshot::{SPAN_BYTES, stored_bytes};
 use super::topic::{NameError, Topic, validate_name};
 use crate::protocol::types::TopicId;
 
@@ -127,7 +131,9 @@ pub enum ChangeError {
     },
     /// More partitions than a broker can hold.
     #[error(
-        "{wanted} partitions more would be {total} in the cluster and at most {limit} are allowed"
+        "{wanted} partitions more would be {total} in the cluster and at most {limit} are allowed: \
+         one for each {BUDGET_BYTES_PER_PARTITION} bytes of memory.budget.bytes, and \
+         {MAX_PARTITIONS} at the most"
     )]
     TooManyPartitions {
         /// How many more.
@@ -151,6 +157,18 @@ pub enum ChangeError {
         /// The length of the key or the value.
         bytes: usize,
     },
+    /// More metadata than a broker can hold.
+    #[error(
+        "the cluster's metadata would take {bytes} bytes and at most {limit} are allowed: \
+         1/{IMAGE_SHARE} of memory.budget.bytes, and {MAX_IMAGE_BYTES} at the most; delete topics \
+         or raise the budget"
+    )]
+    ImageTooLarge {
+        /// What it would take.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The commit holds more than fits one entry of the log.
     #[error("the request changes more than fits one metadata entry; split it")]
     TooLarge,
@@ -164,8 +182,8 @@ pub enum ChangeError {
 pub(super) struct Terms {
     /// The broker that owns new partitions.
     pub(super) owner: i32,
-    /// How many partitions all topics together may have.
-    pub(super) max_partitions: i64,
+    /// How large the cluster may become.
+    pub(super) limits: Limits,
 }
 
 /// Judges a change by the state that those before it in the entry left in `image`, and applies it
@@ -183,6 +201,7 @@ pub(super) fn fold(
     if bytes.saturating_add(size) > ENTRY_BYTES - 1024 {
         return Err(ChangeError::TooLarge);
     }
+    check_image(image, terms, &record, size)?;
     let deleted = to_be_deleted(image, &record);
     image.apply(&record)?;
     *bytes += size;
@@ -297,9 +316,30 @@ fn find<'a>(image: &'a ClusterImage, topic: &TopicRef) -> Result<&'a Arc<Topic>,
 }
 
 fn check_partitions(image: &ClusterImage, terms: Terms, wanted: i32) -> Result<(), ChangeError> {
-    let (total, limit) = (image.partition_count() + i64::from(wanted), terms.max_partitions);
+    let (total, limit) = (image.partition_count() + i64::from(wanted), terms.limits.partitions);
     if total > limit {
         return Err(ChangeError::TooManyPartitions { wanted, total, limit });
+    }
+    Ok(())
+}
+
+/// Refuses a record, of `size` bytes in the log, that would make a large image larger.
+fn check_image(
+    image: &ClusterImage,
+    terms: Terms,
+    record: &Record,
+    size: usize,
+) -> Result<(), ChangeError> {
+    let (before, limit) = (stored_bytes(image), terms.limits.image_bytes);
+    if before.saturating_add((size + SPAN_BYTES) as u64) <= limit {
+        return Ok(());
+    }
+    // Close to the limit it is worth a copy to know exactly.
+    let mut after = image.clone();
+    after.apply(record)?;
+    let bytes = stored_bytes(&after);
+    if bytes > limit && bytes > before {
+        return Err(ChangeError::ImageTooLarge { bytes, limit });
     }
     Ok(())
 }

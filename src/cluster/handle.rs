@@ -14,6 +14,7 @@ use super::change::{Change, ChangeError, Outcome, Terms, fold};
 use super::identity;
 use super::ids::Incarnation;
 use super::image::ClusterImage;
+use super::limits::Limits;
 use super::load::LoadError;
 use super::metrics::ClusterMetrics;
 use super::producer_ids::ProducerIds;
@@ -105,7 +106,7 @@ pub(super) struct Shared {
     pub(super) dir: DataDir,
     pub(super) node_id: i32,
     pub(super) incarnation: Incarnation,
-    pub(super) max_partitions: i64,
+    pub(super) limits: Limits,
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) metrics: ClusterMetrics,
@@ -118,7 +119,7 @@ impl Shared {
 
     /// What changes are judged by.
     pub(super) fn terms(&self) -> Terms {
-        Terms { owner: self.node_id, max_partitions: self.max_partitions }
+        Terms { owner: self.node_id, limits: self.limits }
     }
 
     /// Makes a new image the present one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ids::{ClusterId, Identity, Incarnation};
 use super::record::Record;
 use super::shards::Shards;
+use super::snapshot::topic_bytes;
 use super::topic::{Span, Topic, collision_key};
 use crate::protocol::types::TopicId;
 
@@ -32,6 +33,8 @@ pub struct ClusterImage {
     /// Names that contain a dot or an underscore, by their collision key.
     collisions: Shards<Arc<str>, Arc<str>>,
     partition_count: i64,
+    /// What all topics take in a stored image.
+    topic_bytes: u64,
     /// At least the greatest epoch base that any topic ever had.
     greatest_epoch_base: i32,
     next_producer_id: i64,
@@ -137,6 +140,7 @@ impl ClusterImage {
             by_id: Shards::default(),
             collisions: Shards::default(),
             partition_count: 0,
+            topic_bytes: 0,
             greatest_epoch_base: 0,
             next_producer_id: FIRST_PRODUCER_ID,
         }
@@ -207,6 +211,11 @@ impl ClusterImage {
     /// How many partitions all topics have together.
     pub fn partition_count(&self) -> i64 {
         self.partition_count
+    }
+
+    /// How many bytes all topics take in a stored image.
+    pub(super) fn topic_bytes(&self) -> u64 {
+        self.topic_bytes
     }
 
     /// The first producer id that no block holds yet.
@@ -293,7 +302,7 @@ impl ClusterImage {
                 if self.topic(name).is_some() || self.topic_by_id(*topic).is_some() {
                     return Err(ApplyError::TopicExists { name: name.clone(), topic: *topic });
                 }
-                let span = Span { count: *partitions, owner: *owner, entry: self.number };
+                let span = Span { end: *partitions, owner: *owner, entry: self.number };
                 self.insert(Topic {
                     id: *topic,
                     name: name.clone(),
@@ -313,11 +322,10 @@ impl ClusterImage {
 
     fn grow(&mut self, id: TopicId, count: i32, owner: i32) -> Result<(), ApplyError> {
         let mut topic = self.copy_of(id)?;
-        let added = count
-            .checked_sub(topic.partition_count())
-            .filter(|added| *added > 0)
-            .ok_or(ApplyError::Partitions { topic: id, count })?;
-        topic.spans.push(Span { count: added, owner, entry: self.number });
+        if count <= topic.partition_count() {
+            return Err(ApplyError::Partitions { topic: id, count });
+        }
+        topic.spans.push(Span { end: count, owner, entry: self.number });
         self.insert(topic)
     }
 
@@ -347,19 +355,23 @@ impl ClusterImage {
 
     /// Adds or replaces a topic.
     pub(super) fn insert(&mut self, topic: Topic) -> Result<(), ApplyError> {
-        let mut count = 0_i32;
+        let mut count = 0;
         for span in &topic.spans {
-            let sum = count.checked_add(span.count).filter(|_| span.count > 0);
-            let wrong = ApplyError::Partitions { topic: topic.id, count: span.count };
-            count = sum.filter(|_| span.entry <= self.number).ok_or(wrong)?;
+            if span.end <= count || span.entry > self.number {
+                return Err(ApplyError::Partitions { topic: topic.id, count: span.end });
+            }
+            count = span.end;
         }
         if count == 0 {
             return Err(ApplyError::Partitions { topic: topic.id, count });
         }
         check_epochs(self.number, topic.epoch_base)?;
         self.greatest_epoch_base = self.greatest_epoch_base.max(topic.epoch_base);
-        let before = self.topic_by_id(topic.id).map_or(0, |topic| topic.partition_count());
-        self.partition_count += i64::from(count) - i64::from(before);
+        let before = self.topic_by_id(topic.id);
+        let (count_before, bytes_before) =
+            before.map_or((0, 0), |topic| (topic.partition_count(), topic_bytes(topic)));
+        self.partition_count += i64::from(count) - i64::from(count_before);
+        self.topic_bytes = self.topic_bytes - bytes_before + topic_bytes(&topic);
         if let Some(key) = collision_key(&topic.name) {
             self.collisions.insert(key, topic.name.clone());
         }
@@ -376,6 +388,7 @@ impl ClusterImage {
             self.collisions.remove(&key);
         }
         self.partition_count -= i64::from(topic.partition_count());
+        self.topic_bytes -= topic_bytes(&topic);
         Ok(())
     }
 

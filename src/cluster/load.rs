@@ -11,7 +11,7 @@ use super::identity::METADATA_FILE;
 use super::image::{ApplyError, ClusterImage};
 use super::record::{Record, RecordError, decode_entry};
 use super::rules::Refusal;
-use super::snapshot::{self, Snapshot, SnapshotError};
+use super::snapshot::{self, IMAGE_BYTES, Snapshot, SnapshotError};
 use crate::object::{
     Cursor, DataDir, ENVELOPE_BYTES, Entry, Format, FormatError, Key, LocalError, NumberedLog,
     ObjectError, ReadLogError, Store,
@@ -25,8 +25,6 @@ const SNAPSHOT_PREFIX: &str = "meta-snapshot";
 const LOG_KIND: [u8; 4] = *b"META";
 /// The most bytes of an entry's payload.
 pub(super) const ENTRY_BYTES: usize = 16 << 20;
-/// The most bytes of a stored image.
-const IMAGE_BYTES: u64 = 256 << 20;
 /// How many entries are asked for at once.
 const READ_AHEAD: usize = 32;
 

@@ -31,6 +31,7 @@ mod handle;
 mod identity;
 mod ids;
 mod image;
+mod limits;
 mod load;
 mod metrics;
 mod open;
@@ -49,6 +50,7 @@ pub use handle::{COMMIT_TIMEOUT, CheckError, Cluster, CommitError, Committed, Fe
 pub use identity::{IdentityError, Prepared, prepare};
 pub use ids::{ClusterId, Identity, Incarnation};
 pub use image::{ApplyError, Broker, ClusterImage, FEATURE_LEVEL, FIRST_PRODUCER_ID};
+pub use limits::Limits;
 pub use load::LoadError;
 pub use metrics::ClusterMetrics;
 pub use open::{ClusterOptions, OpenError};

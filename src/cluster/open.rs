@@ -13,6 +13,7 @@ use super::handle::{Cluster, Shared};
 use super::identity::{self, IdentityError, Prepared};
 use super::ids::ClusterId;
 use super::image::{ApplyError, FEATURE_LEVEL};
+use super::limits::Limits;
 use super::load::{self, LoadError, Loaded};
 use super::metrics::ClusterMetrics;
 use super::record::{Record, encode_entry};
@@ -40,8 +41,8 @@ pub struct ClusterOptions {
     pub node_id: i32,
     /// Whether a directory that was fenced may take its place back (`--take-over`).
     pub take_over: bool,
-    /// How many partitions all topics together may have.
-    pub max_partitions: i64,
+    /// How large the cluster may become.
+    pub limits: Limits,
     /// Time.
     pub clock: Clock,
     /// Chance.
@@ -137,6 +138,7 @@ impl Cluster {
             topics = image.topic_count(),
             "cluster opened"
         );
+        options.limits.warn_if_exceeded(&image);
         options.metrics.published(&image);
         let id = WriterId {
             cluster: image.cluster_id().0,
@@ -153,7 +155,7 @@ impl Cluster {
             dir: options.dir.clone(),
             node_id: options.node_id,
             incarnation: options.prepared.incarnation(),
-            max_partitions: options.max_partitions,
+            limits: options.limits,
             clock: options.clock.clone(),
             random: options.random.clone(),
             metrics: options.metrics.clone(),

@@ -27,12 +27,45 @@ use super::ids::{ClusterId, Identity, Incarnation};
 use super::image::{ApplyError, Broker, BrokerConfigs, ClusterImage};
 use super::record::{RecordError, all_read, configs, put_configs, put_string, string, topic_id};
 use super::topic::{Span, Topic};
-use crate::object::{Cursor, ENVELOPE_BYTES, Format, FormatError, Truncated};
+use crate::object::{Cursor, ENVELOPE_BYTES, Format, FormatError, HEADER_BYTES, Truncated};
 
 const SNAPSHOT: Format = Format { magic: *b"TGIM", name: "metadata image", major: 2, minor: 0 };
 
 /// What is written when no broker config is set.
 const WITHOUT_BROKER_CONFIGS: Format = Format { major: 1, ..SNAPSHOT };
+
+/// The most bytes of a stored image that are read. Changes keep what is written well below it
+/// ([`Limits`](super::Limits)).
+pub(super) const IMAGE_BYTES: u64 = 256 << 20;
+
+/// The bytes of a stored image without brokers, topics and broker configs.
+const FIXED_BYTES: usize = HEADER_BYTES + 8 + ENVELOPE_BYTES + 16 + 2 + 4 + 8 + 4 + 4;
+/// The bytes of a broker.
+const BROKER_BYTES: usize = 4 + 16 + 16 + 8;
+/// The bytes of a topic without its name, spans and configs.
+const TOPIC_BYTES: usize = 16 + 2 + 2 + 4 + 4;
+/// The bytes of a span. No record makes an image larger by more than its own bytes in the log and
+/// these.
+pub(super) const SPAN_BYTES: usize = 4 + 4 + 8;
+
+/// How many bytes an image takes when it is stored.
+pub(super) fn stored_bytes(image: &ClusterImage) -> u64 {
+    let brokers = image.brokers().count() * BROKER_BYTES;
+    let configs = image.all_broker_configs();
+    let configs: usize = configs.values().map(|configs| 4 + configs_bytes(configs)).sum();
+    let counted = if configs == 0 { 0 } else { 4 };
+    (FIXED_BYTES + brokers + configs + counted) as u64 + image.topic_bytes()
+}
+
+/// How many bytes a topic takes in a stored image.
+pub(super) fn topic_bytes(topic: &Topic) -> u64 {
+    let spans = topic.spans.len() * SPAN_BYTES;
+    (TOPIC_BYTES + topic.name.len() + spans + configs_bytes(&topic.configs)) as u64
+}
+
+fn configs_bytes(configs: &BTreeMap<String, String>) -> usize {
+    4 + configs.iter().map(|(key, value)| 2 + key.len() + 2 + value.len()).sum::<usize>()
+}
 
 /// An image and the beginning of the entry that it ends with, which tells whether a log is the one
 /// that the image was made from.
@@ -58,7 +91,7 @@ pub enum SnapshotError {
 
 pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let image = &snapshot.image;
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(usize::try_from(stored_bytes(image)).unwrap_or(0));
     out.extend_from_slice(&image.number().to_be_bytes());
     out.extend_from_slice(&snapshot.entry);
     out.extend_from_slice(&image.cluster_id().0);
@@ -79,8 +112,10 @@ pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
         out.extend_from_slice(&topic.replication_factor.to_be_bytes());
         out.extend_from_slice(&topic.epoch_base.to_be_bytes());
         out.extend_from_slice(&(topic.spans.len() as u32).to_be_bytes());
+        let mut first = 0;
         for span in &topic.spans {
-            out.extend_from_slice(&span.count.to_be_bytes());
+            out.extend_from_slice(&(span.end - first).to_be_bytes());
+            first = span.end;
             out.extend_from_slice(&span.owner.to_be_bytes());
             out.extend_from_slice(&span.entry.to_be_bytes());
         }
@@ -169,8 +204,11 @@ fn decode_topic(cursor: &mut Cursor<'_>) -> Result<Topic, RecordError> {
     let replication_factor = cursor.i16()?;
     let epoch_base = cursor.i32()?;
     let mut spans = Vec::new();
+    let mut end = 0_i32;
     for _ in 0..cursor.u32()? {
-        spans.push(Span { count: cursor.i32()?, owner: cursor.i32()?, entry: cursor.u64()? });
+        // What is no count gives an end that is not above the one before, which is refused.
+        end = end.wrapping_add(cursor.i32()?);
+        spans.push(Span { end, owner: cursor.i32()?, entry: cursor.u64()? });
     }
     let configs = configs(cursor)?;
     Ok(Topic { id, name, replication_factor, configs, epoch_base, spans })

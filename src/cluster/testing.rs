@@ -9,6 +9,7 @@ use super::change::{Change, ChangeError, NewTopic, Outcome, TopicRef};
 use super::handle::{Cluster, CommitError, Committed};
 use super::identity;
 use super::image::ClusterImage;
+use super::limits::Limits;
 use super::metrics::ClusterMetrics;
 use super::open::{ClusterOptions, OpenError};
 use super::rules::{Refusal, WalState};
@@ -28,6 +29,7 @@ pub(super) struct Machine {
     pub(super) wal: WalState,
     pub(super) node_id: i32,
     pub(super) take_over: bool,
+    pub(super) limits: Limits,
     random: Random,
 }
 
@@ -39,6 +41,7 @@ impl Machine {
             wal: WalState::default(),
             node_id: 1,
             take_over: false,
+            limits: Limits { partitions: 1_000, image_bytes: 64 << 20 },
             random: Random::seeded(seed),
         }
     }
@@ -90,7 +93,7 @@ impl Machine {
             prepared,
             node_id: self.node_id,
             take_over: self.take_over,
-            max_partitions: 1_000,
+            limits: self.limits,
             clock: Clock::system(),
             random: self.random.clone(),
             metrics: ClusterMetrics::new(&Registry::new()),

@@ -27,11 +27,13 @@ pub struct Topic {
     pub spans: Vec<Span>,
 }
 
-/// Partitions next to each other that got their present ownership by one metadata entry.
+/// Partitions next to each other that got their present ownership by one metadata entry: from the
+/// end of the span before to its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// How many partitions it has, at least 1.
-    pub count: i32,
+    /// The partition after its last one, above the end of the span before. An end and not a count,
+    /// so that a partition of a topic that was grown thousands of times is found in a few steps.
+    pub end: i32,
     /// The broker that owns them.
     pub owner: i32,
     /// The number of the entry.
@@ -41,20 +43,16 @@ pub struct Span {
 impl Topic {
     /// How many partitions it has.
     pub fn partition_count(&self) -> i32 {
-        self.spans.iter().map(|span| span.count).sum()
+        self.spans.last().map_or(0, |span| span.end)
     }
 
-    /// Who owns a partition and since which entry; `None` if there is no such partition. Takes as
-    /// many steps as the topic was grown, plus one.
+    /// Who owns a partition and since which entry; `None` if there is no such partition.
     pub fn span(&self, partition: i32) -> Option<Span> {
         if partition < 0 {
             return None;
         }
-        let mut first = 0;
-        self.spans.iter().copied().find(|span| {
-            first += span.count;
-            partition < first
-        })
+        let before = self.spans.partition_point(|span| span.end <= partition);
+        self.spans.get(before).copied()
     }
 }
 
@@ -130,17 +128,37 @@ mod tests {
 
     #[test]
     fn a_partition_finds_its_span() {
-        let span = |count, entry| Span { count, owner: 1, entry };
+        let span = |end, entry| Span { end, owner: 1, entry };
         let topic = Topic {
             id: TopicId::ZERO,
             name: "t".into(),
             replication_factor: 1,
             configs: BTreeMap::new(),
             epoch_base: 0,
-            spans: vec![span(3, 7), span(2, 9)],
+            spans: vec![span(3, 7), span(5, 9)],
         };
         let entries = [-1, 0, 2, 3, 4, 5, i32::MAX].map(|p| topic.span(p).map(|span| span.entry));
         assert_eq!(entries, [None, Some(7), Some(7), Some(9), Some(9), None, None]);
         assert_eq!(topic.partition_count(), 5);
+    }
+
+    #[test]
+    fn a_partition_of_a_topic_grown_by_ones_is_found_without_a_look_at_all_spans() {
+        const SPANS: i32 = 100_000;
+        let spans = (1..=SPANS).map(|end| Span { end, owner: 1, entry: end as u64 }).collect();
+        let topic = Topic {
+            id: TopicId::ZERO,
+            name: "t".into(),
+            replication_factor: 1,
+            configs: BTreeMap::new(),
+            epoch_base: 0,
+            spans,
+        };
+        // Were each look-up linear, these would be five thousand million steps.
+        for partition in 0..SPANS {
+            let span = topic.span(partition).unwrap();
+            assert_eq!((span.end, topic.partition_count()), (partition + 1, SPANS));
+        }
+        assert_eq!(topic.span(SPANS), None);
     }
 }

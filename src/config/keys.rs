@@ -91,7 +91,8 @@ pub const KEYS: &[Key] = &[
         From("a quarter of the smaller of memory and cgroup limit, at least 64MiB"),
         "All memory that requests, responses, the newest records and consumer groups may hold, \
          split into pools. A request that finds its pool empty waits; one that would make a group \
-         larger is refused.",
+         larger is refused. How many partitions there may be follows from it too: one for each \
+         5 KiB, and 200000 at the most.",
     ),
     key(
         "shutdown.deadline.ms",

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::dynamic::{DYNAMIC_KEYS, DynamicConfigs};
+use super::kafka::{find, kafka_configs};
 use super::{CleanupPolicy, CompressionType, TimestampType, TopicDefaults};
 
 /// The type of a topic key's value.
@@ -243,46 +244,51 @@ pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
     TOPIC_KEYS.binary_search_by(|key| key.name.cmp(name)).ok().and_then(|at| TOPIC_KEYS.get(at))
 }
 
-/// Checks one setting.
-pub fn check_topic_config(name: &str, value: &str) -> Result<(), TopicConfigError> {
+/// Checks one setting and returns it as it is stored: as Kafka shows it once parsed, so that
+/// neither blanks nor leading zeros stay in the metadata.
+pub fn check_topic_config(name: &str, value: &str) -> Result<String, TopicConfigError> {
     let key = topic_key(name).ok_or_else(|| TopicConfigError::UnknownKey(name.to_owned()))?;
-    let trimmed = value.trim();
-    let expected = match key.kind {
-        TopicKeyType::Boolean if trimmed.eq_ignore_ascii_case("true") => return Ok(()),
-        TopicKeyType::Boolean if trimmed.eq_ignore_ascii_case("false") => return Ok(()),
-        TopicKeyType::Boolean => "true or false".to_owned(),
-        TopicKeyType::Level { min, max } => {
-            if trimmed.parse().is_ok_and(|n: i64| n == -1 || (min..=max).contains(&n)) {
-                return Ok(());
+    let text = value.trim();
+    if !key.kind.takes(text) {
+        let (key, value, expected) = (key.name, value.to_owned(), key.kind.expected());
+        return Err(TopicConfigError::InvalidValue { key, value, expected });
+    }
+    let config = find(&kafka_configs().topic, key.name);
+    Ok(config.map_or_else(|| text.to_owned(), |config| config.kind.canonical(text)))
+}
+
+impl TopicKeyType {
+    /// Whether `text`, without blanks around it, is a value of this type.
+    fn takes(self, text: &str) -> bool {
+        match self {
+            Self::Boolean => ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word)),
+            Self::Level { min, max } => {
+                text.parse().is_ok_and(|n: i64| n == -1 || (min..=max).contains(&n))
             }
-            format!("-1 or a whole number from {min} to {max}")
-        }
-        TopicKeyType::Number { min, max } => {
-            if trimmed.parse().is_ok_and(|number: i64| (min..=max).contains(&number)) {
-                return Ok(());
+            Self::Number { min, max } => {
+                text.parse().is_ok_and(|number: i64| (min..=max).contains(&number))
             }
-            format!("a whole number from {min} to {max}")
-        }
-        TopicKeyType::Ratio => {
-            if trimmed.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)) {
-                return Ok(());
+            Self::Ratio => text.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)),
+            Self::Choice(words) => words.contains(&text),
+            Self::Choices(words) => {
+                text.is_empty() || text.split(',').all(|word| words.contains(&word.trim()))
             }
-            "a number from 0 to 1".to_owned()
+            Self::Replicas => text.is_empty() || text == "*" || text.split(',').all(is_replica),
         }
-        TopicKeyType::Choice(words) if words.contains(&trimmed) => return Ok(()),
-        TopicKeyType::Choice(words) => format!("one of {}", words.join(", ")),
-        TopicKeyType::Choices(words) => {
-            let mut set = trimmed.split(',').map(str::trim);
-            if trimmed.is_empty() || set.all(|word| words.contains(&word)) {
-                return Ok(());
-            }
-            format!("a list of {}", words.join(", "))
+    }
+
+    /// What a value must be, in words.
+    fn expected(self) -> String {
+        match self {
+            Self::Boolean => "true or false".to_owned(),
+            Self::Level { min, max } => format!("-1 or a whole number from {min} to {max}"),
+            Self::Number { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Ratio => "a number from 0 to 1".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Choices(words) => format!("a list of {}", words.join(", ")),
+            Self::Replicas => "* or a list of partition:broker".to_owned(),
         }
-        TopicKeyType::Replicas if trimmed.is_empty() || trimmed == "*" => return Ok(()),
-        TopicKeyType::Replicas if trimmed.split(',').all(is_replica) => return Ok(()),
-        TopicKeyType::Replicas => "* or a list of partition:broker".to_owned(),
-    };
-    Err(TopicConfigError::InvalidValue { key: key.name, value: value.to_owned(), expected })
+    }
 }
 
 fn is_replica(text: &str) -> bool {

@@ -57,6 +57,15 @@ pub enum LogError {
     },
 }
 
+/// About how many bytes a read holds, for the byte budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadMemory {
+    /// While it is read.
+    pub meanwhile: usize,
+    /// From then on, with its batches.
+    pub after: usize,
+}
+
 /// A part of a WAL file and the offsets whose batches it holds, among records of others.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
@@ -83,10 +92,10 @@ impl Span {
     }
 
     /// What reading the span holds at once, at most; `bytes` are this partition's batches in it.
-    pub(super) fn read_bytes(&self, bytes: u32) -> usize {
+    pub(super) fn read_bytes(&self, bytes: usize) -> usize {
         let span = (self.end - self.start) as usize;
         if self.copies {
-            return span.min(2 * CHUNK_BYTES) + bytes as usize;
+            return span.min(2 * CHUNK_BYTES) + bytes;
         }
         // While a record that goes beyond what was read is made whole, both are there.
         span + if span > CHUNK_BYTES { CHUNK_BYTES } else { 0 }
@@ -98,6 +107,19 @@ impl Span {
         self.end_offset = next.end_offset;
         self.copies |= next.copies;
         self.holes.extend(next.holes);
+    }
+
+    /// How many bytes of the file are read.
+    pub(super) fn file_bytes(&self) -> usize {
+        self.segments().iter().map(|(start, end)| (end - start) as usize).sum()
+    }
+
+    /// What it takes to read the span, of which `bytes` are its batches. They are parts of what was
+    /// read, unless they are copied out of it.
+    pub(super) fn memory(&self, bytes: usize) -> ReadMemory {
+        let meanwhile = self.read_bytes(bytes);
+        let copied = self.copies && bytes < COPY_BELOW;
+        ReadMemory { meanwhile, after: if copied { bytes } else { meanwhile } }
     }
 
     /// What is read: from a record's start to a record's end each.

@@ -172,7 +172,8 @@ impl Partition {
         room: Room,
     ) -> Result<Vec<StoredBatch>, LookupError> {
         let found = self.find(stretch);
-        let bytes = found.on_disk.as_ref().map_or(0, |span| span.read_bytes(stretch.bytes));
+        let bytes =
+            found.on_disk.as_ref().map_or(0, |span| span.read_bytes(stretch.bytes as usize));
         if bytes > room.read {
             return Err(LookupError::NeedsRead { bytes });
         }

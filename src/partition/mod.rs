@@ -45,13 +45,14 @@ mod state;
 mod tests;
 mod wait;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use append::{AppendError, AppendRequest, Appended};
 pub use checkpoint::CheckpointError;
-pub use disk::LogError;
+pub use disk::{LogError, ReadMemory};
 pub use lookup::{FoundOffset, LookupError, MAX_DECOMPRESSED_BYTES, Room};
 pub use metrics::Metrics;
 pub use producers::{MAX_PRODUCERS, WINDOW};
@@ -183,7 +184,7 @@ impl Partition {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        for waiting in &state.waiting {
+        for waiting in state.waiting.values() {
             waiting.waiter.fire();
         }
     }
@@ -210,28 +211,32 @@ impl Partition {
         state
     }
 
-    fn add_waiter(&self, waiting: Waiting) {
+    /// Takes a waiting request in, and tells it what it missed since it read; a second place at the
+    /// same partition it does not get. Costs the same however many wait.
+    fn add_waiter(&self, mut waiting: Waiting) {
         let mut state = self.lock();
-        state.waiting.push(waiting);
         self.has_waiters.store(true, Ordering::Relaxed);
         // Either the WAL's thread sees the flag, or this sees the LSN that it published before it
         // looked at the flag.
         fence(Ordering::SeqCst);
         state.advance(self.shared.stream.durable());
-        state.wake();
-        if state.closed
-            && let Some(waiting) = state.waiting.last()
-        {
+        waiting.tell(state.readable_bytes());
+        if state.closed {
             waiting.waiter.fire();
         }
+        state.waiting.insert(waiting.key(), waiting);
     }
 
     fn remove_waiter(&self, waiter: &Arc<Waiter>) {
         let mut state = self.lock();
-        state.waiting.retain(|waiting| !Arc::ptr_eq(&waiting.waiter, waiter));
+        state.waiting.remove(&waiter.key());
         if state.waiting.is_empty() {
-            state.waiting = Vec::new();
+            state.waiting = HashMap::new();
             self.has_waiters.store(false, Ordering::Relaxed);
+        } else if state.waiting.len() < state.waiting.capacity() / 8 {
+            // Every group walks over the places too that are free.
+            let left = state.waiting.len();
+            state.waiting.shrink_to(2 * left);
         }
     }
 

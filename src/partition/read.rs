@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::disk::{LogError, Span};
+use super::disk::{LogError, ReadMemory, Span};
 use super::index::Stretch;
 use super::state::State;
 use super::{Offsets, Partition};
@@ -121,11 +121,21 @@ const LATER_BYTES: usize = 1024 * 1024;
 const LATER_TAIL_BYTES: usize = LATER_BYTES / 4;
 /// Stretches that lie farther apart in their file are read one by one.
 const LATER_GAP: u32 = 4 * 1024;
+/// Neighbouring stretches are read at once only if they reach over at most this much of the file.
+const LATER_SPAN: u32 = 2 * LATER_BYTES as u32;
 
 impl LaterRead {
     /// How many bytes [`LaterRead::read`] gives, exactly.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// What [`LaterRead::read`] takes.
+    pub fn memory(&self) -> ReadMemory {
+        match &self.source {
+            Source::Disk(span) => span.memory(self.len),
+            Source::Tail(..) => ReadMemory { meanwhile: self.len, after: self.len },
+        }
     }
 
     /// Whether there is nothing to read; an index entry has a batch at least.
@@ -340,6 +350,7 @@ impl Partition {
             && last_span.file == stretch.file
             && last.len + bytes <= LATER_BYTES
             && stretch.start - last_span.end <= LATER_GAP
+            && stretch.end - last_span.start <= LATER_SPAN
         {
             last_span.extend(span);
             last.len += bytes;
@@ -404,9 +415,14 @@ fn planned(partition: &Arc<Partition>, progress: Progress, step: Step) -> Plan {
 }
 
 impl DiskRead {
-    /// About how many bytes are read, for the byte budget.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// What [`DiskRead::run`] takes.
+    pub fn memory(&self) -> ReadMemory {
+        self.cut.memory(self.bytes)
+    }
+
+    /// How many bytes of a file are read, whatever of them is taken.
+    pub fn file_bytes(&self) -> usize {
+        self.cut.file_bytes()
     }
 
     /// Makes the plan whole. Blocks: for `task::blocking`.

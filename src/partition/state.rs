@@ -1,7 +1,7 @@
 //! What a partition's lock guards: offsets, the chunks in memory, the index, epochs and producers.
 //! Nothing here waits, reads a file or refuses; what is applied was decided before.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::disk::Span;
 use super::epochs::Epochs;
 use super::index::{Index, Indexed, Stretch};
 use super::producers::{ProducerBatch, Producers, Sequenced};
-use super::wait::Waiting;
+use super::wait::{WaiterKey, Waiting};
 use crate::budget::BytePool;
 use crate::wal::{Location, Lsn};
 
@@ -81,7 +81,8 @@ pub(super) struct State {
     pub lsn: Lsn,
     /// What the last published checkpoint holds of this partition.
     pub checkpointed: Lsn,
-    pub waiting: Vec<Waiting>,
+    /// The requests that wait for records, each once.
+    pub waiting: HashMap<WaiterKey, Waiting>,
     pub closed: bool,
 }
 
@@ -103,7 +104,7 @@ impl State {
             leader_epoch,
             lsn: Lsn::default(),
             checkpointed: Lsn::ZERO,
-            waiting: Vec::new(),
+            waiting: HashMap::new(),
             closed: false,
         }
     }
@@ -300,9 +301,8 @@ impl State {
 
     /// Tells the waiting requests what became readable.
     pub(super) fn wake(&mut self) {
-        for waiting in &mut self.waiting {
-            waiting.waiter.gained(self.readable_bytes.saturating_sub(waiting.seen));
-            waiting.seen = self.readable_bytes;
+        for waiting in self.waiting.values_mut() {
+            waiting.tell(self.readable_bytes);
         }
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Waiter {
     waker: AtomicWaker,
 }
 
+/// What a waiter is found by at a partition: where it is in memory, which no other is while the
+/// partition holds it.
+pub(super) type WaiterKey = usize;
+
 /// A waiter at one partition.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -32,7 +36,23 @@ pub(super) struct Waiting {
     pub seen: u64,
 }
 
+impl Waiting {
+    pub(super) fn key(&self) -> WaiterKey {
+        self.waiter.key()
+    }
+
+    /// Tells the waiter how many bytes the partition has that can be read.
+    pub(super) fn tell(&mut self, readable_bytes: u64) {
+        self.waiter.gained(readable_bytes.saturating_sub(self.seen));
+        self.seen = readable_bytes;
+    }
+}
+
 impl Waiter {
+    pub(super) fn key(&self) -> WaiterKey {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// More bytes can be read: wakes the request if they are enough.
     pub(super) fn gained(&self, bytes: u64) {
         if bytes == 0 {

@@ -374,7 +374,7 @@ where
 
     /// Logs the end once, in words for whoever can act on it.
     fn report(&self, cause: &Cause) {
-        let Session { id, peer, listener } = &*self.session;
+        let Session { id, peer, listener, .. } = &*self.session;
         let client_id = &*self.client_id;
         let limit = match cause {
             Cause::Panicked { api } => {

@@ -132,7 +132,7 @@ impl Listener {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let id = admission.id;
-        let session = Session { id, peer, listener: Arc::clone(&self.name) };
+        let session = Session::new(id, peer, Arc::clone(&self.name));
         let connection = Connection::new(
             stream,
             Arc::clone(context),

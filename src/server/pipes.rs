@@ -52,7 +52,7 @@ impl<S: Service> Pipes<S> {
         let Ok(admission) = self.context.connections.admit(peer.ip(), max, per_ip) else {
             return "refused";
         };
-        let session = Session { id: admission.id, peer, listener: Arc::from("pipe") };
+        let session = Session::new(admission.id, peer, Arc::from("pipe"));
         let connection = Connection::new(
             io,
             Arc::clone(&self.context),

@@ -298,7 +298,7 @@ impl World {
     {
         let peer = SocketAddr::from(([127, 0, 0, 1], 4));
         let admission = self.context.connections.admit(peer.ip(), 10_000, 10_000).unwrap();
-        let session = Session { id: admission.id, peer, listener: Arc::from("test") };
+        let session = Session::new(admission.id, peer, Arc::from("test"));
         let connection = Connection::new(
             far,
             Arc::clone(&self.context),

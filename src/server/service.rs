@@ -7,8 +7,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::budget::Charge;
 use crate::clock::Instant;
@@ -41,6 +43,44 @@ pub struct Session {
     /// The name of the listener that accepted the connection; decides which advertised address a
     /// client is given.
     pub listener: Arc<str>,
+    /// The place of the one request that may wait for long without a charge.
+    pub uncharged_wait: UnchargedWait,
+}
+
+impl Session {
+    /// A connection of which no request waits.
+    pub fn new(id: u64, peer: SocketAddr, listener: Arc<str>) -> Self {
+        Self { id, peer, listener, uncharged_wait: UnchargedWait::default() }
+    }
+}
+
+/// A place for one request of a connection that waits for long and is charged to nothing meanwhile.
+#[derive(Debug, Default)]
+pub struct UnchargedWait {
+    taken: AtomicBool,
+    end: Notify,
+}
+
+impl UnchargedWait {
+    /// Takes the place; false if another request has it.
+    pub fn enter(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the place back.
+    pub fn leave(&self) {
+        self.taken.store(false, Ordering::Release);
+    }
+
+    /// Asks the request that waits now to be done.
+    pub fn end(&self) {
+        self.end.notify_waiters();
+    }
+
+    /// Ends when [`UnchargedWait::end`] is called after this was first polled.
+    pub async fn ended(&self) {
+        self.end.notified().await;
+    }
 }
 
 /// A request: its header parsed, its body as it came.

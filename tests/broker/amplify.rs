@@ -5,15 +5,18 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_groups_request::DescribeGroupsRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::{
     CreateTopicsRequest, CreateTopicsResponse, DescribeGroupsResponse, DescribeQuorumRequest,
-    ElectLeadersRequest, GroupId, TopicName,
+    ElectLeadersRequest, FetchRequest, GroupId, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use crate::harness::Broker;
 use crate::hostile::assert_pools_are_empty;
-use crate::requests::{NONE, assert_served, topic_name};
+use crate::requests::{
+    FETCH, Fetch, NONE, assert_served, batches, create_topic, produce, record, topic_name,
+};
 
 const MIB: u64 = 1 << 20;
 const INVALID_REQUEST: i16 = 42;
@@ -153,4 +156,74 @@ fn a_partition_named_often_is_elected_once() {
     assert_eq!(response.replica_election_results[0].partition_result.len(), 1);
     let grown = broker.resident_max() - before;
     assert!(grown <= 64 * MIB, "{grown} bytes more are resident");
+}
+
+/// Each naming would wait on the partition by itself, beside all others.
+#[test]
+fn a_partition_named_half_a_million_times_is_fetched_once() {
+    const TIMES: usize = 500_000;
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    create_topic(&mut wire, "a", 1);
+    let before = broker.resident();
+    let mut request = Fetch { max_wait_ms: 100, ..Fetch::parked(0, 1) }.request("a");
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions = vec![partition; TIMES];
+    let response = wire.call(4, &request);
+    assert_eq!(response.responses.len(), 1);
+    assert_eq!(response.responses[0].partitions.len(), 1);
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident");
+    assert!(grown <= 96 * MIB, "{grown} bytes more are resident");
+    assert_pools_are_empty(&broker);
+}
+
+/// As Kafka's `FetchRequest.fetchData`, a map that keeps the order in which its keys came first.
+#[test]
+fn a_partition_named_twice_is_fetched_where_it_was_named_first_as_it_was_named_last() {
+    let broker = Broker::start();
+    let mut wire = broker.connect();
+    create_topic(&mut wire, "a", 3);
+    create_topic(&mut wire, "b", 1);
+    for offset in 0..3 {
+        assert_eq!(produce(&mut wire, "a", record(10)), (NONE, offset));
+        assert_eq!(produce(&mut wire, "b", record(10)), (NONE, offset));
+    }
+    let topic = |name: &str, named: &[(i32, i64)]| {
+        let template = Fetch::at(0).request(name).topics.remove(0);
+        let partition = template.partitions[0].clone();
+        let named = named.iter().map(|(index, offset)| {
+            partition.clone().with_partition(*index).with_fetch_offset(*offset)
+        });
+        template.with_partitions(named.collect())
+    };
+    let mut answered = |version, topics: Vec<FetchTopic>| -> Vec<(String, i32, Vec<i64>)> {
+        let request: FetchRequest = Fetch::at(0).request("a").with_topics(topics);
+        let response = wire.call(version, &request);
+        let topics = response.responses.into_iter().map(|topic| {
+            let name = topic.topic.to_string();
+            let partitions = topic.partitions.into_iter().map(move |partition| {
+                let records = partition.records.unwrap_or_default();
+                let offsets = batches(&records).into_iter().map(|(offset, _)| offset).collect();
+                (name.clone(), partition.partition_index, offsets)
+            });
+            partitions.collect::<Vec<_>>()
+        });
+        topics.flatten().collect()
+    };
+    let of = |name: &str, index, offsets: &[i64]| (name.to_owned(), index, offsets.to_vec());
+    let within = vec![topic("a", &[(2, 0), (0, 0), (1, 0), (2, 0), (0, 1), (0, 2)])];
+    let across = vec![
+        topic("a", &[(0, 0), (1, 0)]),
+        topic("b", &[(0, 2)]),
+        topic("a", &[(0, 2)]),
+        topic("b", &[(0, 0), (0, 1)]),
+    ];
+    // 4 has no sessions, in 12 the request wants none.
+    for version in [4, FETCH] {
+        let got = answered(version, within.clone());
+        assert_eq!(got, [of("a", 2, &[]), of("a", 0, &[2]), of("a", 1, &[])]);
+        let got = answered(version, across.clone());
+        assert_eq!(got, [of("a", 0, &[2]), of("a", 1, &[]), of("b", 0, &[1, 2])]);
+    }
 }

@@ -250,6 +250,18 @@ const HELD: &[(&str, &[&str])] = &[
             "bombs::look_ups_by_time_in_a_batch_above_their_pool_take_turns",
         ],
     ),
+    // State.
+    (
+        "topics and configs without end",
+        &[
+            "bounds::blanks_around_values_take_no_memory",
+            "bounds::metadata_beyond_its_part_of_the_budget_is_refused_and_the_broker_starts_again",
+        ],
+    ),
+    (
+        "a topic of very many partitions",
+        &["bounds::partitions_beyond_their_part_of_the_budget_are_refused"],
+    ),
     // All of it at once.
     (
         "every API and version, and mutations of them",

@@ -21,6 +21,7 @@ mod admin;
 mod amplify;
 mod bad_input;
 mod bombs;
+mod bounds;
 mod configs;
 mod copies;
 mod enospc;

@@ -7,7 +7,8 @@ use kafka_protocol::messages::ProduceRequest;
 
 use crate::harness::{Broker, Options, Wire};
 use crate::requests::{
-    FETCH, Fetch, NONE, PRODUCE, batches, create_topic, fetched, produce_request, produced, record,
+    FETCH, Fetch, NONE, PRODUCE, batches, create_topic, fetched, produce, produce_request,
+    produced, record,
 };
 
 const MIB: u64 = 1 << 20;
@@ -43,6 +44,49 @@ fn a_partition_of_many_times_the_budget_is_written_and_read_within_the_budget() 
     println!("{read} bytes read to serve {served}");
     assert!(served * 2.0 >= total as f64, "most of it was read from disk, not {served}");
     assert!(read <= served * 1.2, "{read} bytes were read to serve {served}");
+}
+
+/// Small batches far apart: to find one that fits, what lies between is read, and then not taken.
+#[test]
+fn a_fetch_of_quiet_partitions_reads_little_of_the_log_at_once() {
+    const QUIET: i32 = 20;
+    const ROUNDS: i64 = 40;
+    let broker = Broker::start_with(Options::new().set("memory.budget.bytes", BUDGET));
+    let mut wire = broker.connect();
+    create_topic(&mut wire, "quiet", QUIET);
+    create_topic(&mut wire, "busy", 1);
+    // 8 MiB over which the batches of each quiet partition are spread, less than 4 KiB of them.
+    for _ in 0..ROUNDS {
+        for partition in 0..QUIET {
+            let response = wire.call(PRODUCE, &produce_request("quiet", partition, -1, record(1)));
+            assert_eq!(produced(&response).error_code, NONE);
+        }
+        assert_eq!(produce(&mut wire, "busy", record(200 << 10)).0, NONE);
+    }
+    // Enough to have them out of memory.
+    for _ in 0..128 {
+        assert_eq!(produce(&mut wire, "busy", record(BATCH_BYTES)).0, NONE);
+    }
+    let mut left: Vec<i32> = (0..QUIET).collect();
+    while !left.is_empty() {
+        let mut request = Fetch { max_bytes: 1 << 20, ..Fetch::at(1) }.request("quiet");
+        let partition = request.topics[0].partitions[0].clone().with_partition_max_bytes(100);
+        request.topics[0].partitions =
+            left.iter().map(|index| partition.clone().with_partition(*index)).collect();
+        let before = broker.metrics().get(DISK_READ);
+        let response = wire.call(FETCH, &request);
+        let passed = broker.metrics().get(DISK_READ) - before;
+        println!("{passed} bytes of files read for {} partitions", left.len());
+        assert!(passed <= (24 * MIB) as f64, "{passed} bytes of files read");
+        let partitions = response.responses[0].partitions.iter();
+        let served = partitions.filter(|partition| {
+            assert_eq!(partition.error_code, NONE);
+            partition.records.as_ref().is_some_and(|records| !records.is_empty())
+        });
+        let served: Vec<i32> = served.map(|partition| partition.partition_index).collect();
+        assert!(!served.is_empty(), "somebody goes on");
+        left.retain(|index| !served.contains(index));
+    }
 }
 
 fn write(wire: &mut Wire, count: usize) {

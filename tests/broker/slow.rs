@@ -1,7 +1,7 @@
 //! Peers that are merely slow, on purpose or not: they must not stop anybody else (DESIGN D10).
 
 use bytes::Bytes;
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::{FetchRequest, ProduceRequest};
 
 use crate::harness::{Broker, Options, Wire};
 use crate::hostile::assert_pools_are_empty;
@@ -79,6 +79,52 @@ fn large_fetches_that_wait_give_way_to_a_producer() {
     for offset in 0..20 {
         assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
     }
+}
+
+/// Small fetches by the dozen on each connection, of which only the first can be answered next.
+#[test]
+fn small_fetches_that_wait_behind_others_give_way() {
+    const PARTITIONS: i32 = 300;
+    const PEERS: usize = 40;
+    const REQUESTS: usize = 60;
+    let (broker, mut wire) = broker();
+    create_topic(&mut wire, "wide", PARTITIONS);
+    let mut request = Fetch::parked(0, i32::MAX).request("wide");
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions =
+        (0..PARTITIONS).map(|index| partition.clone().with_partition(index)).collect();
+    let before = broker.resident();
+    let clients: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let (mut wire, request) = (broker.connect(), request.clone());
+            std::thread::spawn(move || {
+                let sent: Vec<i32> = (0..REQUESTS).map(|_| wire.send(FETCH, &request)).collect();
+                (wire, sent)
+            })
+        })
+        .collect();
+    let mut waiting: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    for offset in 0..20 {
+        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
+    }
+    let grown = broker.resident_max() - before;
+    println!("{grown} bytes more are resident");
+    // Whoever came when the pool was not empty gives way now.
+    let halves: Vec<Wire> = (0..80)
+        .map(|_| {
+            let mut wire = broker.connect();
+            wire.send_raw(&[vec![0, 0, 0xf0, 0], vec![0; 32 * KIB]].concat()).unwrap();
+            wire
+        })
+        .collect();
+    // Those that gave way were answered, and with them the one that was charged to nothing.
+    for (wire, sent) in &mut waiting {
+        let answer = wire.receive::<FetchRequest>(FETCH, sent[0]);
+        assert_eq!(answer.responses[0].partitions.len(), PARTITIONS as usize);
+    }
+    assert!(grown <= BUDGET / 2, "{grown} bytes more are resident");
+    drop((waiting, halves));
+    assert_pools_are_empty(&broker);
 }
 
 #[test]

@@ -113,6 +113,11 @@ impl Broker {
             spawn(&self.options, self.folder.path(), self.port, self.admin_port, &self.log);
     }
 
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.options.settings.push(format!("{key}={value}"));
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.options, self.folder.path())

@@ -26,6 +26,12 @@ pub(super) struct Limits {
 /// the socket has room (DESIGN §3).
 const AT_HAND_BYTES: usize = 1024 * 1024;
 
+/// How many bytes of files are read while an answer is planned, unless the first read alone is more:
+/// each looks for batches among what others wrote, up to 15 MB for a few hundred bytes, and may find
+/// that none fits. Partitions beyond that are answered with nothing, for the next request to begin
+/// with.
+const WALKED_BYTES: usize = 16 << 20;
+
 /// The answers for all partitions, in the request's order.
 pub(super) struct Answers {
     pub(super) partitions: Vec<Answer>,
@@ -63,12 +69,23 @@ struct Progress {
     left: usize,
     /// How many bytes may still be at hand.
     at_hand: usize,
+    /// How many bytes of files were read.
+    walked: usize,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES }
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0 }
+    }
+
+    /// Whether so many bytes of a file may be read now; if so they count.
+    fn walks(&mut self, bytes: usize) -> bool {
+        let fits = self.walked == 0 || self.walked.saturating_add(bytes) <= WALKED_BYTES;
+        if fits {
+            self.walked += bytes;
+        }
+        fits
     }
 
     fn request(&self, target: &Target, isolation: Isolation) -> ReadRequest {
@@ -119,13 +136,19 @@ impl Fetch {
                 Ok(Plan::Done(plan)) => self.records(plan, None),
                 Ok(Plan::NeedsDisk(disk)) => {
                     let holds = progress.answers.bytes > 0;
-                    let Some(charge) = self.charge_next(holds, disk.bytes()).await else {
-                        // The client asks again for what this answer has no memory for.
+                    let memory = disk.memory();
+                    let charge = if progress.walks(disk.file_bytes()) {
+                        self.charge_next(holds, memory.meanwhile).await
+                    } else {
+                        None
+                    };
+                    let Some(charge) = charge else {
+                        // The client asks again for what this answer has no memory or time for.
                         progress.add(self.nothing(target));
                         continue;
                     };
                     match task::blocking(move || disk.run()).await {
-                        Ok(Ok(plan)) => self.records(plan, Some(&Arc::new(charge))),
+                        Ok(Ok(plan)) => self.records(plan, Some(&keep(charge, memory.after))),
                         Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
                         Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
                         Err(panicked) => unreadable(&panicked),
@@ -200,6 +223,12 @@ fn unreadable(cause: &dyn std::error::Error) -> Answer {
     Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
 }
 
+/// What of a charge is kept for `bytes`; all of it if it is no more.
+fn keep(mut charge: Charge, bytes: usize) -> Arc<Charge> {
+    let kept = charge.split(bytes);
+    Arc::new(kept.unwrap_or(charge))
+}
+
 /// Bytes that give back their charge when the last slice of them is gone.
 fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
     struct Charged {
@@ -227,13 +256,15 @@ impl Deferred for FromLog {
                 return Ok(batches);
             }
             // A batch may be larger than the pool: it takes all of it.
-            let held = Arc::new(self.pool.take_up_to(self.later.len()).await);
+            let memory = self.later.memory();
             let later = self.later;
+            let held = self.pool.take_up_to(memory.meanwhile).await;
             let read = task::blocking(move || later.read()).await.map_err(io::Error::other)?;
             let batches = read.map_err(|cause| {
                 error!(%cause, "log cannot be read");
                 io::Error::other(cause)
             })?;
+            let held = keep(held, memory.after);
             Ok(batches.into_iter().map(|bytes| charged(bytes, Arc::clone(&held))).collect())
         })
     }

@@ -4,6 +4,7 @@
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchTopic;
 
+use super::unique::make_unique;
 use super::{FIRST_SESSION_VERSION, Fetch, TOPIC_IDS_FROM, Target, Topic, resolve_topic};
 use crate::api::error::fetch_session_error;
 use crate::api::{Context, take_memory};
@@ -29,6 +30,16 @@ pub(super) enum FetchContext {
     Full,
     /// It goes on with a session.
     Incremental(FetchTurn),
+}
+
+impl FetchContext {
+    /// Ends when a newer request has gone on with the session; never without one.
+    pub(super) async fn overtaken(&self) {
+        match self {
+            FetchContext::Incremental(turn) => turn.overtaken().await,
+            FetchContext::Sessionless | FetchContext::Full => std::future::pending().await,
+        }
+    }
 }
 
 /// What the session makes of a reply.
@@ -78,8 +89,10 @@ pub(super) async fn resolve(
 ) -> Result<(Vec<Topic>, Charge), ErrorCode> {
     let topics = std::mem::take(&mut request.topics);
     let FetchContext::Incremental(turn) = context else {
-        let topics = topics.iter().map(|topic| resolve_topic(cx, listed(cx, topic))).collect();
-        return Ok((topics, charge));
+        let mut all: Vec<_> = topics.iter().map(|topic| listed(cx, topic)).collect();
+        drop(topics);
+        make_unique(&mut all);
+        return Ok((all.into_iter().map(|listed| resolve_topic(cx, listed)).collect(), charge));
     };
     drop((topics, std::mem::take(&mut request.forgotten_topics_data), charge));
     let charge = take_memory(cx, turn.partition_count() * PARTITION_BYTES)

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::{
     FINAL_EPOCH, FetchSessionError, FetchedPartition, Listed, SessionPartition, SessionTopic, Step,
     next_epoch,
@@ -17,6 +19,8 @@ use crate::protocol::types::TopicId;
 #[derive(Debug)]
 pub(super) struct Session {
     id: i32,
+    /// Told whenever the epoch changes.
+    moved: Notify,
     state: Mutex<State>,
 }
 
@@ -50,7 +54,8 @@ impl Session {
         connection: u64,
         charge: Charge,
     ) -> Self {
-        Self { id, state: Mutex::new(State { partitions, epoch, connection, charge }) }
+        let state = Mutex::new(State { partitions, epoch, connection, charge });
+        Self { id, moved: Notify::new(), state }
     }
 
     pub(super) fn id(&self) -> i32 {
@@ -77,6 +82,7 @@ impl Session {
         if state.partitions.by_ids != step.by_ids {
             return Err(FetchSessionError::TopicIds);
         }
+        self.moved.notify_waiters();
         state.partitions.update(asked);
         state.partitions.forget(forgotten);
         let ended = if state.partitions.len() == 0 {
@@ -104,6 +110,17 @@ impl Session {
             state.partitions.resolve(name_of);
             state.partitions.listed()
         })
+    }
+
+    /// Ends when the epoch is no longer `epoch`.
+    pub(super) async fn overtaken(&self, epoch: i32) {
+        let mut moved = std::pin::pin!(self.moved.notified());
+        // Registered before the look, so that no step after it is missed.
+        moved.as_mut().enable();
+        let is_last = self.lock().epoch == epoch;
+        if is_last {
+            moved.await;
+        }
     }
 
     /// Which of the answers are news; `None` for all of them.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
@@ -75,6 +76,21 @@ fn a_session_goes_on_only_with_the_next_epoch() {
     assert_eq!(advance(&sessions, step(id, -7)).unwrap_err(), FetchSessionError::Epoch);
     let unknown = if id == 5 { 6 } else { 5 };
     assert_eq!(advance(&sessions, step(unknown, 1)).unwrap_err(), FetchSessionError::NotFound);
+}
+
+#[test]
+fn a_turn_is_overtaken_by_the_next_and_by_no_refused_request() {
+    let sessions = sessions(10);
+    let id = create(&sessions, 1);
+    let turn = advance(&sessions, step(id, 1)).unwrap().unwrap();
+    let mut waits = std::pin::pin!(turn.overtaken());
+    assert!(waits.as_mut().now_or_never().is_none());
+    assert_eq!(advance(&sessions, step(id, 1)).unwrap_err(), FetchSessionError::Epoch);
+    assert!(waits.as_mut().now_or_never().is_none());
+    let next = advance(&sessions, step(id, 2)).unwrap().unwrap();
+    assert!(waits.as_mut().now_or_never().is_some());
+    assert!(turn.overtaken().now_or_never().is_some(), "also for one who asks later");
+    assert!(next.overtaken().now_or_never().is_none());
 }
 
 #[test]

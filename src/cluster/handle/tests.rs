@@ -150,6 +150,38 @@ async fn what_is_checked_fits_one_entry_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn metadata_above_the_limit_is_refused_and_what_makes_it_smaller_is_not() {
+    let bucket = FaultStore::memory();
+    let mut machine = Machine::new(1);
+    machine.limits.image_bytes = 10_000;
+    let cluster = machine.open(&bucket).await.unwrap();
+    let set = |name: &str, value: Option<usize>| Change::SetTopicConfigs {
+        topic: TopicRef::Name(name.to_owned()),
+        configs: [("k".to_owned(), value.map(|bytes| "x".repeat(bytes)))].into(),
+    };
+    commit(&cluster, create("a")).await.unwrap();
+    commit(&cluster, create("b")).await.unwrap();
+    commit(&cluster, set("a", Some(9_000))).await.unwrap();
+    let refused = commit(&cluster, set("b", Some(1_000))).await.unwrap_err();
+    assert!(matches!(refused, ChangeError::ImageTooLarge { limit: 10_000, .. }), "{refused}");
+    assert!(refused.to_string().contains("1/32 of memory.budget.bytes"), "{refused}");
+    assert!(cluster.image().topic("b").unwrap().configs.is_empty());
+    cluster.close().await;
+
+    machine.limits.image_bytes = 5_000;
+    let cluster = machine.open(&bucket).await.unwrap();
+    let too_large = |outcome| matches!(outcome, Err(ChangeError::ImageTooLarge { .. }));
+    assert!(too_large(commit(&cluster, create("c")).await));
+    let grow = Change::CreatePartitions { topic: TopicRef::Name("b".to_owned()), count: 4 };
+    assert!(too_large(commit(&cluster, grow).await));
+    commit(&cluster, set("a", Some(8_000))).await.unwrap();
+    commit(&cluster, delete("b")).await.unwrap();
+    commit(&cluster, set("a", None)).await.unwrap();
+    commit(&cluster, create("c")).await.unwrap();
+    cluster.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_is_published_before_its_commit_is_answered() {
     let (_bucket, _machine, cluster) = opened().await;
     let mut images = cluster.subscribe();

@@ -87,6 +87,7 @@ fn broker_configs_are_a_second_version_behind_the_first() {
     };
     snapshot.image.apply(&set(Some("value"))).unwrap();
     let bytes = encode(&snapshot);
+    assert_eq!(stored_bytes(&snapshot.image), bytes.len() as u64);
     assert_eq!(bytes[..8], *b"TGIM\x02\0\0\0");
     let (same_body, behind) = bytes[12..].split_at(before.len() - 12);
     assert_eq!(same_body, &before[12..]);
@@ -94,6 +95,22 @@ fn broker_configs_are_a_second_version_behind_the_first() {
     assert!(same(&decode(&bytes).unwrap().image, &snapshot.image));
     snapshot.image.apply(&set(None)).unwrap();
     assert_eq!(encode(&snapshot), before);
+}
+
+#[test]
+fn the_size_follows_every_change() {
+    let mut image = image(5, true);
+    let topic = TopicId(Uuid::from_bytes([1; 16]));
+    let set = |value: Option<&str>| Record::TopicConfigsSet {
+        topic,
+        configs: [("key".to_owned(), value.map(str::to_owned))].into(),
+    };
+    let grown = Record::PartitionsAdded { topic, count: 20, owner: 1 };
+    for record in [set(Some("longer")), set(None), grown, Record::TopicDeleted { topic }] {
+        image.apply(&record).unwrap();
+        let snapshot = Snapshot { image: image.clone(), entry: [0; ENVELOPE_BYTES] };
+        assert_eq!(stored_bytes(&image), encode(&snapshot).len() as u64, "{record:?}");
+    }
 }
 
 #[test]
@@ -115,8 +132,11 @@ proptest! {
     #[test]
     fn an_image_survives(topics in 1..20_u8, grown in any::<bool>()) {
         let snapshot = Snapshot { image: image(topics, grown), entry: [1; ENVELOPE_BYTES] };
-        let read = decode(&encode(&snapshot)).unwrap();
+        let bytes = encode(&snapshot);
+        prop_assert_eq!(stored_bytes(&snapshot.image), bytes.len() as u64);
+        let read = decode(&bytes).unwrap();
         prop_assert!(same(&read.image, &snapshot.image));
+        prop_assert_eq!(stored_bytes(&read.image), bytes.len() as u64);
     }
 
     #[test]

@@ -6,7 +6,26 @@ use super::*;
 fn keys_are_sorted_and_their_defaults_pass_their_own_check() {
     assert!(TOPIC_KEYS.is_sorted_by_key(|key| key.name));
     for key in TOPIC_KEYS {
-        assert_eq!(check_topic_config(key.name, key.default), Ok(()), "{}", key.name);
+        let stored = check_topic_config(key.name, key.default);
+        assert_eq!(stored.as_deref(), Ok(key.default), "{}", key.name);
+    }
+}
+
+#[test]
+fn what_is_stored_of_a_value_has_no_blanks_and_no_leading_zeros() {
+    let padded = |value: &str| format!("{}{value}{}", " ".repeat(32_000), "\t".repeat(700));
+    let zeros = "0".repeat(32_000);
+    for (key, value, stored) in [
+        ("retention.ms", padded("1"), "1"),
+        ("retention.ms", format!("{zeros}1"), "1"),
+        ("compression.gzip.level", padded("+5"), "5"),
+        ("preallocate", padded("TRUE"), "true"),
+        ("min.cleanable.dirty.ratio", format!("0.5{zeros}"), "0.5"),
+        ("compression.type", padded("zstd"), "zstd"),
+        ("cleanup.policy", format!("{},{}", padded("compact"), padded("delete")), "compact,delete"),
+        ("leader.replication.throttled.replicas", padded(" 0:1 , 1:1"), "0:1,1:1"),
+    ] {
+        assert_eq!(check_topic_config(key, &value).as_deref(), Ok(stored), "{key}");
     }
 }
 

@@ -246,6 +246,41 @@ async fn large_holes_are_not_read() {
     assert_eq!(loaded, 10);
 }
 
+/// What lies between the batches is in memory too while they are looked for.
+#[tokio::test]
+async fn a_read_is_charged_for_what_lies_between() {
+    let broker = Broker::with_files_of(4 << 20);
+    let (quiet, busy) = (broker.partition(0), broker.partition(1));
+    for _ in 0..16 {
+        broker.append(&quiet, &batch(1, 100)).await;
+        broker.append(&busy, &batch(1, 200_000)).await;
+    }
+    broker.flush().await;
+    for partition in [&quiet, &busy] {
+        partition.owner.evict(broker.stream.durable());
+    }
+    let cut = |partition: &Arc<Partition>, request: &ReadRequest| match partition.read(request) {
+        Ok(Plan::NeedsDisk(disk)) => (disk.file_bytes(), disk.memory()),
+        plan => panic!("a stretch must be cut: {plan:?}"),
+    };
+    let (read, memory) = cut(&quiet, &from(3, 1 << 20));
+    assert!((3_000_000..3_200_000).contains(&read), "{read} bytes are read");
+    assert!((1 << 20..3 << 20).contains(&memory.meanwhile), "{memory:?}");
+    assert!((1_600..4_096).contains(&memory.after), "{memory:?}: its batches are copied");
+    let (read, memory) = cut(&busy, &from(3, 1));
+    assert!((200_000..210_000).contains(&read), "{read} bytes are read");
+    // Its batch is a part of what is read.
+    assert_eq!((memory.meanwhile, memory.after), (read, read));
+
+    // What is left for later is charged alike.
+    let Plan::Done(plan) = quiet.read(&from(0, 1 << 20)).unwrap() else {
+        panic!("nothing has to be cut");
+    };
+    let [ReadPiece::Later(later)] = &plan.pieces[..] else { panic!("it is one stretch") };
+    assert!((1 << 20..3 << 20).contains(&later.memory().meanwhile), "{:?}", later.memory());
+    assert_eq!(later.memory().after, later.len());
+}
+
 /// A catch-up reader's answer is a few file reads whose lengths are known before.
 #[tokio::test]
 async fn whole_stretches_are_left_for_later() {

@@ -83,6 +83,40 @@ async fn a_dropped_wait_leaves_nothing_behind() {
     assert_eq!(partition.lock().waiting.capacity(), 0);
 }
 
+/// However often a request names a partition, it is one of those who wait there.
+#[tokio::test]
+async fn a_partition_named_often_has_one_waiter_of_the_request() {
+    let broker = Broker::new();
+    let (partition, other) = (broker.partition(0), broker.partition(1));
+    let named = vec![(Arc::clone(&partition), 0); 1_000];
+    let mut wait = FetchWait::new(broker.metrics(), named, 1);
+    let beside = FetchWait::new(broker.metrics(), [(Arc::clone(&partition), 0), (other, 0)], 1);
+    assert_eq!(partition.lock().waiting.len(), 2);
+    drop(beside);
+    assert_eq!(partition.lock().waiting.len(), 1);
+    assert!(!is_ready(&mut wait));
+    broker.append(&partition, &batch(1, 500)).await;
+    wait.await;
+    assert_eq!(partition.lock().waiting.len(), 0);
+}
+
+/// Many requests leave a partition at once when it has records: each must go without a look at the
+/// others, and the place they took must go with them.
+#[tokio::test]
+async fn waiters_that_leave_take_their_place_with_them() {
+    let broker = Broker::new();
+    let partition = broker.partition(0);
+    let wait = || FetchWait::new(broker.metrics(), [(Arc::clone(&partition), 0)], 1);
+    let last = wait();
+    let mut waits: Vec<FetchWait> = (0..5_000).map(|_| wait()).collect();
+    assert!(waits.iter_mut().all(|wait| !is_ready(wait)));
+    drop(waits);
+    assert_eq!(partition.lock().waiting.len(), 1);
+    assert!(partition.lock().waiting.capacity() <= 64, "{}", partition.lock().waiting.capacity());
+    drop(last);
+    assert_eq!(partition.lock().waiting.capacity(), 0);
+}
+
 /// Every wait that is begun beside appends ends: the WAL's thread and the waiter never miss each
 /// other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

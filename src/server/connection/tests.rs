@@ -254,7 +254,7 @@ async fn an_idle_connection_is_small() {
     let (near, far) = tokio::io::duplex(1);
     let admission = world.context.connections.admit([127, 0, 0, 1].into(), 9, 9).unwrap();
     let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 4));
-    let session = Session { id: 0, peer, listener: Arc::from("test") };
+    let session = Session::new(0, peer, Arc::from("test"));
     let connection = Connection::new(
         far,
         Arc::clone(&world.context),
