@@ -300,9 +300,10 @@ fn advertised(
 }
 
 /// Closes the connections that take their responses most slowly while these hold so much memory
-/// that the WAL's blocks find the send pool full (DESIGN D10), or much is owed to it by responses
-/// that did not wait for room: readers never stop producers. The same when the pool stays full, which it is as long as any response waits for room there, so that
-/// those that hold room for responses which cannot go out give way to it.
+/// that the WAL's blocks find the send pool full (DESIGN D10), or responses that did not wait for
+/// room owe much to it: readers never stop producers. The same when the pool stays full, which it
+/// is as long as any response waits for room there, so that those that hold room for responses
+/// which cannot go out give way to it.
 async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
     let mut full = 0_u32;
     loop {
