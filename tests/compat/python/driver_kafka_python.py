@@ -124,6 +124,9 @@ class Driver:
             "auto_commit_interval_ms": 500,
             "heartbeat_interval_ms": 500,
             "session_timeout_ms": 30000,
+            # A consumer that subscribes just as it has bootstrapped may miss its own wake-up (the
+            # refresh loop of ClusterMetadata) and asks for its topics only at this age.
+            "metadata_max_age_ms": 1000,
         }
         strategy = command.get("strategy")
         if strategy:

@@ -15,6 +15,7 @@ sys.modules["test.service"] = service
 
 
 def pytest_configure(config):
+    from kafka import KafkaConsumer
     from test.integration import fixtures
 
     class Broker(fixtures.KafkaFixture):
@@ -26,4 +27,8 @@ def pytest_configure(config):
             self.partitions, self.replicas = 4, 1
             self.tmp_dir, self.external, self.running = None, True, True
 
+    # A consumer that subscribes just as it has bootstrapped may miss its own wake-up (the refresh
+    # loop of kafka-python 3.0.12's ClusterMetadata) and asks for its topic only when its metadata
+    # are too old: by default after five minutes, and the tests wait for 30 s.
+    KafkaConsumer.DEFAULT_CONFIG["metadata_max_age_ms"] = 1_000
     fixtures.KafkaFixture.instance = classmethod(lambda cls, *args, **params: Broker())
