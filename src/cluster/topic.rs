@@ -126,17 +126,22 @@ mod tests {
         assert_eq!(collision_key("a-b"), None);
     }
 
-    #[test]
-    fn a_partition_finds_its_span() {
-        let span = |end, entry| Span { end, owner: 1, entry };
-        let topic = Topic {
+    /// A topic with a span for each end and entry.
+    fn topic(spans: impl IntoIterator<Item = (i32, u64)>) -> Topic {
+        let span = |(end, entry)| Span { end, owner: 1, entry };
+        Topic {
             id: TopicId::ZERO,
             name: "t".into(),
             replication_factor: 1,
             configs: BTreeMap::new(),
             epoch_base: 0,
-            spans: vec![span(3, 7), span(5, 9)],
-        };
+            spans: spans.into_iter().map(span).collect(),
+        }
+    }
+
+    #[test]
+    fn a_partition_finds_its_span() {
+        let topic = topic([(3, 7), (5, 9)]);
         let entries = [-1, 0, 2, 3, 4, 5, i32::MAX].map(|p| topic.span(p).map(|span| span.entry));
         assert_eq!(entries, [None, Some(7), Some(7), Some(9), Some(9), None, None]);
         assert_eq!(topic.partition_count(), 5);
@@ -145,15 +150,7 @@ mod tests {
     #[test]
     fn a_partition_of_a_topic_grown_by_ones_is_found_without_a_look_at_all_spans() {
         const SPANS: i32 = 100_000;
-        let spans = (1..=SPANS).map(|end| Span { end, owner: 1, entry: end as u64 }).collect();
-        let topic = Topic {
-            id: TopicId::ZERO,
-            name: "t".into(),
-            replication_factor: 1,
-            configs: BTreeMap::new(),
-            epoch_base: 0,
-            spans,
-        };
+        let topic = topic((1..=SPANS).map(|end| (end, end as u64)));
         // Were each look-up linear, these would be five thousand million steps.
         for partition in 0..SPANS {
             let span = topic.span(partition).unwrap();

@@ -2,7 +2,6 @@
 //! (Kafka's `ProducerStateManager`, `ProducerStateEntry` and `ProducerAppendInfo`).
 //!
 //! Sequences count records, start at 0 in every epoch and wrap from 2^31-1 to 0.
-
 //!
 //! What all partitions remember together is charged to [`Pool::Producers`](crate::budget::Pool).
 //! Who is forgotten for want of room goes on as after expiry: with any sequence, in any epoch.

@@ -181,8 +181,8 @@ impl State {
         }
     }
 
-    /// Takes note of an appended batch whose record is reserved but not yet filled.
-    /// Returns how many producers were forgotten for the batch's.
+    /// Takes note of an appended batch whose record is reserved but not yet filled. Returns how
+    /// many producers were forgotten for its producer.
     pub(super) fn append(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
         if self.tail.is_empty() {
             self.evicted_end = self.index.last_end();
@@ -224,8 +224,8 @@ impl State {
         self.in_flight.iter_mut().filter(|entry| entry.lsn == lsn).for_each(|e| e.filled = false);
     }
 
-    /// Takes note of a batch that replay found: it is durable and not in memory. Returns
-    /// how many producers were forgotten for its producer.
+    /// Takes note of a batch that replay found: it is durable and not in memory. Returns how many
+    /// producers were forgotten for its producer.
     pub(super) fn replay(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
         let forgotten = self.note(batch, now_ms, producers);
         self.high_watermark = self.log_end;

@@ -22,14 +22,29 @@ fn broker() -> (Broker, Wire) {
     (broker, wire)
 }
 
+/// A fetch of all partitions of a new topic `wide`, which waits for as long as no test runs.
+fn wide_fetch(wire: &mut Wire, partitions: i32) -> FetchRequest {
+    create_topic(wire, "wide", partitions);
+    let mut request = Fetch::parked(0, i32::MAX).request("wide");
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions =
+        (0..partitions).map(|index| partition.clone().with_partition(index)).collect();
+    request
+}
+
+/// A producer of large batches is answered, one after another.
+fn assert_produced(wire: &mut Wire, offsets: std::ops::Range<i64>) {
+    for offset in offsets {
+        assert_eq!(produce(wire, "a", record(BATCH_BYTES)), (NONE, offset));
+    }
+}
+
 #[test]
 fn readers_that_do_not_read_stop_neither_a_producer_nor_another_reader() {
     const READERS: usize = 50;
     let (broker, mut wire) = broker();
     let before = broker.resident();
-    for offset in 0..100 {
-        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
-    }
+    assert_produced(&mut wire, 0..100);
     // From the disk, from memory, and of what is yet to come.
     let stalled: Vec<Wire> = (0..READERS)
         .map(|reader| {
@@ -40,9 +55,7 @@ fn readers_that_do_not_read_stop_neither_a_producer_nor_another_reader() {
             wire
         })
         .collect();
-    for offset in 100..200 {
-        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
-    }
+    assert_produced(&mut wire, 100..200);
     let mut next = 0;
     while next < 200 {
         let fetch = Fetch { max_bytes: 8 << 20, ..Fetch::at(next) };
@@ -63,11 +76,7 @@ fn large_fetches_that_wait_give_way_to_a_producer() {
     const PARTITIONS: i32 = 2_000;
     const PEERS: usize = 100;
     let (broker, mut wire) = broker();
-    create_topic(&mut wire, "wide", PARTITIONS);
-    let mut request = Fetch::parked(0, i32::MAX).request("wide");
-    let partition = request.topics[0].partitions[0].clone();
-    request.topics[0].partitions =
-        (0..PARTITIONS).map(|index| partition.clone().with_partition(index)).collect();
+    let request = wide_fetch(&mut wire, PARTITIONS);
     // Together they become far more than the pool of large requests has.
     let _waiting: Vec<Wire> = (0..PEERS)
         .map(|_| {
@@ -76,9 +85,7 @@ fn large_fetches_that_wait_give_way_to_a_producer() {
             wire
         })
         .collect();
-    for offset in 0..20 {
-        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
-    }
+    assert_produced(&mut wire, 0..20);
 }
 
 /// Small fetches by the dozen on each connection, of which only the first can be answered next.
@@ -88,11 +95,7 @@ fn small_fetches_that_wait_behind_others_give_way() {
     const PEERS: usize = 40;
     const REQUESTS: usize = 60;
     let (broker, mut wire) = broker();
-    create_topic(&mut wire, "wide", PARTITIONS);
-    let mut request = Fetch::parked(0, i32::MAX).request("wide");
-    let partition = request.topics[0].partitions[0].clone();
-    request.topics[0].partitions =
-        (0..PARTITIONS).map(|index| partition.clone().with_partition(index)).collect();
+    let request = wide_fetch(&mut wire, PARTITIONS);
     let before = broker.resident();
     let clients: Vec<_> = (0..PEERS)
         .map(|_| {
@@ -104,9 +107,7 @@ fn small_fetches_that_wait_behind_others_give_way() {
         })
         .collect();
     let mut waiting: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-    for offset in 0..20 {
-        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
-    }
+    assert_produced(&mut wire, 0..20);
     let grown = broker.resident_max() - before;
     println!("{grown} bytes more are resident");
     // Whoever came when the pool was not empty gives way now.
@@ -142,9 +143,7 @@ fn halves_of_large_requests_do_not_stop_a_producer_of_large_requests() {
             wire
         })
         .collect();
-    for offset in 0..20 {
-        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
-    }
+    assert_produced(&mut wire, 0..20);
     assert_served(&mut broker.connect());
     let grown = broker.resident_max() - before;
     println!("{grown} bytes more are resident");
