@@ -94,7 +94,7 @@ impl Service {
 impl ObjectUrl {
     /// What `object.url` has to be.
     pub const FORM: &'static str = "must be file:// and an absolute path, memory://, or \
-         s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, the prefix being optional";
+         s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; the prefix is optional";
 
     /// Reads a URL of one of the forms in [`ObjectUrl::FORM`].
     pub fn parse(url: &str) -> Option<Self> {
