@@ -35,6 +35,6 @@ fn a_web_identity_is_exchanged_for_keys() {
     let store = connect(&config, &variables);
     run(async {
         let error = store.get(&Key::new("k"), 10).await.unwrap_err();
-        assert!(error.to_string().contains("AssumeRoleWithWebIdentity"), "{error}");
+        assert!(error.to_string().contains("InvalidIdentityToken"), "{error}");
     });
 }

@@ -39,7 +39,7 @@ fn run(future: impl Future<Output = ()>) {
 
 /// The contract over a server, in a bucket and below a prefix.
 fn contract_over(server: &Server) {
-    let variables = server.variables();
+    let variables = Server::variables();
     for (bucket, prefix) in [("whole", ""), ("part", "/some/prefix")] {
         server.make_bucket(bucket);
         let config = server.config(&format!("s3://{bucket}{prefix}"));

@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// The keys as the environment gives them.
-    pub fn variables(&self) -> Variables {
+    pub fn variables() -> Variables {
         [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)].into()
     }
 
