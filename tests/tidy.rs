@@ -45,7 +45,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("kafka_protocol", &["protocol", "server", "client", "api", "proxy", "cli"]),
     ("object_store", &["object"]),
     ("moka", &["tier"]),
-    ("rustls", &["security"]),
+    ("rustls", &["security", "object"]),
     ("axum", &["admin"]),
     ("clap", &["main", "config", "cli"]),
 ];

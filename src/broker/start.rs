@@ -19,10 +19,10 @@ use crate::cluster::{
     prepare,
 };
 use crate::config::topic::TopicSettings;
-use crate::config::{Config, ObjectUrl, WalSync};
+use crate::config::{Config, WalSync};
 use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
-use crate::object::{DataDir, LocalError, OpenStoreError, Store, probe};
+use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, probe};
 use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
@@ -121,9 +121,9 @@ impl Broker {
         let lock = lock_directory(&environment)?;
         let dir = DataDir::open(environment.data_dir.clone()).await?;
         let prepared = prepare(&dir, &environment.random).await?;
-        let url = bucket_url(&environment);
+        let object = environment.config.storage.object.within(&environment.data_dir);
         let Environment { clock, random, registry, .. } = &environment;
-        let store = Store::open(&url, clock, random, registry)?;
+        let store = Store::connect(&object, &Variables::of_process(), clock, random, registry)?;
         let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
@@ -181,18 +181,6 @@ fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, Start
         std::io::ErrorKind::WouldBlock => StartError::InUse(directory),
         _ => StartError::Lock { directory, source },
     })
-}
-
-fn bucket_url(environment: &Environment) -> String {
-    match &environment.config.storage.object {
-        ObjectUrl::Memory => "memory://".to_owned(),
-        ObjectUrl::File(path) if path.is_absolute() => format!("file://{}", path.display()),
-        // Derived from a relative data directory, whose absolute form the environment has.
-        ObjectUrl::File(path) => {
-            let name = path.file_name().map_or_else(PathBuf::new, PathBuf::from);
-            format!("file://{}", environment.data_dir.join(name).display())
-        }
-    }
 }
 
 type OpenedWal = Option<(crate::wal::Stream, Recovered)>;

@@ -29,12 +29,12 @@ pub fn banner(config: &Config, bound: &[SocketAddr], admin: SocketAddr, data_dir
         };
         line("clients", &format!("bootstrap.servers={told}{name}{listening}"));
     }
-    let kept = match config.storage.object {
+    let kept = match config.storage.object.url {
         ObjectUrl::Memory => " (temporary: gone after the stop)",
-        ObjectUrl::File(_) => "",
+        ObjectUrl::File(_) | ObjectUrl::Service { .. } => "",
     };
     line("data", &format!("{}{kept}", data_dir.display()));
-    line("bucket", &config.storage.object.to_string());
+    line("bucket", &config.storage.object.url.to_string());
     line("durability", &durability(config));
     line("admin", &format!("http://{admin}/metrics, /livez, /readyz"));
     out
@@ -50,12 +50,10 @@ fn advertised(listener: &Listener, bound: SocketAddr) -> Endpoint {
 }
 
 fn durability(config: &Config) -> String {
-    match (&config.storage.object, config.storage.wal.sync) {
+    match (&config.storage.object.url, config.storage.wal.sync) {
         (ObjectUrl::Memory, _) => "none: the bucket is in memory (object.url=memory://)".to_owned(),
-        (ObjectUrl::File(_), WalSync::Always) => {
-            "an acknowledged record is on disk (wal.sync=always)".to_owned()
-        }
-        (ObjectUrl::File(_), WalSync::Interval(every)) => format!(
+        (_, WalSync::Always) => "an acknowledged record is on disk (wal.sync=always)".to_owned(),
+        (_, WalSync::Interval(every)) => format!(
             "an acknowledged record is in the page cache and on disk within {} ms; a power cut \
              may lose it (wal.sync=interval)",
             every.as_millis()

@@ -9,6 +9,7 @@
 
 mod banner;
 mod config;
+mod doctor;
 mod wal;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
 pub use config::{check, reference};
+pub use doctor::doctor;
 pub use wal::wal_check;
 
 use crate::config::{Config, Errors, Sources};
@@ -38,6 +40,13 @@ pub enum Command {
     ConfigCheck(Settings),
     /// Examine the write-ahead log of a broker that is not running.
     WalCheck(Settings),
+    /// Try bucket, disk and listeners ([`doctor()`]).
+    Doctor {
+        /// The configuration to try.
+        settings: Settings,
+        /// Whether the findings are printed as JSON.
+        json: bool,
+    },
 }
 
 /// Where the command line says that the configuration is.
@@ -84,6 +93,8 @@ pub fn parse() -> Command {
       take the configuration from a file, in TOML or as a Kafka server.properties
   TIDEGATE_LOG_RETENTION_MS=1d tidegate
       take it from the environment
+  tidegate doctor --config /etc/tidegate.toml
+      try bucket, disk and listeners before the first start, or when something is slow
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -104,6 +115,15 @@ enum Sub {
     /// Examine the write-ahead log.
     #[command(subcommand)]
     Wal(WalSub),
+    /// Try the bucket, the disk and the listeners of a configuration, and say what is wrong, what
+    /// that does and what helps; exit code 1 if something is.
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +186,9 @@ impl Cli {
             }
             Some(Sub::Config(ConfigSub::Check(settings))) => Command::ConfigCheck(settings.into()),
             Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
+            Some(Sub::Doctor { json, settings }) => {
+                Command::Doctor { settings: settings.into(), json }
+            }
         }
     }
 }
@@ -236,6 +259,11 @@ mod tests {
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),
             Command::WalCheck(flags(&[("data.dir", "/d")]))
+        );
+        let settings = flags(&[("data.dir", "/d")]);
+        assert_eq!(
+            parsed(&["doctor", "--json", "--data-dir", "/d"]),
+            Command::Doctor { settings, json: true }
         );
     }
 

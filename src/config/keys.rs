@@ -61,8 +61,73 @@ pub const KEYS: &[Key] = &[
         "object.url",
         Text,
         From("the directory bucket in data.dir"),
-        "The bucket: file:// with an absolute path, or memory:// for a broker that forgets \
-         everything when it stops.",
+        "The bucket: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:// with \
+         an absolute path, or memory:// for a broker that forgets everything when it stops. One \
+         prefix belongs to one cluster. Credentials come from the usual places of each cloud \
+         (environment, profile, web identity, instance metadata), never from here.",
+    ),
+    key(
+        "object.endpoint",
+        Text,
+        From(
+            "the cloud's own; for s3:// also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile",
+        ),
+        "With s3://, gs:// or az://: the http or https URL of the service that has the bucket. \
+         Set it for a store of your own, such as http://minio:9000.",
+    ),
+    key(
+        "object.s3.region",
+        Text,
+        From("AWS_REGION, AWS_DEFAULT_REGION or the profile, else us-east-1"),
+        "With s3://: the bucket's region.",
+    ),
+    key(
+        "object.s3.addressing.style",
+        Choice(&["auto", "path", "virtual"]),
+        Is("auto"),
+        "With s3://: where requests name the bucket: path = https://endpoint/bucket, virtual = \
+         https://bucket.endpoint, auto = path if there is an endpoint, else virtual.",
+    ),
+    key(
+        "object.s3.sse.type",
+        Choice(&["bucket", "sse-s3", "sse-kms", "sse-c"]),
+        Is("bucket"),
+        "With s3://: encryption by the server: bucket = as the bucket is set up, sse-s3 = S3's \
+         own keys, sse-kms = a key of KMS, sse-c = a key that Tidegate sends with each request \
+         and without which nothing can be read.",
+    ),
+    key(
+        "object.s3.sse.kms.key.id",
+        Text,
+        Is(""),
+        "With object.s3.sse.type=sse-kms: the key's id or ARN; none is the account's default key.",
+    ),
+    key(
+        "object.s3.sse.customer.key.file",
+        Text,
+        Is(""),
+        "With object.s3.sse.type=sse-c: a file that holds the key, 32 bytes in base64 (openssl \
+         rand -base64 32).",
+    ),
+    key(
+        "object.azure.account",
+        Text,
+        From("AZURE_STORAGE_ACCOUNT_NAME"),
+        "With az://: the storage account that has the container.",
+    ),
+    key(
+        "object.tls.ca.file",
+        Text,
+        Is(""),
+        "With an https endpoint: a file of certificates in PEM that are trusted beside the \
+         system's.",
+    ),
+    key(
+        "object.requests.per.second",
+        Int { min: -1, max: I32 },
+        Is("-1"),
+        "The most requests a second to the bucket, so that others can use the store too; more \
+         wait. -1 is unlimited.",
     ),
     key("node.id", Int { min: 0, max: I32 }, Is("1"), "This broker's id, as clients see it."),
     key(
@@ -367,7 +432,7 @@ mod tests {
     fn names_are_unique_lower_case_and_carry_their_unit() {
         for (at, key) in KEYS.iter().enumerate() {
             assert!(
-                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.'),
+                key.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'),
                 "{} cannot be written as an environment variable",
                 key.name
             );

@@ -2,6 +2,7 @@
 //! typed values by key and says what cannot hold.
 
 mod listeners;
+mod object;
 mod values;
 
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ fn with_worked_out_defaults(mut config: Config) -> Config {
     let statics = &mut config.statics;
     let worked_out = [
         ("memory.budget.bytes", config.process.memory_budget_bytes.to_string()),
-        ("object.url", config.storage.object.to_string()),
+        ("object.url", config.storage.object.url.to_string()),
     ];
     for (key, value) in worked_out {
         if !statics.is_given(key) {
@@ -118,12 +119,12 @@ fn storage(values: &mut Values) -> StorageConfig {
     if values.text("data.dir").is_empty() {
         values.refuse("data.dir", "must be a directory");
     }
-    let object = object_url(values);
-    if object == ObjectUrl::Memory {
+    let object = object::object(values);
+    if object.url == ObjectUrl::Memory {
         if values.is_set("data.dir") {
             let what = values.both("object.url", "data.dir");
             let fix = "a bucket in memory implies a temporary data directory: leave out data.dir, \
-                       or give a file:// bucket";
+                       or give a bucket that lasts";
             values.conflict(what, fix);
         }
         data_dir = None;
@@ -138,25 +139,6 @@ fn storage(values: &mut Values) -> StorageConfig {
     };
     let wal = WalConfig { sync, bytes_max: u64::try_from(bytes_max).ok() };
     StorageConfig { data_dir, object, wal }
-}
-
-fn object_url(values: &mut Values) -> ObjectUrl {
-    let in_data_dir = ObjectUrl::File(PathBuf::from(values.text("data.dir")).join("bucket"));
-    let Some(url) = values.text_if_set("object.url") else {
-        return in_data_dir;
-    };
-    match url.split_once("://") {
-        Some(("memory", "" | "/")) => ObjectUrl::Memory,
-        Some(("file", path)) if path.starts_with('/') => ObjectUrl::File(PathBuf::from(path)),
-        _ => {
-            values.refuse(
-                "object.url",
-                "must be file:// and an absolute path, or memory://; S3, GCS and Azure are not \
-                 supported yet",
-            );
-            in_data_dir
-        }
-    }
 }
 
 fn topics(values: &mut Values, notes: &mut Notes) -> TopicsConfig {

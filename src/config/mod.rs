@@ -27,13 +27,13 @@ mod listener;
 mod load;
 mod machine;
 mod nearest;
+mod object;
 mod reference;
 mod secret;
 mod source;
 pub mod topic;
 mod value;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub use key::{Default, Key, Kind};
 pub use keys::{KEYS, MEMORY_BUDGET_BYTES_MIN};
 pub use listener::{Endpoint, Host, Listener, SecurityProtocol};
 pub use machine::Machine;
+pub use object::{Addressing, Encryption, ObjectConfig, ObjectUrl, S3Config, Service};
 pub use reference::{markdown as reference_markdown, text as reference_text};
 pub use secret::Secret;
 pub use source::Sources;
@@ -122,28 +123,10 @@ pub struct AdminConfig {
 pub struct StorageConfig {
     /// `data.dir`; `None` is a temporary directory, which `object.url=memory://` implies.
     pub data_dir: Option<PathBuf>,
-    /// `object.url`.
-    pub object: ObjectUrl,
+    /// The bucket and the way to it.
+    pub object: ObjectConfig,
     /// The write-ahead log.
     pub wal: WalConfig,
-}
-
-/// Where the bucket is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ObjectUrl {
-    /// A directory. Relative only if it was derived from a relative `data.dir`.
-    File(PathBuf),
-    /// Memory: gone when the process stops.
-    Memory,
-}
-
-impl fmt::Display for ObjectUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ObjectUrl::File(path) => write!(f, "file://{}", path.display()),
-            ObjectUrl::Memory => f.write_str("memory://"),
-        }
-    }
 }
 
 /// The write-ahead log.

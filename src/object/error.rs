@@ -22,6 +22,14 @@ impl Operation {
     pub const ALL: [Operation; 5] =
         [Operation::Get, Operation::GetRange, Operation::Put, Operation::Create, Operation::Delete];
 
+    /// Whether it puts an object into the bucket.
+    pub(super) fn is_write(self) -> bool {
+        match self {
+            Operation::Put | Operation::Create => true,
+            Operation::Get | Operation::GetRange | Operation::Delete => false,
+        }
+    }
+
     /// The operation's name as a metric label and in errors.
     pub fn name(self) -> &'static str {
         match self {
@@ -113,6 +121,7 @@ pub(super) enum Class {
 pub(super) fn classify(error: &object_store::Error) -> Class {
     use object_store::Error as E;
     match error {
+        E::NotFound { source, .. } if names_no_bucket(&source.to_string()) => Class::Denied,
         E::NotFound { .. } => Class::NotFound,
         E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Class::Exists,
         E::InvalidPath { .. }
@@ -123,6 +132,13 @@ pub(super) fn classify(error: &object_store::Error) -> Class {
         | E::UnknownConfigurationKey { .. } => Class::Denied,
         _ => Class::Transient,
     }
+}
+
+/// Whether a 404 is for the bucket and not for the object: taking a bucket that is gone for an
+/// empty one would be taking every object for lost. S3's, Azure's and Google's words.
+fn names_no_bucket(answer: &str) -> bool {
+    let words = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+    words.iter().any(|word| answer.contains(word))
 }
 
 /// The backend's error in its own words, without the crate's prefix.

@@ -15,12 +15,26 @@ const OUTCOMES: [&str; 5] = ["ok", "not_found", "exists", "denied", "unavailable
 #[derive(Debug)]
 pub(super) struct ObjectMetrics {
     operations: [OperationMetrics; 5],
+    throttles: Throttles,
+    hedges: IntCounter,
+}
+
+/// Counts answers that ask for fewer requests; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Throttles(IntCounter);
+
+impl Throttles {
+    /// Counts one.
+    pub(super) fn count(&self) {
+        self.0.inc();
+    }
 }
 
 #[derive(Debug)]
 struct OperationMetrics {
     requests: [IntCounter; 5],
     retries: IntCounter,
+    billed: IntCounter,
     bytes: IntCounter,
     seconds: Histogram,
 }
@@ -48,16 +62,42 @@ impl ObjectMetrics {
             &["operation"],
             LATENCY_SECONDS,
         );
+        let billed = registry.counters(
+            "object_billed_requests_total",
+            "Requests by the class that clouds bill them in, every attempt counted: write is PUT, \
+             POST and LIST, read is GET and HEAD, free is DELETE.",
+            &["class"],
+        );
         let operations = Operation::ALL.map(|operation| {
             let name = operation.name();
             OperationMetrics {
                 requests: OUTCOMES.map(|outcome| requests.with_label_values(&[name, outcome])),
                 retries: retries.with_label_values(&[name]),
+                billed: billed.with_label_values(&[billing_class(operation)]),
                 bytes: bytes.with_label_values(&[name]),
                 seconds: seconds.with_label_values(&[name]),
             }
         });
-        Self { operations }
+        let throttles = registry.counter(
+            "object_throttles_total",
+            "Answers of the bucket's service that asked for fewer requests (429, 503).",
+        );
+        let hedges = registry.counter(
+            "object_hedges_total",
+            "Reads that were asked for a second time because the first answer took long.",
+        );
+        Self { operations, throttles: Throttles(throttles), hedges }
+    }
+
+    /// Where the backend counts answers that ask for fewer requests.
+    pub(super) fn throttles(&self) -> &Throttles {
+        &self.throttles
+    }
+
+    /// Counts a second request for the same bytes.
+    pub(super) fn hedged(&self) {
+        self.hedges.inc();
+        self.operations[Operation::GetRange as usize].billed.inc();
     }
 
     /// Counts one operation that has ended.
@@ -71,12 +111,22 @@ impl ObjectMetrics {
         let metrics = &self.operations[operation as usize];
         metrics.requests[outcome(error)].inc();
         metrics.retries.inc_by(u64::from(attempts.saturating_sub(1)));
+        metrics.billed.inc_by(u64::from(attempts));
         metrics.seconds.observe(elapsed.as_secs_f64());
     }
 
     /// Counts the bytes of an operation that succeeded.
     pub(super) fn moved(&self, operation: Operation, bytes: usize) {
         self.operations[operation as usize].bytes.inc_by(bytes as u64);
+    }
+}
+
+/// S3's request classes, which the other clouds have too.
+fn billing_class(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Put | Operation::Create => "write",
+        Operation::Get | Operation::GetRange => "read",
+        Operation::Delete => "free",
     }
 }
 

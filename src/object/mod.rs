@@ -1,7 +1,8 @@
 //! The bucket: where everything lives that must outlast a machine.
 //!
 //! [`Store`] is the handle to it, in four layers of one concern each: metering, limits on what is
-//! under way at once, deadlines and retries, and the backend. Above it stand two things that make
+//! under way at once, deadlines and retries, and the backend that `object.url` names: a directory,
+//! memory, S3, Google Cloud Storage or Azure. Above it stand two things that make
 //! a bucket safe to share. [`Store::put_new`] creates an object under a name that nothing has and
 //! can tell its own success from another's, also when the answer was lost. [`NumberedLog`] strings
 //! such objects together into a log in which every number has one owner for good; the cluster's
@@ -9,19 +10,22 @@
 //!
 //! `cluster/` and the tiered objects use this room. It also holds [`DataDir`], the small files of
 //! the data directory that are replaced as a whole, and [`probe`], which asks a bucket whether it
-//! keeps its promises before anything is entrusted to it.
+//! keeps its promises before anything is entrusted to it, and [`measure`], which times it.
 //!
 //! **Invariant:** an outcome that is unknown is reported as unknown, never as a failure.
 //! **Invariant:** correctness never rests on listing the bucket; nothing here lists.
 
+mod backend;
 mod cursor;
 mod envelope;
 mod error;
 mod format;
+mod hedge;
 mod key;
 mod limits;
 mod local;
 mod log;
+pub mod measure;
 mod metrics;
 #[cfg(test)]
 pub(crate) mod power;
@@ -32,6 +36,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use backend::{OpenStoreError, Variables};
 pub use cursor::{Cursor, Truncated};
 pub use envelope::{ENVELOPE_BYTES, Head, Sealed, Writer, WriterId};
 pub use error::{ObjectError, Operation};
@@ -41,4 +46,4 @@ pub(crate) use local::create_dir;
 pub use local::{DataDir, LocalError};
 pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};
 pub use put_new::PutNewError;
-pub use store::{OpenStoreError, Store};
+pub use store::Store;

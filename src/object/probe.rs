@@ -2,13 +2,13 @@
 //!
 //! Self-hosted object stores have let several writers win one conditional create, so a bucket is
 //! tried before it is used, and again every day. What passed is noted in the data directory under
-//! the bucket's URL (file `probe`):
+//! the bucket's place ([`Store::place`], file `probe`):
 //!
 //! | bytes  | field   | meaning                                             |
 //! |--------|---------|-----------------------------------------------------|
 //! | 0..12  | header  | [`Format`], magic `TGPB`, version 1.0               |
 //! | 12..20 | wall    | when it passed, milliseconds since the epoch, i64   |
-//! | 20..   | url     | the bucket's URL, UTF-8                             |
+//! | 20..   | place   | the bucket's URL and endpoint, UTF-8                |
 
 use std::fmt;
 
@@ -93,7 +93,7 @@ pub async fn ensure(
     clock: &Clock,
     random: &Random,
 ) -> Result<(), ProbeError> {
-    match passed_at(store.url(), dir).await? {
+    match passed_at(store.place(), dir).await? {
         Some(_) => Ok(()),
         None => renew(store, dir, clock, random).await,
     }
@@ -111,7 +111,7 @@ pub async fn renew(
     match &result {
         Ok(()) => {
             let mut body = clock.wall_ms().to_be_bytes().to_vec();
-            body.extend_from_slice(store.url().as_bytes());
+            body.extend_from_slice(store.place().as_bytes());
             dir.write(NOTE_FILE, NOTE.seal(&body)).await?;
         }
         Err(ProbeError::Broken { .. }) => dir.remove(NOTE_FILE).await?,
@@ -221,7 +221,7 @@ async fn deletion(store: &Store, key: &Key) -> Result<(), ProbeError> {
 }
 
 fn broken(store: &Store, property: Property, seen: String) -> ProbeError {
-    ProbeError::Broken { url: store.url().to_owned(), property, seen }
+    ProbeError::Broken { url: store.place().to_owned(), property, seen }
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ fn failure(
 ) -> ObjectError {
     let key = key.clone();
     match classify(error) {
+        // A write does not look for its object, so it is the bucket that was not found.
+        Class::NotFound if operation.is_write() => {
+            ObjectError::Denied { operation, key, reason: reason(error) }
+        }
         Class::NotFound => ObjectError::NotFound { key },
         Class::Exists => ObjectError::AlreadyExists { key },
         Class::Denied => ObjectError::Denied { operation, key, reason: reason(error) },

@@ -8,60 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::error::{ObjectError, Operation, reason};
+use super::backend::{self, OpenStoreError, Variables};
+use super::error::{ObjectError, Operation};
+use super::hedge::Hedge;
 use super::key::Key;
 use super::limits::Limits;
-use super::local::{self, LocalError, create_dir};
+use super::local::{self, LocalError};
 use super::metrics::ObjectMetrics;
 use super::retry::{ATTEMPTS, Retry};
 use crate::clock::{Clock, Random};
+use crate::config::{ObjectConfig, ObjectUrl};
 use crate::metrics::Registry;
 
 /// The size that a read of unknown size is given time for.
 const EXPECTED_BYTES: u64 = 32 << 20;
-
-/// `object.url` does not lead to a bucket.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenStoreError {
-    /// A store of a later release.
-    #[error(
-        "object.url \"{url}\": {scheme}:// comes with tiered storage; use file://<directory> or \
-         memory://"
-    )]
-    NotYet {
-        /// The URL.
-        url: String,
-        /// Its scheme.
-        scheme: &'static str,
-    },
-    /// Not a URL of any store.
-    #[error("object.url \"{url}\" is not of the form file://<absolute directory> or memory://")]
-    Malformed {
-        /// The URL.
-        url: String,
-    },
-    /// The directory of a `file://` URL cannot be made.
-    #[error("object.url \"{url}\": {source}")]
-    Directory {
-        /// The URL.
-        url: String,
-        /// What failed.
-        #[source]
-        source: LocalError,
-    },
-    /// The directory of a `file://` URL cannot be used.
-    #[error("object.url \"{url}\": {reason}")]
-    Unusable {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A bucket, or the part of one below the prefix that `object.url` names. Cheap to clone; there is
 /// one per process, because its limits and metrics are.
@@ -72,6 +34,7 @@ pub struct Store {
 
 struct Inner {
     url: String,
+    place: String,
     backend: Arc<dyn ObjectStore>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
@@ -79,6 +42,8 @@ struct Inner {
     rooted: Mutex<HashSet<PathBuf>>,
     metrics: ObjectMetrics,
     limits: Limits,
+    /// Asks twice for what takes long; `None` where nothing is gained by that.
+    hedge: Option<Hedge>,
     retry: Retry,
     clock: Clock,
 }
@@ -90,9 +55,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the bucket at `url`: `file://<absolute directory>`, made if it does not exist, every
-    /// object and its name synced before a write returns; or `memory://`, empty and gone with the
-    /// process.
+    /// Opens the bucket at `url` (`object.url`) with every other setting at its default: see
+    /// [`Store::connect`].
     pub fn open(
         url: &str,
         clock: &Clock,
@@ -100,23 +64,41 @@ impl Store {
         registry: &Registry,
     ) -> Result<Self, OpenStoreError> {
         let malformed = || OpenStoreError::Malformed { url: url.to_owned() };
-        let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
-        let not_yet = |scheme| OpenStoreError::NotYet { url: url.to_owned(), scheme };
-        let (backend, directory): (Arc<dyn ObjectStore>, _) = match scheme {
-            "memory" if rest.is_empty() => (Arc::new(InMemory::new()), None),
-            "file" if rest.starts_with('/') => {
-                let directory = PathBuf::from(rest);
-                (Arc::new(open_directory(url, &directory)?), Some(directory))
-            }
-            "s3" => return Err(not_yet("s3")),
-            "gs" => return Err(not_yet("gs")),
-            "az" => return Err(not_yet("az")),
-            _ => return Err(malformed()),
+        let config = ObjectConfig::at(ObjectUrl::parse(url).ok_or_else(malformed)?);
+        Self::connect(&config, &Variables::of_process(), clock, random, registry)
+    }
+
+    /// Opens the bucket of `config`: a directory, made if it does not exist, every object and its
+    /// name synced before a write returns; memory, empty and gone with the process; or a bucket of
+    /// a service, which is first spoken to by the first operation. `variables` are where clouds
+    /// look for credentials.
+    pub fn connect(
+        config: &ObjectConfig,
+        variables: &Variables,
+        clock: &Clock,
+        random: &Random,
+        registry: &Registry,
+    ) -> Result<Self, OpenStoreError> {
+        let metrics = ObjectMetrics::new(registry);
+        let backend = backend::open(config, variables, clock, metrics.throttles())?;
+        let limits = Limits::new(clock, config.requests_per_second);
+        let inner = Inner {
+            url: config.url.to_string(),
+            place: backend.place,
+            backend: backend.store,
+            directory: backend.directory,
+            rooted: Mutex::default(),
+            metrics,
+            limits,
+            hedge: backend.is_remote.then(|| Hedge::new(clock)),
+            retry: Retry::new(clock.clone(), random.clone()),
+            clock: clock.clone(),
         };
-        Ok(Self::over(url, backend, directory, clock, random, registry))
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A store over a backend of the caller's.
+    #[cfg(test)]
     pub(super) fn over(
         url: &str,
         backend: Arc<dyn ObjectStore>,
@@ -127,11 +109,13 @@ impl Store {
     ) -> Self {
         let inner = Inner {
             url: url.to_owned(),
+            place: url.to_owned(),
             backend,
             directory,
             rooted: Mutex::default(),
             metrics: ObjectMetrics::new(registry),
-            limits: Limits::new(),
+            limits: Limits::new(clock, None),
+            hedge: None,
             retry: Retry::new(clock.clone(), random.clone()),
             clock: clock.clone(),
         };
@@ -141,6 +125,12 @@ impl Store {
     /// The URL that the store was opened with.
     pub fn url(&self) -> &str {
         &self.inner.url
+    }
+
+    /// What tells this bucket from every other: the URL, and where it is looked up if that is not
+    /// the cloud's own place.
+    pub fn place(&self) -> &str {
+        &self.inner.place
     }
 
     /// The whole of an object of at most `limit` bytes.
@@ -165,6 +155,16 @@ impl Store {
         self.read_range(key, range, ATTEMPTS).await
     }
 
+    /// When an object was written, in milliseconds since the epoch by the bucket's clock.
+    pub(super) async fn modified_ms(&self, key: &Key) -> Result<i64, ObjectError> {
+        let backend = &self.inner.backend;
+        let read = self.run(Operation::Get, key, 0, ATTEMPTS, || async move {
+            let options = GetOptions::new().with_head(true);
+            Ok(backend.get_opts(key.path(), options).await?.meta.last_modified)
+        });
+        Ok(read.await?.timestamp_millis())
+    }
+
     /// The same with a bound of the caller's on the attempts.
     pub(super) async fn read_range(
         &self,
@@ -176,7 +176,13 @@ impl Store {
         let length = range.end.saturating_sub(range.start);
         let read = self.run(Operation::GetRange, key, length, attempts, || {
             let range = range.clone();
-            async move { backend.get_range(key.path(), range).await }
+            let ask = move || backend.get_range(key.path(), range.clone());
+            async move {
+                match &self.inner.hedge {
+                    Some(hedge) => hedge.run(ask, || self.inner.metrics.hedged()).await,
+                    None => ask().await,
+                }
+            }
         });
         let bytes = read.await?;
         self.inner.metrics.moved(Operation::GetRange, bytes.len());
@@ -285,15 +291,6 @@ impl Store {
     }
 }
 
-fn open_directory(url: &str, directory: &Path) -> Result<LocalFileSystem, OpenStoreError> {
-    create_dir(directory)
-        .map_err(|source| OpenStoreError::Directory { url: url.to_owned(), source })?;
-    let backend = LocalFileSystem::new_with_prefix(directory).map_err(|error| {
-        OpenStoreError::Unusable { url: url.to_owned(), reason: reason(&error) }
-    })?;
-    Ok(backend.with_fsync(true))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,13 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused_in_words() {
-        let refusal = |url| open(url).unwrap_err().to_string();
-        assert!(refusal("s3://b/p").contains("s3:// comes with tiered storage"));
-        assert!(refusal("gs://b").contains("gs://"));
-        assert!(refusal("az://b").contains("az://"));
+    fn what_is_no_url_is_refused_in_words() {
         for url in ["", "bucket", "file://relative", "memory://x", "ftp://x"] {
-            assert!(refusal(url).contains("is not of the form"), "{url}");
+            let refusal = open(url).unwrap_err().to_string();
+            assert!(refusal.contains("must be file:// and an absolute path"), "{refusal}");
         }
     }
 
@@ -354,6 +348,9 @@ mod tests {
             r#"object_requests_total{operation="get",outcome="not_found"} 1"#,
             r#"object_requests_total{operation="create",outcome="exists"} 1"#,
             r#"object_bytes_total{operation="get"} 5"#,
+            r#"object_billed_requests_total{class="read"} 2"#,
+            r#"object_billed_requests_total{class="write"} 2"#,
+            r#"object_billed_requests_total{class="free"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -34,6 +34,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// A library that takes the place of functions of the C library.
     pub preload: Option<PathBuf>,
+    /// Further environment variables.
+    pub env: Vec<(String, String)>,
 }
 
 impl Options {
@@ -41,7 +43,7 @@ impl Options {
     pub fn new() -> Self {
         let binary = std::env::var_os("TIDEGATE_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidegate")), PathBuf::from);
-        Self { binary, settings: Vec::new(), data_dir: None, preload: None }
+        Self { binary, settings: Vec::new(), data_dir: None, preload: None, env: Vec::new() }
     }
 
     /// Adds one setting.
@@ -251,6 +253,7 @@ fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Comm
     }
     // The suites have TIDEGATE_* variables of their own, which are not settings.
     command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("TIDEGATE_")));
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
     if let Some(library) = &options.preload {
         command.env("LD_PRELOAD", library);
     }

@@ -36,7 +36,7 @@ fn nothing_set_gives_kafkas_defaults_on_loopback() {
     assert_eq!(config.admin.listener.to_string(), "127.0.0.1:9464");
     assert_eq!(config.process.memory_budget_bytes, 1 << 30);
     assert_eq!(config.storage.data_dir, Some("./tidegate-data".into()));
-    assert_eq!(config.storage.object, ObjectUrl::File("./tidegate-data/bucket".into()));
+    assert_eq!(config.storage.object.url, ObjectUrl::File("./tidegate-data/bucket".into()));
     assert_eq!(config.storage.wal.sync, WalSync::Always);
     assert_eq!(config.storage.wal.bytes_max, None);
     assert_eq!(config.server.connection_idle_max, Some(Duration::from_mins(10)));
@@ -53,7 +53,11 @@ fn nothing_set_gives_kafkas_defaults_on_loopback() {
 
 #[test]
 fn every_key_of_the_table_is_read() {
-    let code = concat!(include_str!("../load.rs"), include_str!("listeners.rs"));
+    let code = concat!(
+        include_str!("../load.rs"),
+        include_str!("listeners.rs"),
+        include_str!("object.rs")
+    );
     for key in KEYS {
         assert!(code.contains(&format!("\"{}\"", key.name)), "nothing reads {}", key.name);
     }
@@ -216,14 +220,16 @@ fn retention_is_decided_by_the_finest_unit_that_is_set() {
 fn the_bucket_is_a_directory_or_memory() {
     let storage = |flags: &[(&str, &str)]| load(flags).storage;
     let below = storage(&[("data.dir", "/d")]);
-    assert_eq!(below.object.to_string(), "file:///d/bucket");
+    assert_eq!(below.object.url.to_string(), "file:///d/bucket");
     let apart = storage(&[("data.dir", "/d"), ("object.url", "file:///b")]);
-    assert_eq!((apart.data_dir, apart.object.to_string()), (Some("/d".into()), "file:///b".into()));
+    assert_eq!(
+        (apart.data_dir, apart.object.url.to_string()),
+        (Some("/d".into()), "file:///b".into())
+    );
     let memory = storage(&[("object.url", "memory://")]);
-    assert_eq!((memory.data_dir, memory.object), (None, ObjectUrl::Memory));
+    assert_eq!((memory.data_dir, memory.object.url), (None, ObjectUrl::Memory));
     let both = problem(&[("object.url", "memory://"), ("data.dir", "/d")]);
     assert!(both.contains("leave out data.dir"), "{both}");
-    assert!(problem(&[("object.url", "s3://bucket")]).contains("not supported yet"));
     assert!(problem(&[("object.url", "file://relative")]).contains("absolute path"));
     assert!(problem(&[("data.dir", "")]).contains("must be a directory"));
 }
@@ -289,4 +295,49 @@ fn choices_become_their_variants() {
     assert_eq!(stamped, TimestampType::LogAppendTime);
     assert_eq!(load(&[("connections.max.idle.ms", "-1")]).server.connection_idle_max, None);
     assert_eq!(load(&[("broker.rack", "eu-1a")]).node.rack.as_deref(), Some("eu-1a"));
+}
+
+#[test]
+fn a_bucket_of_a_service_is_read_with_the_way_to_it() {
+    let object = load(&[
+        ("object.url", "s3://b/p"),
+        ("object.endpoint", "https://minio:9000/"),
+        ("object.s3.region", "eu-1"),
+        ("object.s3.addressing.style", "virtual"),
+        ("object.s3.sse.type", "sse-kms"),
+        ("object.s3.sse.kms.key.id", "k"),
+        ("object.tls.ca.file", "/ca.pem"),
+        ("object.requests.per.second", "100"),
+    ])
+    .storage
+    .object;
+    assert_eq!(object.url.to_string(), "s3://b/p");
+    assert_eq!(object.endpoint.as_deref(), Some("https://minio:9000"));
+    assert_eq!(object.s3.region.as_deref(), Some("eu-1"));
+    assert_eq!(object.s3.addressing, Addressing::Virtual);
+    assert_eq!(object.s3.encryption, Encryption::Kms { key_id: Some("k".to_owned()) });
+    assert_eq!(object.ca_file, Some("/ca.pem".into()));
+    assert_eq!(object.requests_per_second.map(std::num::NonZero::get), Some(100));
+    let azure = load(&[("object.url", "az://c"), ("object.azure.account", "a")]).storage.object;
+    assert_eq!(azure.azure_account.as_deref(), Some("a"));
+}
+
+#[test]
+fn what_cannot_hold_of_a_bucket_is_refused_with_the_way_out() {
+    let refusal = |flags: &[(&str, &str)], words: &str| {
+        let told = problem(flags);
+        assert!(told.contains(words), "{told}");
+    };
+    let s3 = ("object.url", "s3://b");
+    refusal(&[("object.url", "s3://k:s@b")], "s3://bucket/prefix");
+    refusal(&[s3, ("object.endpoint", "minio:9000")], "must be an http:// or https:// URL");
+    refusal(&[("object.endpoint", "http://x")], "s3://, gs:// and az:// only");
+    refusal(&[("object.url", "gs://b"), ("object.s3.region", "x")], "with s3:// only");
+    refusal(&[s3, ("object.azure.account", "x")], "with az:// only");
+    refusal(&[s3, ("object.requests.per.second", "0")], "-1 for unlimited");
+    refusal(&[s3, ("object.s3.sse.kms.key.id", "k")], "set object.s3.sse.type=sse-kms");
+    let customer = ("object.s3.sse.type", "sse-c");
+    refusal(&[s3, customer], "give the file that holds the key");
+    let key = ("object.s3.sse.customer.key.file", "/k");
+    refusal(&[s3, customer, key, ("object.endpoint", "http://x")], "in the clear");
 }

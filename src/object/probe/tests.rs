@@ -1,4 +1,16 @@
-use super::super::testing::FaultStore;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+
+use super::super::testing::{FaultStore, InMemory};
 use super::*;
 use crate::metrics::Registry;
 
@@ -51,4 +63,136 @@ async fn the_frozen_sample_of_a_note_is_read() {
         memory://";
     dir.write(NOTE_FILE, &note[..]).await.unwrap();
     assert_eq!(passed_at("memory://", &dir).await.unwrap(), Some(1_700_000_000_000));
+}
+
+/// A store in memory that breaks one promise.
+#[derive(Debug)]
+struct Liar {
+    breaks: Property,
+    backend: InMemory,
+    /// The first content of each name.
+    first: Mutex<HashMap<Path, PutPayload>>,
+}
+
+impl std::fmt::Display for Liar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a store without {}", self.breaks)
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = object_store::Result<T>> + Send + 'a>>;
+
+impl Liar {
+    /// What a cache that is not told of writes would answer: the first content for ever.
+    async fn stale(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        let first = self.first.lock().unwrap().get(path).cloned();
+        let Some(first) = first else { return self.backend.get_opts(path, options).await };
+        let cache = InMemory::new();
+        cache.put_opts(path, first, PutOptions::default()).await?;
+        cache.get_opts(path, options).await
+    }
+}
+
+impl ObjectStore for Liar {
+    fn put_opts<'s, 'p, 'a>(
+        &'s self,
+        location: &'p Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Answer<'a, PutResult>
+    where
+        's: 'a,
+        'p: 'a,
+        Self: 'a,
+    {
+        let first = || payload.clone();
+        self.first.lock().unwrap().entry(location.clone()).or_insert_with(first);
+        self.backend.put_opts(location, payload, options)
+    }
+
+    fn put_multipart_opts<'s, 'p, 'a>(
+        &'s self,
+        location: &'p Path,
+        options: PutMultipartOptions,
+    ) -> Answer<'a, Box<dyn MultipartUpload>>
+    where
+        's: 'a,
+        'p: 'a,
+        Self: 'a,
+    {
+        self.backend.put_multipart_opts(location, options)
+    }
+
+    fn get_opts<'s, 'p, 'a>(
+        &'s self,
+        location: &'p Path,
+        mut options: GetOptions,
+    ) -> Answer<'a, GetResult>
+    where
+        's: 'a,
+        'p: 'a,
+        Self: 'a,
+    {
+        Box::pin(async move {
+            match self.breaks {
+                Property::ReadAfterWrite => return self.stale(location, options).await,
+                Property::RangedGet => options.range = None,
+                Property::CreateRace | Property::Delete => {}
+            }
+            self.backend.get_opts(location, options).await
+        })
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        if self.breaks == Property::Delete {
+            locations
+        } else {
+            self.backend.delete_stream(locations)
+        }
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        stream::empty().boxed()
+    }
+
+    fn list_with_delimiter<'s, 'p, 'a>(&'s self, prefix: Option<&'p Path>) -> Answer<'a, ListResult>
+    where
+        's: 'a,
+        'p: 'a,
+        Self: 'a,
+    {
+        self.backend.list_with_delimiter(prefix)
+    }
+
+    fn copy_opts<'s, 'f, 't, 'a>(
+        &'s self,
+        from: &'f Path,
+        to: &'t Path,
+        options: CopyOptions,
+    ) -> Answer<'a, ()>
+    where
+        's: 'a,
+        'f: 'a,
+        't: 'a,
+        Self: 'a,
+    {
+        self.backend.copy_opts(from, to, options)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_breaks_a_promise_is_refused_with_its_name() {
+    for breaks in [Property::ReadAfterWrite, Property::RangedGet, Property::Delete] {
+        let (backend, first) = (InMemory::new(), Mutex::default());
+        let liar = Arc::new(Liar { breaks, backend, first });
+        let (clock, random) = (Clock::system(), Random::seeded(1));
+        let store = Store::over("test://", liar, None, &clock, &random, &Registry::new());
+        let error = run(&store, &random).await.unwrap_err();
+        let ProbeError::Broken { property, .. } = &error else { panic!("{error}") };
+        assert_eq!(*property, breaks, "{error}");
+        assert!(error.to_string().contains(&breaks.to_string()), "{error}");
+    }
 }

@@ -1,0 +1,85 @@
+//! `tidegate doctor`: tries what a broker of this configuration rests on, and says what is wrong
+//! with it, what that does and what helps.
+//!
+//! Nothing is started and nothing is left behind: one small file beside the data and some small
+//! objects under `probe/` are written and removed. It may be run beside the broker.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer is its output")]
+
+mod bucket;
+mod disk;
+mod listeners;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use self::report::Report;
+use super::{EXIT_USAGE, Settings};
+use crate::clock::{Clock, Random};
+use crate::config::Config;
+
+/// Examines the configuration, prints the findings and gives the exit code: 0 if nothing is wrong,
+/// 1 if something is, [`EXIT_USAGE`] if the configuration cannot be read.
+pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("start runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report = runtime.block_on(examine(&config, &Clock::system(), &Random::system()));
+    if json {
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+    if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn examine(config: &Config, clock: &Clock, random: &Random) -> Report {
+    let mut report = Report::default();
+    let data_dir = config.storage.data_dir.as_ref().map(absolute);
+    match &data_dir {
+        Some(data_dir) => disk::examine(&mut report, data_dir, &config.storage.wal, clock),
+        None => report.fine("disk", "the data directory is temporary"),
+    }
+    listeners::examine(&mut report, config).await;
+    let object = config.storage.object.within(&data_dir.unwrap_or_default());
+    bucket::examine(&mut report, &object, clock, random).await;
+    report
+}
+
+/// A directory that cannot be made absolute is reported as what it was given as.
+fn absolute(path: &PathBuf) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[tokio::test]
+    async fn a_sound_configuration_has_no_problem_and_each_part_a_finding() {
+        let temp = tempfile::tempdir().unwrap();
+        let data = temp.path().join("data").display().to_string();
+        let flags = [("data.dir", data.as_str()), ("listeners", "PLAINTEXT://127.0.0.1:0")];
+        let config = Sources::of_flags(&flags).load().unwrap();
+        let report = examine(&config, &Clock::system(), &Random::seeded(1)).await;
+        assert!(report.is_healthy(), "{report}");
+        let text = report.to_string();
+        for part in ["disk", "listener PLAINTEXT", "bucket"] {
+            assert!(text.contains(&format!("ok       {part}: ")), "{text}");
+        }
+        let left: Vec<_> = std::fs::read_dir(temp.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "only the bucket's directory is made: {left:?}");
+    }
+}
