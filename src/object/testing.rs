@@ -95,6 +95,7 @@ pub(crate) struct FaultStore {
     /// Lets every writer of a race win, as broken stores do.
     ignores_conditions: bool,
     writes: Arc<AtomicU64>,
+    gets: Arc<AtomicU64>,
 }
 
 impl FaultStore {
@@ -107,6 +108,7 @@ impl FaultStore {
             away: Arc::default(),
             ignores_conditions: false,
             writes: Arc::default(),
+            gets: Arc::default(),
         }
     }
 
@@ -142,6 +144,11 @@ impl FaultStore {
     /// How many writes and deletions reached the backend or failed on their way.
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Ordering::SeqCst)
+    }
+
+    /// How many GETs were made.
+    pub(crate) fn gets(&self) -> u64 {
+        self.gets.load(Ordering::SeqCst)
     }
 
     /// A [`Store`] over this backend.
@@ -247,6 +254,7 @@ impl ObjectStore for FaultStore {
         Self: 'a,
     {
         Box::pin(async move {
+            self.gets.fetch_add(1, Ordering::SeqCst);
             self.step()?;
             self.backend.get_opts(location, options).await
         })
