@@ -15,12 +15,29 @@ pub enum Operation {
     Create,
     /// Remove an object.
     Delete,
+    /// Begin to write an object in parts.
+    BeginUpload,
+    /// Write a part of an object.
+    PutPart,
+    /// Make an object of its parts.
+    CompleteUpload,
+    /// Give up an object's parts.
+    AbortUpload,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 5] =
-        [Operation::Get, Operation::GetRange, Operation::Put, Operation::Create, Operation::Delete];
+    pub const ALL: [Operation; 9] = [
+        Operation::Get,
+        Operation::GetRange,
+        Operation::Put,
+        Operation::Create,
+        Operation::Delete,
+        Operation::BeginUpload,
+        Operation::PutPart,
+        Operation::CompleteUpload,
+        Operation::AbortUpload,
+    ];
 
     /// The operation's name as a metric label and in errors.
     pub fn name(self) -> &'static str {
@@ -30,6 +47,10 @@ impl Operation {
             Operation::Put => "put",
             Operation::Create => "create",
             Operation::Delete => "delete",
+            Operation::BeginUpload => "begin_upload",
+            Operation::PutPart => "put_part",
+            Operation::CompleteUpload => "complete_upload",
+            Operation::AbortUpload => "abort_upload",
         }
     }
 }

@@ -14,7 +14,7 @@ const OUTCOMES: [&str; 5] = ["ok", "not_found", "exists", "denied", "unavailable
 /// Metric handles of the bucket, by operation.
 #[derive(Debug)]
 pub(super) struct ObjectMetrics {
-    operations: [OperationMetrics; 5],
+    operations: [OperationMetrics; Operation::ALL.len()],
 }
 
 #[derive(Debug)]

@@ -31,6 +31,7 @@ mod retry;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod upload;
 
 pub use cursor::{Cursor, Truncated};
 pub use envelope::{ENVELOPE_BYTES, Head, Sealed, Writer, WriterId};
@@ -42,3 +43,4 @@ pub use local::{DataDir, LocalError};
 pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};
 pub use put_new::PutNewError;
 pub use store::{OpenStoreError, Store};
+pub use upload::Upload;

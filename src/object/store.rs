@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::error::{ObjectError, Operation, reason};
@@ -70,9 +71,14 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
+/// A backend, and the same once more if parts of its objects have numbers.
+pub(super) type Backend = (Arc<dyn ObjectStore>, Option<Arc<dyn MultipartStore>>);
+
 struct Inner {
     url: String,
     backend: Arc<dyn ObjectStore>,
+    /// The same where parts of an object have numbers, which those of a file have not.
+    multipart: Option<Arc<dyn MultipartStore>>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
     /// Directories whose names are known to be durable, all the way up to `directory`.
@@ -102,11 +108,14 @@ impl Store {
         let malformed = || OpenStoreError::Malformed { url: url.to_owned() };
         let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
         let not_yet = |scheme| OpenStoreError::NotYet { url: url.to_owned(), scheme };
-        let (backend, directory): (Arc<dyn ObjectStore>, _) = match scheme {
-            "memory" if rest.is_empty() => (Arc::new(InMemory::new()), None),
+        let (backend, directory): (Backend, _) = match scheme {
+            "memory" if rest.is_empty() => {
+                let memory = Arc::new(InMemory::new());
+                ((memory.clone(), Some(memory)), None)
+            }
             "file" if rest.starts_with('/') => {
                 let directory = PathBuf::from(rest);
-                (Arc::new(open_directory(url, &directory)?), Some(directory))
+                ((Arc::new(open_directory(url, &directory)?), None), Some(directory))
             }
             "s3" => return Err(not_yet("s3")),
             "gs" => return Err(not_yet("gs")),
@@ -119,7 +128,7 @@ impl Store {
     /// A store over a backend of the caller's.
     pub(super) fn over(
         url: &str,
-        backend: Arc<dyn ObjectStore>,
+        (backend, multipart): Backend,
         directory: Option<PathBuf>,
         clock: &Clock,
         random: &Random,
@@ -128,6 +137,7 @@ impl Store {
         let inner = Inner {
             url: url.to_owned(),
             backend,
+            multipart,
             directory,
             rooted: Mutex::default(),
             metrics: ObjectMetrics::new(registry),
@@ -221,11 +231,34 @@ impl Store {
             async move { backend.put_opts(key.path(), payload, options).await.map(drop) }
         });
         write.await?;
-        self.inner.metrics.moved(operation, length);
+        self.moved(operation, length);
+        self.synced_above(operation, key).await
+    }
+
+    /// Counts the bytes of an operation that succeeded.
+    pub(super) fn moved(&self, operation: Operation, bytes: usize) {
+        self.inner.metrics.moved(operation, bytes);
+    }
+
+    /// [`Store::sync_above`] as a part of `operation`.
+    pub(super) async fn synced_above(
+        &self,
+        operation: Operation,
+        key: &Key,
+    ) -> Result<(), ObjectError> {
         self.sync_above(key).await.map_err(|error| {
             let (key, reason) = (key.clone(), error.to_string());
             ObjectError::Unavailable { operation, key, attempts: 1, reason }
         })
+    }
+
+    pub(super) fn backend(&self) -> &dyn ObjectStore {
+        &*self.inner.backend
+    }
+
+    /// The backend if parts of its objects have numbers.
+    pub(super) fn multipart(&self) -> Option<&Arc<dyn MultipartStore>> {
+        self.inner.multipart.as_ref()
     }
 
     /// Makes the directories above `key`'s durable, if the store is one of files. The backend syncs
@@ -262,7 +295,8 @@ impl Store {
         file.parent().map(Path::to_owned)
     }
 
-    async fn run<T, F, Fut>(
+    /// One operation through all layers.
+    pub(super) async fn run<T, F, Fut>(
         &self,
         operation: Operation,
         key: &Key,

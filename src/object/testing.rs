@@ -14,10 +14,13 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use self::uploads::Uploads;
 use super::power::Journal;
 use super::store::Store;
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
+
+mod uploads;
 
 /// The process is dead: nothing has an effect any more.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -89,13 +92,14 @@ pub(crate) enum Fault {
 pub(crate) struct FaultStore {
     backend: Arc<dyn ObjectStore>,
     faults: Arc<Faults>,
-    script: Arc<Mutex<Vec<Fault>>>,
+    script: Arc<Mutex<Vec<Option<Fault>>>>,
     late: Arc<Mutex<Vec<(Path, PutPayload, PutOptions)>>>,
     away: Arc<AtomicBool>,
     /// Lets every writer of a race win, as broken stores do.
     ignores_conditions: bool,
     writes: Arc<AtomicU64>,
     gets: Arc<AtomicU64>,
+    uploads: Uploads,
 }
 
 impl FaultStore {
@@ -109,6 +113,7 @@ impl FaultStore {
             ignores_conditions: false,
             writes: Arc::default(),
             gets: Arc::default(),
+            uploads: Uploads::default(),
         }
     }
 
@@ -125,6 +130,11 @@ impl FaultStore {
 
     /// The next writes meet these faults, in order.
     pub(crate) fn script(&self, faults: &[Fault]) {
+        self.script_some(&faults.iter().copied().map(Some).collect::<Vec<_>>());
+    }
+
+    /// The next writes meet these faults or none, in order.
+    pub(crate) fn script_some(&self, faults: &[Option<Fault>]) {
         *self.script.lock().unwrap() = faults.iter().rev().copied().collect();
     }
 
@@ -154,7 +164,9 @@ impl FaultStore {
     /// A [`Store`] over this backend.
     pub(crate) fn store(&self) -> Store {
         let (clock, random) = (Clock::system(), Random::seeded(0x5eed));
-        Store::over("test://", Arc::new(self.clone()), None, &clock, &random, &Registry::new())
+        let backend: Arc<dyn ObjectStore> = Arc::new(self.clone());
+        let backend = (backend, Some(Arc::new(self.clone()) as _));
+        Store::over("test://", backend, None, &clock, &random, &Registry::new())
     }
 
     fn step(&self) -> Result<()> {
@@ -172,7 +184,7 @@ impl FaultStore {
     ) -> Result<PutResult> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.step()?;
-        let fault = self.script.lock().unwrap().pop();
+        let fault = self.script.lock().unwrap().pop().flatten();
         if self.ignores_conditions && options.mode == PutMode::Create {
             options.mode = PutMode::Overwrite;
         }
