@@ -15,10 +15,12 @@ pub mod footer;
 pub mod format;
 pub mod name;
 pub mod reader;
+pub mod upload;
 pub mod writer;
 
 pub use footer::{Aborted, Chunk, EpochStart, Footer, Section, Snapshot};
 pub use format::{Head, Origin, TierFormatError};
 pub use name::ObjectId;
 pub use reader::{ObjectRef, ReadError, Reader};
+pub use upload::{Upload, UploadError, Uploaded};
 pub use writer::{CHUNK_BYTES, Finished, SectionEnd, Sizes, WriteError, Writer};
