@@ -1,14 +1,16 @@
 //! The byte budget (DESIGN D10): every byte that a peer can make the process hold is charged to a
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
-//! **Invariant:** pools are taken in one order, receive → WAL in flight → tail → send, so that
-//! nobody waits for a pool while holding a later one. Upload, recovery, small requests and groups
-//! have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
+//! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send, so
+//! that nobody waits for a pool while holding a later one. Upload, recovery, small requests and
+//! groups have pools that nothing else can drain; nobody waits for the pools of groups and of fetch
 //! sessions.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Requests up to this size are charged to [`Pool::Small`].
 pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
@@ -25,6 +27,8 @@ pub enum Pool {
     Small,
     /// Larger frames while they are read and handled.
     Receive,
+    /// What batches decompress to that the broker looks into.
+    Unpack,
     /// Records between their reservation in a WAL group and the group's sync.
     Wal,
     /// Blocks of durable WAL groups kept in memory for readers at the tail.
@@ -44,9 +48,10 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 9] = [
+    pub const ALL: [Pool; 10] = [
         Pool::Small,
         Pool::Receive,
+        Pool::Unpack,
         Pool::Wal,
         Pool::Tail,
         Pool::Send,
@@ -61,6 +66,7 @@ impl Pool {
         match self {
             Pool::Small => "small",
             Pool::Receive => "receive",
+            Pool::Unpack => "unpack",
             Pool::Wal => "wal",
             Pool::Tail => "tail",
             Pool::Send => "send",
@@ -74,10 +80,10 @@ impl Pool {
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
+            Pool::Small | Pool::Unpack | Pool::Recovery | Pool::Upload | Pool::Groups => 4,
             Pool::Receive | Pool::Wal => 12,
             // What does not fit here is read from the log instead.
-            Pool::Tail => 14,
+            Pool::Tail => 10,
             Pool::Sessions => 2,
             Pool::Send => 8,
         }
@@ -101,7 +107,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 9],
+    pools: [BytePool; 10],
 }
 
 impl Budget {
@@ -131,13 +137,15 @@ pub struct BytePool {
     pool: Pool,
     capacity: usize,
     free: Arc<Semaphore>,
+    /// Told whenever somebody begins to wait.
+    wanted: Arc<Notify>,
 }
 
 impl BytePool {
     /// A pool of `capacity` bytes (at most 4 GiB - 1, the most one charge can be).
     pub fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
-        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)) }
+        Self { pool, capacity, free: Arc::new(Semaphore::new(capacity)), wanted: Arc::default() }
     }
 
     /// The pool's name as a metric label.
@@ -160,6 +168,17 @@ impl BytePool {
         self.free.available_permits() == 0
     }
 
+    /// Ends when somebody waits for this pool: for those who hold a charge without being at work,
+    /// and can be done early.
+    pub async fn wanted(&self) {
+        let mut wanted = std::pin::pin!(self.wanted.notified());
+        // Registered before the look, so that nobody who comes after it is missed.
+        wanted.as_mut().enable();
+        if !self.is_exhausted() {
+            wanted.await;
+        }
+    }
+
     /// Charges `bytes` if they are free now and nobody waits.
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permits = u32::try_from(bytes).ok()?;
@@ -180,10 +199,16 @@ impl BytePool {
             return Err(too_large);
         }
         let permits = u32::try_from(bytes).map_err(|_| too_large)?;
-        let permit = Arc::clone(&self.free)
-            .acquire_many_owned(permits)
-            .await
-            .expect("the semaphore is never closed");
+        let mut permit = std::pin::pin!(Arc::clone(&self.free).acquire_many_owned(permits));
+        let now = poll_fn(|task| Poll::Ready(permit.as_mut().poll(task))).await;
+        let permit = match now {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => {
+                self.wanted.notify_waiters();
+                permit.await
+            }
+        };
+        let permit = permit.expect("the semaphore is never closed");
         Ok(Charge { permit: Some(permit), bytes })
     }
 }
@@ -250,6 +275,22 @@ mod tests {
         let pool = BytePool::new(Pool::Wal, 100);
         assert_eq!(pool.take(101).await.unwrap_err().capacity, 100);
         assert!(pool.try_take(usize::MAX).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_heard_by_who_holds_before_or_after() {
+        let pool = BytePool::new(Pool::Receive, 100);
+        let held = pool.take(60).await.unwrap();
+        let mut before = std::pin::pin!(pool.wanted());
+        assert!(before.as_mut().now_or_never().is_none(), "40 bytes are free");
+        drop(pool.take(40).await.unwrap());
+        assert!(before.as_mut().now_or_never().is_none(), "nobody had to wait");
+        let mut waiting = std::pin::pin!(pool.take(50));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        before.await;
+        pool.wanted().await;
+        drop(held);
+        assert_eq!(waiting.await.unwrap().bytes(), 50);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use kafka_protocol::messages::FetchRequest;
 use super::Context;
 use super::topics::{check_leader_epoch, partition_by_id, partition_by_name};
 use crate::broker::fetch_sessions::{Listed, SessionPartition, SessionTopic};
-use crate::budget::SMALL_REQUEST_BYTES;
+use crate::budget::{Charge, Pool, SMALL_REQUEST_BYTES};
 use crate::cluster::Topic as Known;
 use crate::partition::{FetchWait, Isolation, Offsets, Partition};
 use crate::protocol::error::ErrorCode;
@@ -90,7 +90,8 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     let fetch = Fetch::new(cx, context, topics, &message);
     drop(message);
     // A small request may be parked without its charge, so that many waiting consumers do not fill
-    // the pool of small requests; what a large one has become stays charged.
+    // the pool of small requests. What a large one has become stays charged: it waits only for as
+    // long as nobody else needs the memory.
     let charge = (charge.bytes() > SMALL_REQUEST_BYTES).then_some(charge);
     let now = fetch.read_memory();
     if let Some(answers) = now.as_ref().filter(|answers| fetch.is_satisfied(answers)) {
@@ -108,6 +109,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
             drop(answers);
             tokio::select! {
                 () = wait => {}
+                () = wanted(&fetch.cx, charge.as_ref()) => {}
                 () = fetch.cx.broker.clock().sleep_until(deadline) => {}
                 () = fetch.cx.broker.shutdown().draining() => {}
             }
@@ -117,6 +119,14 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
         drop(charge);
         Ok(head.into_response(Some(answers)))
     })))
+}
+
+/// Ends when somebody waits for the pool that a request is charged to; never without a charge.
+async fn wanted(cx: &Context, charge: Option<&Charge>) {
+    match charge {
+        Some(_) => cx.broker.budget().pool(Pool::Receive).wanted().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Refuses a request of a replica.

@@ -6,6 +6,7 @@
 //! tiered yet: the earliest local offset is the earliest, and the latest tiered one is none.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{
@@ -16,7 +17,7 @@ use tracing::error;
 
 use super::topics::{check_leader_epoch, partition_by_name};
 use super::{Answer, Api, Context, Tally};
-use crate::partition::FoundOffset;
+use crate::partition::{FoundOffset, LookupError, Partition};
 use crate::protocol::error::ErrorCode;
 use crate::task;
 
@@ -31,10 +32,13 @@ const LATEST_TIERED: i64 = -5;
 
 const READ_COMMITTED: i8 = 1;
 
+/// What a look-up may decompress of a batch before it has to ask for more.
+const USUALLY_UNPACKED_BYTES: usize = 1 << 20;
+
 /// An answer that needs no look at batches, or the question that does.
 enum Step {
     Found { offset: i64, timestamp: i64, epoch: i32 },
-    Search(std::sync::Arc<crate::partition::Partition>),
+    Search(Arc<Partition>),
 }
 
 impl Api for ListOffsets {
@@ -122,12 +126,20 @@ async fn answer(
         Step::Found { offset, timestamp, epoch } => return Ok((offset, timestamp, epoch)),
         Step::Search(partition) => partition,
     };
-    let timestamp = asked.timestamp;
-    let search = move || match timestamp {
-        MAX_TIMESTAMP => partition.offset_of_max_timestamp(),
-        timestamp => partition.offset_for_timestamp(timestamp),
+    let mut unpacked = USUALLY_UNPACKED_BYTES;
+    let found = loop {
+        let (_charge, room) = cx.broker.unpack(unpacked).await;
+        let (partition, timestamp) = (Arc::clone(&partition), asked.timestamp);
+        let search = move || match timestamp {
+            MAX_TIMESTAMP => partition.offset_of_max_timestamp(room),
+            timestamp => partition.offset_for_timestamp(timestamp, room),
+        };
+        match task::blocking(search).await {
+            Ok(Err(LookupError::NeedsRoom { .. })) => unpacked = usize::MAX,
+            found => break found,
+        }
     };
-    match task::blocking(search).await {
+    match found {
         Ok(Ok(found)) => Ok(found.map_or((-1, -1, -1), |found: FoundOffset| {
             (found.offset, found.timestamp, found.leader_epoch)
         })),

@@ -22,7 +22,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
 pub use crate::cluster::NewTopic;
@@ -31,13 +30,13 @@ pub use metrics::BrokerMetrics;
 pub use start::{Environment, StartError, Waiting};
 pub use topics::TopicError;
 
-use crate::budget::{Budget, BytePool};
+use crate::budget::{Budget, Charge, Pool};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterImage, CommitError};
 use crate::config::Config;
 use crate::config::topic::TopicSettings;
 use crate::group::GroupCoordinator;
-use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions};
+use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions, Room};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -47,9 +46,6 @@ use fetch_sessions::FetchSessions;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-/// How many batches may be decompressed at a time for topics that look into batches.
-const UNPACKED_AT_A_TIME: usize = 2;
 
 /// Where clients of a listener are told to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +77,6 @@ pub struct Broker {
     checkpointing: tokio::sync::Mutex<()>,
     /// Held by whoever changes configuration.
     altering: tokio::sync::Mutex<()>,
-    /// The right to decompress a batch for a topic that looks into batches.
-    unpacking: Arc<Semaphore>,
     /// Whether time-based deletion pauses after a clock jump (DESIGN D8). Written by the retention
     /// loop.
     deletion_paused: AtomicBool,
@@ -180,14 +174,15 @@ impl Broker {
         known.cloned().unwrap_or_else(|| Advertised { host: String::new(), port: 0 })
     }
 
-    /// The right to decompress a batch, to be held until what came of it is dropped or charged;
-    /// and how much it may become: a sixteenth of the memory budget, up to
-    /// [`MAX_DECOMPRESSED_BYTES`].
-    pub async fn unpack(&self) -> (OwnedSemaphorePermit, usize) {
-        let budget: usize = self.budget.pools().iter().map(BytePool::capacity).sum();
-        let unpacking = Arc::clone(&self.unpacking).acquire_owned().await;
-        let permit = unpacking.expect("the semaphore is never closed");
-        (permit, (budget / 16).min(MAX_DECOMPRESSED_BYTES))
+    /// Room for a batch to decompress to `bytes`, or to the most that one may become: half of the
+    /// pool for it, up to [`MAX_DECOMPRESSED_BYTES`]. The charge is to be held until what came of
+    /// it is dropped or charged elsewhere; it is twice the room, because bytes are there twice
+    /// while they grow or are compressed again.
+    pub async fn unpack(&self, bytes: usize) -> (Charge, Room) {
+        let pool = self.budget.pool(Pool::Unpack);
+        let most = (pool.capacity() / 2).min(MAX_DECOMPRESSED_BYTES);
+        let room = Room { bytes: bytes.min(most), is_most: bytes >= most };
+        (pool.take_up_to(2 * room.bytes).await, room)
     }
 
     /// A producer id that nobody else ever gets.

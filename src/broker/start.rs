@@ -343,7 +343,6 @@ fn assemble(
         metrics,
         checkpointing: tokio::sync::Mutex::new(()),
         altering: tokio::sync::Mutex::new(()),
-        unpacking: Arc::new(tokio::sync::Semaphore::new(super::UNPACKED_AT_A_TIME)),
         deletion_paused: AtomicBool::new(false),
     })
 }

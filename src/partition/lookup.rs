@@ -1,12 +1,37 @@
 //! Finding offsets by time (`ListOffsets`) and reading a log from end to end.
 
+use bytes::Bytes;
+
 use super::Partition;
 use super::disk::{LogError, StoredBatch};
 use super::index::Stretch;
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
 
-/// A batch that decompresses to more is answered by its header alone.
+/// No batch is decompressed to more.
 pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
+
+/// How much a batch may decompress to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In bytes.
+    pub bytes: usize,
+    /// Whether there is no greater room to come again with.
+    pub is_most: bool,
+}
+
+/// Why a look-up ended without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A batch decompresses to more than the room that was given, which was not the most.
+    #[error("a batch decompresses to more than {bytes} bytes")]
+    NeedsRoom {
+        /// The room that was given.
+        bytes: usize,
+    },
+}
 
 /// A record that a look-up found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +62,14 @@ impl Partition {
     /// its batch. `None` if there is none below the high watermark.
     ///
     /// A compressed batch whose records deny what its header says of their timestamps, or cannot be
-    /// decompressed, is answered by its header: such batches are taken unopened (DESIGN D2).
-    /// Blocks when the record is not in memory, and decompresses: for `task::blocking`.
-    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<FoundOffset>, LogError> {
+    /// decompressed in the most room there is, is answered by its header: such batches are taken
+    /// unopened (DESIGN D2). Blocks when the record is not in memory, and decompresses: for
+    /// `task::blocking`.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        room: Room,
+    ) -> Result<Option<FoundOffset>, LookupError> {
         let mut behind = i64::MIN;
         loop {
             let (bounds, next) = {
@@ -55,7 +85,7 @@ impl Partition {
             for stored in self.stored(&stretch)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
                 if batch.header().max_timestamp >= timestamp
-                    && let Some(found) = first_since(&batch, timestamp, bounds)
+                    && let Some(found) = first_since(&batch, timestamp, bounds, room)?
                 {
                     return Ok(Some(found));
                 }
@@ -68,7 +98,7 @@ impl Partition {
     /// below the high watermark has a timestamp.
     ///
     /// Blocks as [`Partition::offset_for_timestamp`] does.
-    pub fn offset_of_max_timestamp(&self) -> Result<Option<FoundOffset>, LogError> {
+    pub fn offset_of_max_timestamp(&self, room: Room) -> Result<Option<FoundOffset>, LookupError> {
         let (bounds, mut stretches) = {
             let state = self.lock_advanced();
             let bounds = Bounds { from: state.log_start(), until: state.high_watermark() };
@@ -85,11 +115,11 @@ impl Partition {
             }
             for stored in self.stored(&stretch)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
-                let greatest = greatest_of(&batch, bounds);
+                let greatest = greatest_of(&batch, bounds, room)?;
                 if greatest < 0 || best.is_some_and(|best| best.timestamp >= greatest) {
                     continue;
                 }
-                best = first_since(&batch, greatest, bounds).or(best);
+                best = first_since(&batch, greatest, bounds, room)?.or(best);
             }
         }
         Ok(best)
@@ -171,29 +201,45 @@ fn greatest(mut stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
     [first, best, last].into_iter().flatten().collect()
 }
 
+/// The records of a batch, decompressed; `None` if its header has to answer for them.
+fn payload(batch: &Batch, room: Room) -> Result<Option<Bytes>, LookupError> {
+    match batch.payload(room.bytes) {
+        Ok(payload) => Ok(Some(payload)),
+        Err(error) if error.is_too_large() && !room.is_most => {
+            Err(LookupError::NeedsRoom { bytes: room.bytes })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 /// The greatest timestamp of a batch: its header's, unless the log starts inside of it.
-fn greatest_of(batch: &Batch, bounds: Bounds) -> i64 {
+fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupError> {
     let header = batch.header();
     let by_header = header.max_timestamp;
     if header.base_offset >= bounds.from || header.timestamp_type() == TimestampType::LogAppendTime
     {
-        return by_header;
+        return Ok(by_header);
     }
-    let Ok(payload) = batch.payload(MAX_DECOMPRESSED_BYTES) else { return by_header };
+    let Some(payload) = payload(batch, room)? else { return Ok(by_header) };
     let in_range = batch.records(&payload).map_while(Result::ok);
-    in_range
+    let greatest = in_range
         .filter(|record| bounds.hold(header.offset_of(record)))
         .map(|record| header.timestamp_of(&record))
-        .max()
-        .unwrap_or(-1)
+        .max();
+    Ok(greatest.unwrap_or(-1))
 }
 
 /// The first record of a batch whose timestamp is at least `timestamp` and whose offset is in
 /// range. The batch's header says that there is one.
-fn first_since(batch: &Batch, timestamp: i64, bounds: Bounds) -> Option<FoundOffset> {
+fn first_since(
+    batch: &Batch,
+    timestamp: i64,
+    bounds: Bounds,
+    room: Room,
+) -> Result<Option<FoundOffset>, LookupError> {
     let header = batch.header();
     if header.record_count <= 0 {
-        return None;
+        return Ok(None);
     }
     let found = |offset, timestamp| FoundOffset {
         offset,
@@ -203,23 +249,23 @@ fn first_since(batch: &Batch, timestamp: i64, bounds: Bounds) -> Option<FoundOff
     if header.timestamp_type() == TimestampType::LogAppendTime {
         let offset = header.base_offset.max(bounds.from);
         let inside = offset <= header.last_offset() && bounds.hold(offset);
-        return inside.then(|| found(offset, header.max_timestamp));
+        return Ok(inside.then(|| found(offset, header.max_timestamp)));
     }
     let by_header = || {
         let offset = header.last_offset();
         bounds.hold(offset).then(|| found(offset, header.max_timestamp))
     };
-    let Ok(payload) = batch.payload(MAX_DECOMPRESSED_BYTES) else { return by_header() };
+    let Some(payload) = payload(batch, room)? else { return Ok(by_header()) };
     let mut denied = true;
     for record in batch.records(&payload) {
-        let Ok(record) = record else { return by_header() };
+        let Ok(record) = record else { return Ok(by_header()) };
         let (at, offset) = (header.timestamp_of(&record), header.offset_of(&record));
         if at >= timestamp {
             denied = false;
             if bounds.hold(offset) {
-                return Some(found(offset, at));
+                return Ok(Some(found(offset, at)));
             }
         }
     }
-    if denied { by_header() } else { None }
+    Ok(if denied { by_header() } else { None })
 }

@@ -52,7 +52,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub use append::{AppendError, AppendRequest, Appended};
 pub use checkpoint::CheckpointError;
 pub use disk::LogError;
-pub use lookup::{FoundOffset, MAX_DECOMPRESSED_BYTES};
+pub use lookup::{FoundOffset, LookupError, MAX_DECOMPRESSED_BYTES, Room};
 pub use metrics::Metrics;
 pub use producers::{MAX_PRODUCERS, WINDOW};
 pub use read::{

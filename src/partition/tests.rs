@@ -25,6 +25,7 @@ use crate::wal::memory::MemoryDisk;
 use crate::wal::{Class, FileNumber};
 
 const EPOCH: i32 = 5;
+const MOST: Room = Room { bytes: MAX_DECOMPRESSED_BYTES, is_most: true };
 
 /// A WAL in memory and the partitions over it.
 struct Broker {

@@ -47,6 +47,7 @@ const HELD: &[(&str, &[&str])] = &[
         "no allocation on the prefix, a budget for what is in flight",
         &[
             "slow::halves_of_large_requests_do_not_stop_a_producer_of_large_requests",
+            "slow::large_fetches_that_wait_give_way_to_a_producer",
             "hostile::a_frame_cut_short_by_its_peer_leaves_nothing_behind",
         ],
     ),
@@ -245,6 +246,7 @@ const HELD: &[(&str, &[&str])] = &[
         &[
             "bombs::nothing_is_decompressed_where_records_are_not_read",
             "bombs::a_look_up_by_time_in_a_bomb_is_bounded",
+            "bombs::look_ups_by_time_on_many_connections_have_one_bound_together",
         ],
     ),
     // All of it at once.

@@ -56,6 +56,29 @@ fn readers_that_do_not_read_stop_neither_a_producer_nor_another_reader() {
 }
 
 #[test]
+fn large_fetches_that_wait_give_way_to_a_producer() {
+    const PARTITIONS: i32 = 2_000;
+    const PEERS: usize = 100;
+    let (broker, mut wire) = broker();
+    create_topic(&mut wire, "wide", PARTITIONS);
+    let mut request = Fetch::parked(0, i32::MAX).request("wide");
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions =
+        (0..PARTITIONS).map(|index| partition.clone().with_partition(index)).collect();
+    // Together they become far more than the pool of large requests has.
+    let _waiting: Vec<Wire> = (0..PEERS)
+        .map(|_| {
+            let mut wire = broker.connect();
+            wire.send(FETCH, &request);
+            wire
+        })
+        .collect();
+    for offset in 0..20 {
+        assert_eq!(produce(&mut wire, "a", record(BATCH_BYTES)), (NONE, offset));
+    }
+}
+
+#[test]
 fn halves_of_large_requests_do_not_stop_a_producer_of_large_requests() {
     const PEERS: usize = 100;
     let (broker, mut wire) = broker();

@@ -21,6 +21,8 @@ pub use wire::Wire;
 /// How often, and how many times, a condition is looked at that no event tells.
 const POLL: Duration = Duration::from_millis(20);
 const POLLS: u32 = 1_500;
+/// Lines of the broker's log that a failed test shows: its own words are not to be lost among them.
+const LINES_OF_LOG: usize = 60;
 
 /// How a broker is started.
 pub struct Options {
@@ -221,7 +223,10 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- broker log ---\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES_OF_LOG)..];
+            eprintln!("--- the end of the broker's log ---\n{}", last.join("\n"));
         }
     }
 }

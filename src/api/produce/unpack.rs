@@ -3,10 +3,10 @@
 //! `LogValidator`).
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Context, Ready};
 use crate::api::error::batch_error;
+use crate::budget::Charge;
 use crate::config::CompressionType;
 use crate::config::topic::TopicSettings;
 use crate::protocol::batch::{Batch, BatchError, ProduceCheck, ProduceRules};
@@ -14,6 +14,9 @@ use crate::protocol::compression::Compression;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::produce::{ProducePartitionResponse, ProduceRecordError};
 use crate::task;
+
+/// How many times its bytes a batch mostly decompresses to at the most.
+const USUAL_RATIO: usize = 8;
 
 /// What has to be done to a batch that passed the checks of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +48,26 @@ impl Work {
 }
 
 /// Does a batch's work. What is returned is held until the batch is appended or refused: it bounds
-/// the memory that all connections together can have in batches that grew.
+/// the memory that all connections together can have in batches that grew. A batch that becomes
+/// more than is usual is decompressed again, with all the room that one can have.
 pub(super) async fn unpack(
     cx: &Context,
     index: i32,
     ready: &mut Ready,
-) -> Result<Option<OwnedSemaphorePermit>, ProducePartitionResponse> {
+) -> Result<Option<Charge>, ProducePartitionResponse> {
     let Some(work) = ready.work else { return Ok(None) };
     check_size(index, ready)?;
-    let (permit, bytes_max) = cx.broker.unpack().await;
-    let (batch, rules) = (ready.batch.clone(), ready.rules);
-    let done = task::blocking(move || done(&batch, work, &rules, bytes_max)).await;
+    let mut bytes = ready.batch.bytes().len().saturating_mul(USUAL_RATIO);
+    let (charge, done) = loop {
+        let (charge, room) = cx.broker.unpack(bytes).await;
+        let (batch, rules) = (ready.batch.clone(), ready.rules);
+        let done = task::blocking(move || done(&batch, work, &rules, room.bytes)).await;
+        let again = matches!(&done, Ok(Err(error)) if error.is_too_large() && !room.is_most);
+        if !again {
+            break (charge, done);
+        }
+        bytes = usize::MAX;
+    };
     match done {
         Ok(Ok((batch, check))) => (ready.batch, ready.check) = (batch, check),
         Ok(Err(error)) => return Err(refusal(index, &error)),
@@ -65,7 +77,7 @@ pub(super) async fn unpack(
         }
     }
     check_size(index, ready)?;
-    Ok(Some(permit))
+    Ok(Some(charge))
 }
 
 fn done(

@@ -148,6 +148,11 @@ pub enum BatchFault {
 }
 
 impl BatchError {
+    /// Whether the payload decompresses to more than the caller allowed.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Decompress(DecompressError::TooLarge { .. }))
+    }
+
     /// How the error is answered, as `ProduceRequest.validateRecords`, `UnifiedLog` and
     /// `LogValidator` do.
     pub fn fault(&self) -> BatchFault {
