@@ -14,12 +14,14 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use self::gets::Gets;
 use self::uploads::Uploads;
 use super::power::Journal;
 use super::store::Store;
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
 
+mod gets;
 mod uploads;
 
 /// The process is dead: nothing has an effect any more.
@@ -98,7 +100,7 @@ pub(crate) struct FaultStore {
     /// Lets every writer of a race win, as broken stores do.
     ignores_conditions: bool,
     writes: Arc<AtomicU64>,
-    gets: Arc<AtomicU64>,
+    gets: Gets,
     uploads: Uploads,
 }
 
@@ -112,7 +114,7 @@ impl FaultStore {
             away: Arc::default(),
             ignores_conditions: false,
             writes: Arc::default(),
-            gets: Arc::default(),
+            gets: Gets::default(),
             uploads: Uploads::default(),
         }
     }
@@ -158,7 +160,27 @@ impl FaultStore {
 
     /// How many GETs were made.
     pub(crate) fn gets(&self) -> u64 {
-        self.gets.load(Ordering::SeqCst)
+        self.gets.made()
+    }
+
+    /// The ranges that GETs asked for, in order.
+    pub(crate) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
+        self.gets.asked()
+    }
+
+    /// Whether GETs wait from now on.
+    pub(crate) fn hold_gets(&self, held: bool) {
+        self.gets.hold(held);
+    }
+
+    /// Lets the next `count` GETs fail.
+    pub(crate) fn fail_gets(&self, count: u64) {
+        self.gets.fail(count);
+    }
+
+    /// Waits until `count` GETs were made since the start.
+    pub(crate) async fn gets_made(&self, count: u64) {
+        self.gets.arrived(count).await;
     }
 
     /// A [`Store`] over this backend.
@@ -266,7 +288,7 @@ impl ObjectStore for FaultStore {
         Self: 'a,
     {
         Box::pin(async move {
-            self.gets.fetch_add(1, Ordering::SeqCst);
+            self.gets.pass(&options).await?;
             self.step()?;
             self.backend.get_opts(location, options).await
         })

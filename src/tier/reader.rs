@@ -76,15 +76,19 @@ impl<'a> Reader<'a> {
 
     /// Reads the footer: in one GET, or in two if [`ObjectRef::end_bytes`] is too low.
     pub async fn footer(&self) -> Result<Footer, ReadError> {
-        let mut bytes = self.object.end_bytes;
-        for _ in 0..2 {
-            match self.end(bytes).await? {
-                End::Footer(footer) => return Ok(*footer),
-                End::Longer(needed) => bytes = needed,
-            }
+        match self.end(self.object.end_bytes).await? {
+            End::Footer(footer) => Ok(*footer),
+            End::Longer(needed) => self.whole(self.end(needed).await?),
         }
-        // The second answer was not the end of the object that the first one was.
-        Err(self.corrupt(layout("it changed while it was read")))
+    }
+
+    /// The footer out of an answer that was long enough for it.
+    pub(super) fn whole(&self, end: End) -> Result<Footer, ReadError> {
+        match end {
+            End::Footer(footer) => Ok(*footer),
+            // Another object's end than before.
+            End::Longer(_) => Err(self.corrupt(layout("it changed while it was read"))),
+        }
     }
 
     /// Reads the object's last `bytes`.

@@ -61,7 +61,15 @@ pub(in crate::tier) fn write(
     parts: &[Part],
     sizes: Sizes,
 ) -> Result<(Vec<u8>, Finished), WriteError> {
-    let mut writer = Writer::new(head(), sizes);
+    write_as(head(), parts, sizes)
+}
+
+pub(in crate::tier) fn write_as(
+    head: Head,
+    parts: &[Part],
+    sizes: Sizes,
+) -> Result<(Vec<u8>, Finished), WriteError> {
+    let mut writer = Writer::new(head, sizes);
     let mut bytes = Vec::new();
     for part in parts {
         writer.begin(part.of, part.start_offset)?;
