@@ -11,6 +11,7 @@
 //! | 1 | [`protocol`] | what Kafka bytes mean: frames, headers, the guard, versions, batches, records |
 //! | 2 | [`object`] | the bucket: store stack, create-once objects, numbered logs, probe |
 //! | 3 | [`wal`] | the one write-ahead log: groups, durability, recovery, checkpoints |
+//! | 3 | [`tier`] | tiered objects: their format, writer, reader, upload and cache |
 //! | 3 | [`server`] | the front door: sockets, limits, order, back-pressure; knows the trait `Service` only |
 //! | 4 | [`cluster`] | the metadata log and the immutable image that it folds into |
 //! | 5 | [`partition`] | one partition: append, read, watermarks, producers, index, retention |
@@ -60,6 +61,7 @@ pub mod protocol;
 pub mod object;
 
 pub mod server;
+pub mod tier;
 pub mod wal;
 
 pub mod cluster;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::prefix::PrefixStore;
 
 use super::error::reason;
@@ -112,6 +113,8 @@ impl std::fmt::Debug for Variables {
 /// An opened backend.
 pub(super) struct Backend {
     pub(super) store: Arc<dyn ObjectStore>,
+    /// The same where parts of an object have numbers, which those of a file have not.
+    pub(super) multipart: Option<Arc<dyn MultipartStore>>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     pub(super) directory: Option<PathBuf>,
     /// The URL, and the endpoint if there is one: what tells this bucket from every other.
@@ -124,12 +127,24 @@ pub(super) struct Backend {
 struct Opening<'a> {
     config: &'a ObjectConfig,
     bucket: &'a str,
+    prefix: &'a str,
     variables: &'a Variables,
     clock: &'a Clock,
     throttles: &'a Throttles,
 }
 
+/// A service's bucket below the prefix, for whole objects and for objects in parts.
+type Bucket = (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>);
+
 impl Opening<'_> {
+    fn bucket<S: ObjectStore + MultipartStore + Clone>(&self, store: S) -> Bucket {
+        if self.prefix.is_empty() {
+            return (Arc::new(store.clone()), Arc::new(store));
+        }
+        let below = || Arc::new(PrefixStore::new(store.clone(), self.prefix));
+        (below(), below())
+    }
+
     fn unusable(&self, reason: impl Into<String>) -> OpenStoreError {
         OpenStoreError::Unusable { url: self.config.url.to_string(), reason: reason.into() }
     }
@@ -151,31 +166,27 @@ pub(super) fn open(
     let (service, bucket, prefix) = match &config.url {
         ObjectUrl::Memory => {
             let store = Arc::new(InMemory::new());
-            return Ok(Backend { store, directory: None, place: url, is_remote: false });
+            let multipart = Some(Arc::clone(&store) as _);
+            return Ok(Backend { store, multipart, directory: None, place: url, is_remote: false });
         }
         ObjectUrl::File(directory) => {
             let store = Arc::new(open_directory(&url, directory)?);
             let directory = Some(directory.clone());
-            return Ok(Backend { store, directory, place: url, is_remote: false });
+            return Ok(Backend { store, multipart: None, directory, place: url, is_remote: false });
         }
         ObjectUrl::Service { service, bucket, prefix } => (*service, bucket, prefix),
     };
-    let opening = Opening { config, bucket, variables, clock, throttles };
-    let (store, endpoint) = match service {
+    let opening = Opening { config, bucket, prefix, variables, clock, throttles };
+    let ((store, multipart), endpoint) = match service {
         Service::S3 => s3::open(&opening)?,
         Service::Gcs => services::gcs(&opening)?,
         Service::Azure => services::azure(&opening)?,
-    };
-    let store = if prefix.is_empty() {
-        store
-    } else {
-        Arc::new(PrefixStore::new(store, prefix.as_str())) as Arc<dyn ObjectStore>
     };
     let place = match endpoint {
         Some(endpoint) => format!("{url} at {endpoint}"),
         None => url,
     };
-    Ok(Backend { store, directory: None, place, is_remote: true })
+    Ok(Backend { store, multipart: Some(multipart), directory: None, place, is_remote: true })
 }
 
 fn open_directory(url: &str, directory: &Path) -> Result<LocalFileSystem, OpenStoreError> {

@@ -15,18 +15,41 @@ pub enum Operation {
     Create,
     /// Remove an object.
     Delete,
+    /// Begin to write an object in parts.
+    BeginUpload,
+    /// Write a part of an object.
+    PutPart,
+    /// Make an object of its parts.
+    CompleteUpload,
+    /// Give up an object's parts.
+    AbortUpload,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 5] =
-        [Operation::Get, Operation::GetRange, Operation::Put, Operation::Create, Operation::Delete];
+    pub const ALL: [Operation; 9] = [
+        Operation::Get,
+        Operation::GetRange,
+        Operation::Put,
+        Operation::Create,
+        Operation::Delete,
+        Operation::BeginUpload,
+        Operation::PutPart,
+        Operation::CompleteUpload,
+        Operation::AbortUpload,
+    ];
 
     /// Whether it puts an object into the bucket.
     pub(super) fn is_write(self) -> bool {
         match self {
-            Operation::Put | Operation::Create => true,
-            Operation::Get | Operation::GetRange | Operation::Delete => false,
+            Operation::Put | Operation::Create | Operation::BeginUpload => true,
+            // A 404 of the others is for the object or the upload that they name.
+            Operation::Get
+            | Operation::GetRange
+            | Operation::Delete
+            | Operation::PutPart
+            | Operation::CompleteUpload
+            | Operation::AbortUpload => false,
         }
     }
 
@@ -38,6 +61,10 @@ impl Operation {
             Operation::Put => "put",
             Operation::Create => "create",
             Operation::Delete => "delete",
+            Operation::BeginUpload => "begin_upload",
+            Operation::PutPart => "put_part",
+            Operation::CompleteUpload => "complete_upload",
+            Operation::AbortUpload => "abort_upload",
         }
     }
 }

@@ -14,7 +14,7 @@ const OUTCOMES: [&str; 5] = ["ok", "not_found", "exists", "denied", "unavailable
 /// Metric handles of the bucket, by operation.
 #[derive(Debug)]
 pub(super) struct ObjectMetrics {
-    operations: [OperationMetrics; 5],
+    operations: [OperationMetrics; Operation::ALL.len()],
     throttles: Throttles,
     hedges: IntCounter,
 }
@@ -124,9 +124,13 @@ impl ObjectMetrics {
 /// S3's request classes, which the other clouds have too.
 fn billing_class(operation: Operation) -> &'static str {
     match operation {
-        Operation::Put | Operation::Create => "write",
+        Operation::Put
+        | Operation::Create
+        | Operation::BeginUpload
+        | Operation::PutPart
+        | Operation::CompleteUpload => "write",
         Operation::Get | Operation::GetRange => "read",
-        Operation::Delete => "free",
+        Operation::Delete | Operation::AbortUpload => "free",
     }
 }
 

@@ -35,6 +35,7 @@ mod retry;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod upload;
 
 pub use backend::{OpenStoreError, Variables};
 pub use cursor::{Cursor, Truncated};
@@ -47,3 +48,4 @@ pub use local::{DataDir, LocalError};
 pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};
 pub use put_new::PutNewError;
 pub use store::Store;
+pub use upload::Upload;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use object_store::multipart::MultipartStore;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::backend::{self, OpenStoreError, Variables};
@@ -36,6 +37,8 @@ struct Inner {
     url: String,
     place: String,
     backend: Arc<dyn ObjectStore>,
+    /// The same where parts of an object have numbers, which those of a file have not.
+    multipart: Option<Arc<dyn MultipartStore>>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
     /// Directories whose names are known to be durable, all the way up to `directory`.
@@ -86,6 +89,7 @@ impl Store {
             url: config.url.to_string(),
             place: backend.place,
             backend: backend.store,
+            multipart: backend.multipart,
             directory: backend.directory,
             rooted: Mutex::default(),
             metrics,
@@ -102,6 +106,7 @@ impl Store {
     pub(super) fn over(
         url: &str,
         backend: Arc<dyn ObjectStore>,
+        multipart: Option<Arc<dyn MultipartStore>>,
         directory: Option<PathBuf>,
         clock: &Clock,
         random: &Random,
@@ -111,6 +116,7 @@ impl Store {
             url: url.to_owned(),
             place: url.to_owned(),
             backend,
+            multipart,
             directory,
             rooted: Mutex::default(),
             metrics: ObjectMetrics::new(registry),
@@ -227,11 +233,34 @@ impl Store {
             async move { backend.put_opts(key.path(), payload, options).await.map(drop) }
         });
         write.await?;
-        self.inner.metrics.moved(operation, length);
+        self.moved(operation, length);
+        self.synced_above(operation, key).await
+    }
+
+    /// Counts the bytes of an operation that succeeded.
+    pub(super) fn moved(&self, operation: Operation, bytes: usize) {
+        self.inner.metrics.moved(operation, bytes);
+    }
+
+    /// [`Store::sync_above`] as a part of `operation`.
+    pub(super) async fn synced_above(
+        &self,
+        operation: Operation,
+        key: &Key,
+    ) -> Result<(), ObjectError> {
         self.sync_above(key).await.map_err(|error| {
             let (key, reason) = (key.clone(), error.to_string());
             ObjectError::Unavailable { operation, key, attempts: 1, reason }
         })
+    }
+
+    pub(super) fn backend(&self) -> &dyn ObjectStore {
+        &*self.inner.backend
+    }
+
+    /// The backend if parts of its objects have numbers.
+    pub(super) fn multipart(&self) -> Option<&Arc<dyn MultipartStore>> {
+        self.inner.multipart.as_ref()
     }
 
     /// Makes the directories above `key`'s durable, if the store is one of files. The backend syncs
@@ -268,7 +297,8 @@ impl Store {
         file.parent().map(Path::to_owned)
     }
 
-    async fn run<T, F, Fut>(
+    /// One operation through all layers.
+    pub(super) async fn run<T, F, Fut>(
         &self,
         operation: Operation,
         key: &Key,

@@ -14,10 +14,15 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use self::gets::Gets;
+use self::uploads::Uploads;
 use super::power::Journal;
 use super::store::Store;
 use crate::clock::{Clock, Random};
 use crate::metrics::Registry;
+
+mod gets;
+mod uploads;
 
 /// The process is dead: nothing has an effect any more.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -89,12 +94,14 @@ pub(crate) enum Fault {
 pub(crate) struct FaultStore {
     backend: Arc<dyn ObjectStore>,
     faults: Arc<Faults>,
-    script: Arc<Mutex<Vec<Fault>>>,
+    script: Arc<Mutex<Vec<Option<Fault>>>>,
     late: Arc<Mutex<Vec<(Path, PutPayload, PutOptions)>>>,
     away: Arc<AtomicBool>,
     /// Lets every writer of a race win, as broken stores do.
     ignores_conditions: bool,
     writes: Arc<AtomicU64>,
+    gets: Gets,
+    uploads: Uploads,
 }
 
 impl FaultStore {
@@ -107,6 +114,8 @@ impl FaultStore {
             away: Arc::default(),
             ignores_conditions: false,
             writes: Arc::default(),
+            gets: Gets::default(),
+            uploads: Uploads::default(),
         }
     }
 
@@ -123,6 +132,11 @@ impl FaultStore {
 
     /// The next writes meet these faults, in order.
     pub(crate) fn script(&self, faults: &[Fault]) {
+        self.script_some(&faults.iter().copied().map(Some).collect::<Vec<_>>());
+    }
+
+    /// The next writes meet these faults or none, in order.
+    pub(crate) fn script_some(&self, faults: &[Option<Fault>]) {
         *self.script.lock().unwrap() = faults.iter().rev().copied().collect();
     }
 
@@ -144,10 +158,36 @@ impl FaultStore {
         self.writes.load(Ordering::SeqCst)
     }
 
+    /// How many GETs were made.
+    pub(crate) fn gets(&self) -> u64 {
+        self.gets.made()
+    }
+
+    /// The ranges that GETs asked for, in order.
+    pub(crate) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
+        self.gets.asked()
+    }
+
+    /// Whether GETs wait from now on.
+    pub(crate) fn hold_gets(&self, held: bool) {
+        self.gets.hold(held);
+    }
+
+    /// Lets the next `count` GETs fail.
+    pub(crate) fn fail_gets(&self, count: u64) {
+        self.gets.fail(count);
+    }
+
+    /// Waits until `count` GETs were made since the start.
+    pub(crate) async fn gets_made(&self, count: u64) {
+        self.gets.arrived(count).await;
+    }
+
     /// A [`Store`] over this backend.
     pub(crate) fn store(&self) -> Store {
         let (clock, random) = (Clock::system(), Random::seeded(0x5eed));
-        Store::over("test://", Arc::new(self.clone()), None, &clock, &random, &Registry::new())
+        let (backend, multipart) = (Arc::new(self.clone()), Some(Arc::new(self.clone()) as _));
+        Store::over("test://", backend, multipart, None, &clock, &random, &Registry::new())
     }
 
     fn step(&self) -> Result<()> {
@@ -165,7 +205,7 @@ impl FaultStore {
     ) -> Result<PutResult> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.step()?;
-        let fault = self.script.lock().unwrap().pop();
+        let fault = self.script.lock().unwrap().pop().flatten();
         if self.ignores_conditions && options.mode == PutMode::Create {
             options.mode = PutMode::Overwrite;
         }
@@ -247,6 +287,7 @@ impl ObjectStore for FaultStore {
         Self: 'a,
     {
         Box::pin(async move {
+            self.gets.pass(&options).await?;
             self.step()?;
             self.backend.get_opts(location, options).await
         })

@@ -112,6 +112,11 @@ fn stored() {
 }
 
 #[test]
+fn tier() {
+    replay("tier");
+}
+
+#[test]
 fn every_target_is_replayed() {
     let source = include_str!("replay.rs");
     for (name, _) in targets::TARGETS {

@@ -6,12 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 
 use super::http::{self, Connector};
 use super::profile::Profile;
-use super::{OpenStoreError, Opening, files};
+use super::{Bucket, OpenStoreError, Opening, files};
 use crate::config::{Addressing, Encryption};
 
 /// The variables that AWS's tools know, and what the client library calls them.
@@ -39,7 +38,7 @@ const CUSTOMER_KEY_CHARS: usize = 44;
 /// Opens a bucket, and says the endpoint if it is not AWS's own.
 pub(super) fn open(
     opening: &Opening<'_>,
-) -> Result<(Arc<dyn ObjectStore>, Option<String>), OpenStoreError> {
+) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let config = opening.config;
     let profile = Profile::load(opening.variables)?;
     let mut builder = AmazonS3Builder::new();
@@ -79,7 +78,7 @@ pub(super) fn open(
         .with_client_options(http::options(opening, endpoint.as_deref())?)
         .with_http_connector(Connector::new(opening.throttles))
         .build();
-    Ok((Arc::new(opening.built(built)?), endpoint))
+    Ok((opening.bucket(opening.built(built)?), endpoint))
 }
 
 /// The client library takes an endpoint for virtual hosts with the bucket already in it.

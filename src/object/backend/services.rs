@@ -5,14 +5,12 @@
 //! secret or workload identity, else the managed identity.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
-use object_store::ObjectStore;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use super::http::{self, Connector};
-use super::{OpenStoreError, Opening};
+use super::{Bucket, OpenStoreError, Opening};
 
 /// Variables of Azure's App Service and Container Apps that have no prefix.
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
@@ -20,7 +18,7 @@ const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 /// Opens a bucket of Google's, and says the endpoint if it is not Google's own.
 pub(super) fn gcs(
     opening: &Opening<'_>,
-) -> Result<(Arc<dyn ObjectStore>, Option<String>), OpenStoreError> {
+) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let endpoint = opening.config.endpoint.clone();
     let mut builder = GoogleCloudStorageBuilder::new();
     for (name, value) in opening.variables.with_prefix("GOOGLE_") {
@@ -41,13 +39,13 @@ pub(super) fn gcs(
         .with_client_options(http::options(opening, endpoint.as_deref())?)
         .with_http_connector(Connector::new(opening.throttles))
         .build();
-    Ok((Arc::new(opening.built(built)?), endpoint))
+    Ok((opening.bucket(opening.built(built)?), endpoint))
 }
 
 /// Opens a container of Azure's, and says the account or the endpoint.
 pub(super) fn azure(
     opening: &Opening<'_>,
-) -> Result<(Arc<dyn ObjectStore>, Option<String>), OpenStoreError> {
+) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let endpoint = opening.config.endpoint.clone();
     let mut builder = MicrosoftAzureBuilder::new();
     for (name, value) in opening.variables.with_prefix("AZURE_") {
@@ -84,5 +82,5 @@ pub(super) fn azure(
         .build();
     // The same container's name is another container in another account.
     let place = endpoint.unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
-    Ok((Arc::new(opening.built(built)?), Some(place)))
+    Ok((opening.bucket(opening.built(built)?), Some(place)))
 }

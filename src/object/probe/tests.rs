@@ -189,7 +189,7 @@ async fn a_store_that_breaks_a_promise_is_refused_with_its_name() {
         let (backend, first) = (InMemory::new(), Mutex::default());
         let liar = Arc::new(Liar { breaks, backend, first });
         let (clock, random) = (Clock::system(), Random::seeded(1));
-        let store = Store::over("test://", liar, None, &clock, &random, &Registry::new());
+        let store = Store::over("test://", liar, None, None, &clock, &random, &Registry::new());
         let error = run(&store, &random).await.unwrap_err();
         let ProbeError::Broken { property, .. } = &error else { panic!("{error}") };
         assert_eq!(*property, breaks, "{error}");

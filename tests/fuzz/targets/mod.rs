@@ -15,6 +15,7 @@ mod frames;
 mod requests;
 mod responses;
 mod stored;
+mod tier;
 mod wal;
 
 /// A target: its name, which is also that of the folder of its seeds, and its function.
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("wal", wal::run),
     ("config", config::run),
     ("stored", stored::run),
+    ("tier", tier::run),
 ];
 
 /// The most that any measured work has allocated, in bytes.

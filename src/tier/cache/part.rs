@@ -1,0 +1,127 @@
+//! A part of the cache, with its own memory.
+
+use std::hash::Hash;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache as Moka;
+
+use crate::budget::{BytePool, Charge};
+
+use super::super::metrics::CacheMetrics;
+use super::super::name::ObjectId;
+use super::ChunkKey;
+use super::held::{Held, Slot};
+
+/// What is kept, and the pool that everything is charged to that is kept, on its way, or held by a
+/// reader though it is kept no longer.
+pub(super) struct Part<K, T> {
+    kept: Moka<K, Arc<Slot<T>>>,
+    pub(super) pool: BytePool,
+    /// What of the pool is never filled by what is kept.
+    pub(super) headroom: usize,
+    pub(super) metrics: Arc<CacheMetrics>,
+}
+
+/// Chunks that were loaded at once.
+pub(super) struct Run {
+    pub(super) first: u32,
+    pub(super) chunks: Vec<Arc<Held<Bytes>>>,
+}
+
+impl<K, T> Part<K, T>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    pub(super) fn new(pool: BytePool, metrics: Arc<CacheMetrics>) -> Self {
+        let headroom = pool.capacity() / 4;
+        let kept = Moka::builder()
+            .max_capacity((pool.capacity() - headroom) as u64)
+            .weigher(|_, slot: &Arc<Slot<T>>| slot.weight())
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(|_, slot: Arc<Slot<T>>, _| slot.evict())
+            .build();
+        Self { kept, pool, headroom, metrics }
+    }
+
+    /// What is kept under `key`, which makes it the one used last.
+    pub(super) fn get(&self, key: &K) -> Option<Arc<Held<T>>> {
+        self.kept.get(key)?.get()
+    }
+
+    /// Whether something is kept under `key`.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.kept.contains_key(key)
+    }
+
+    /// Waits for `bytes`. What could never be had besides all that is kept goes with less: a chunk
+    /// of one huge batch, one at a time.
+    pub(super) async fn take(&self, bytes: usize) -> Charge {
+        let bytes = bytes.min(self.headroom);
+        if let Some(charge) = self.pool.try_take(bytes) {
+            return charge;
+        }
+        self.make_room(bytes);
+        self.pool.take_up_to(bytes).await
+    }
+
+    /// Keeps what was loaded.
+    pub(super) fn keep(&self, key: K, value: T, bytes: usize, charge: Charge) -> Arc<Held<T>> {
+        let held = Held::new(value, bytes, charge, &self.metrics);
+        self.kept.insert(key, Slot::new(Arc::clone(&held)));
+        held
+    }
+
+    /// Lets go at once of what has to make place for what was kept last, so that it is charged to
+    /// nobody, and of more if a load waits for bytes: those that it freed are kept now.
+    pub(super) fn settle(&self) {
+        self.kept.run_pending_tasks();
+        if self.pool.is_exhausted() {
+            self.make_room(self.headroom);
+        }
+    }
+
+    /// Readers hold so much of what is kept no longer that a load does not find `bytes`: lets go of
+    /// so much, in no order. What a reader holds goes too, and its bytes come when the reader lets
+    /// go of it; else a load might wait for bytes that are only kept.
+    fn make_room(&self, bytes: usize) {
+        let free = self.pool.capacity() - self.pool.used();
+        let mut missing = bytes.saturating_sub(free);
+        for (key, slot) in &self.kept {
+            if missing == 0 {
+                break;
+            }
+            // The slot has one reference and this loop another.
+            let freed = slot.get().filter(|held| Arc::strong_count(held) <= 2);
+            missing = missing.saturating_sub(freed.map_or(0, |held| held.charged()));
+            self.kept.invalidate(&*key);
+        }
+        self.kept.run_pending_tasks();
+    }
+}
+
+impl Part<ChunkKey, Bytes> {
+    /// Keeps the chunks of a run, each with its part of the run's charge.
+    pub(super) fn keep_run(
+        &self,
+        id: ObjectId,
+        run: Range<u32>,
+        chunks: Vec<Bytes>,
+        mut charge: Charge,
+    ) -> Run {
+        let first = run.start;
+        let keep = |(number, chunk): (u32, Bytes)| {
+            let bytes = chunk.len();
+            // A charge that was cut to what the pool can have ends before the chunks do.
+            let part = charge.split(bytes.min(charge.bytes())).unwrap_or_default();
+            self.keep((id, number), chunk, bytes, part)
+        };
+        let chunks = run.zip(chunks).map(keep).collect();
+        drop(charge);
+        self.settle();
+        Run { first, chunks }
+    }
+}
