@@ -9,7 +9,8 @@
 //! metadata is one, and nothing else creates numbered objects.
 //!
 //! `cluster/` and the tiered objects use this room. It also holds [`DataDir`], the small files of
-//! the data directory that are replaced as a whole, and [`probe`], which asks a bucket whether it
+//! the data directory that are replaced as a whole, [`UploadSweep`], which gives up what uploads have
+//! left behind, and [`probe`], which asks a bucket whether it
 //! keeps its promises before anything is entrusted to it, and [`measure`], which times it.
 //!
 //! **Invariant:** an outcome that is unknown is reported as unknown, never as a failure.
@@ -34,10 +35,12 @@ pub(crate) mod power;
 pub mod probe;
 mod put_new;
 mod retry;
+mod staged;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upload;
+mod uploads;
 
 pub use backend::{OpenStoreError, Variables};
 pub use cursor::{Cursor, Truncated};
@@ -52,3 +55,4 @@ pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};
 pub use put_new::PutNewError;
 pub use store::Store;
 pub use upload::Upload;
+pub use uploads::{NotedUpload, UploadSweep};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
@@ -20,6 +20,7 @@ use super::list::Pages;
 use super::local::{self, LocalError};
 use super::metrics::ObjectMetrics;
 use super::retry::{ATTEMPTS, Retry};
+use super::uploads::Notes;
 use crate::clock::{Clock, Random};
 use crate::config::{ObjectConfig, ObjectUrl};
 use crate::metrics::Registry;
@@ -46,6 +47,8 @@ struct Inner {
     directory: Option<PathBuf>,
     /// Directories whose names are known to be durable, all the way up to `directory`.
     rooted: Mutex<HashSet<PathBuf>>,
+    /// Where uploads are noted, in the process that owns a data directory.
+    notes: OnceLock<Arc<Notes>>,
     metrics: ObjectMetrics,
     limits: Limits,
     /// Asks twice for what takes long; `None` where nothing is gained by that.
@@ -96,6 +99,7 @@ impl Store {
             pages: backend.pages,
             directory: backend.directory,
             rooted: Mutex::default(),
+            notes: OnceLock::new(),
             metrics,
             limits,
             hedge: backend.is_remote.then(|| Hedge::new(clock)),
@@ -124,6 +128,7 @@ impl Store {
             pages: None,
             directory,
             rooted: Mutex::default(),
+            notes: OnceLock::new(),
             metrics: ObjectMetrics::new(registry),
             limits: Limits::new(clock, None),
             hedge: None,
@@ -266,6 +271,25 @@ impl Store {
     /// The backend if parts of its objects have numbers.
     pub(super) fn multipart(&self) -> Option<&Arc<dyn MultipartStore>> {
         self.inner.multipart.as_ref()
+    }
+
+    /// Where uploads are noted, if they are.
+    pub(super) fn notes(&self) -> Option<&Arc<Notes>> {
+        self.inner.notes.get()
+    }
+
+    /// Notes uploads from now on; those that had been noted before stay where they are.
+    pub(super) fn set_notes(&self, notes: Arc<Notes>) -> Arc<Notes> {
+        Arc::clone(self.inner.notes.get_or_init(|| notes))
+    }
+
+    /// The directory of the objects, if they are files.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.inner.directory.as_deref()
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// The backend if it lists itself in pages.

@@ -212,10 +212,7 @@ impl FaultStore {
         match fault {
             Some(Fault::Before) => return Err(failure("fails before")),
             Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Denied) => {
-                let (path, source) = (path.to_string(), "denied".into());
-                return Err(object_store::Error::PermissionDenied { path, source });
-            }
+            Some(Fault::Denied) => return Err(denied(path.as_ref())),
             Some(Fault::Late) => {
                 self.late.lock().unwrap().push((path.clone(), payload, options));
                 return Err(failure("comes late"));
@@ -237,6 +234,10 @@ impl FaultStore {
 
 fn failure(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
     object_store::Error::Generic { store: "test", source: why.into() }
+}
+
+fn denied(path: &str) -> object_store::Error {
+    object_store::Error::PermissionDenied { path: path.to_owned(), source: "denied".into() }
 }
 
 impl fmt::Display for FaultStore {

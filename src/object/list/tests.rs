@@ -14,6 +14,13 @@ async fn all(store: &Store, prefix: &str) -> Vec<Vec<Listed>> {
     pages
 }
 
+/// Not through the store, which would sync each of them.
+#[allow(clippy::disallowed_methods, reason = "the test's own files")]
+fn write(path: &std::path::Path, body: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, body).unwrap();
+}
+
 #[tokio::test]
 async fn a_directory_and_memory_are_listed_in_order_by_pages() {
     let temp = tempfile::tempdir().unwrap();
@@ -25,7 +32,11 @@ async fn a_directory_and_memory_are_listed_in_order_by_pages() {
         let mut names: Vec<_> = (0..2_003).map(|n| format!("t/{:02x}/{n}", n % 7)).collect();
         names.sort();
         for name in names.iter().rev().map(String::as_str).chain(["tt/1", "m/1"]) {
-            store.put(&Key::new(name), name.to_owned().into()).await.unwrap();
+            if url == "memory://" {
+                store.put(&Key::new(name), name.to_owned().into()).await.unwrap();
+            } else {
+                write(&temp.path().join(name), name);
+            }
         }
         let pages = all(&store, "t").await;
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 3]);
