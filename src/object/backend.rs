@@ -88,7 +88,7 @@ impl Variables {
     }
 
     /// The variable `name`; an empty one counts as not set, as in the clouds' own tools.
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 

@@ -18,6 +18,8 @@
 //! garbage and for looking around.
 
 mod backend;
+#[cfg(any(test, debug_assertions))]
+pub(crate) mod chaos;
 mod cursor;
 mod envelope;
 mod error;

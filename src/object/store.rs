@@ -9,9 +9,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 
 use super::backend::{self, OpenStoreError, Variables};
+#[cfg(debug_assertions)]
+use super::chaos;
 use super::error::{ObjectError, Operation};
 use super::hedge::Hedge;
 use super::key::Key;
@@ -90,6 +94,14 @@ impl Store {
     ) -> Result<Self, OpenStoreError> {
         let metrics = ObjectMetrics::new(registry);
         let backend = backend::open(config, variables, clock, metrics.throttles())?;
+        #[cfg(debug_assertions)]
+        let backend = match variables.get(chaos::VARIABLE).map(chaos::Weather::parse) {
+            None => backend,
+            Some(Ok(weather)) => chaos::over(backend, &weather, clock),
+            Some(Err(reason)) => {
+                return Err(OpenStoreError::Unusable { url: config.url.to_string(), reason });
+            }
+        };
         let limits = Limits::new(clock, config.requests_per_second);
         let inner = Inner {
             url: config.url.to_string(),
@@ -158,7 +170,7 @@ impl Store {
             if found.meta.size > limit {
                 return Ok(Err(found.meta.size));
             }
-            Ok(Ok(found.bytes().await?))
+            Ok(Ok(whole(found).await?))
         });
         let too_large = |size| ObjectError::TooLarge { key: key.clone(), size, limit };
         let bytes = read.await?.map_err(too_large)?;
@@ -192,7 +204,10 @@ impl Store {
         let length = range.end.saturating_sub(range.start);
         let read = self.run(Operation::GetRange, key, length, attempts, || {
             let range = range.clone();
-            let ask = move || backend.get_range(key.path(), range.clone());
+            let ask = move || {
+                let options = GetOptions::new().with_range(Some(range.clone()));
+                async move { whole(backend.get_opts(key.path(), options).await?).await }
+            };
             async move {
                 match &self.inner.hedge {
                     Some(hedge) => hedge.run(ask, || self.inner.metrics.hedged()).await,
@@ -353,6 +368,17 @@ impl Store {
         inner.metrics.observe(operation, attempts, elapsed, result.as_ref().err());
         result
     }
+}
+
+/// The body of an answer, if it is as long as the answer says of itself.
+async fn whole(found: GetResult) -> object_store::Result<Bytes> {
+    let expected = found.range.end.saturating_sub(found.range.start);
+    let bytes = found.bytes().await?;
+    if bytes.len() as u64 == expected {
+        return Ok(bytes);
+    }
+    let source = format!("the body ended after {} of {expected} bytes", bytes.len()).into();
+    Err(object_store::Error::Generic { store: "bucket", source })
 }
 
 #[cfg(test)]
