@@ -19,6 +19,11 @@ impl Key {
         Self::new(format!("{prefix}/{number:020}"))
     }
 
+    /// The name of an object that a backend shows.
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.clone())
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

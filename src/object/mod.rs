@@ -13,7 +13,8 @@
 //! keeps its promises before anything is entrusted to it, and [`measure`], which times it.
 //!
 //! **Invariant:** an outcome that is unknown is reported as unknown, never as a failure.
-//! **Invariant:** correctness never rests on listing the bucket; nothing here lists.
+//! **Invariant:** correctness never rests on listing the bucket; [`Store::list`] is for finding
+//! garbage and for looking around.
 
 mod backend;
 mod cursor;
@@ -23,6 +24,7 @@ mod format;
 mod hedge;
 mod key;
 mod limits;
+mod list;
 mod local;
 mod log;
 pub mod measure;
@@ -43,6 +45,7 @@ pub use envelope::{ENVELOPE_BYTES, Head, Sealed, Writer, WriterId};
 pub use error::{ObjectError, Operation};
 pub use format::{Format, FormatError, HEADER_BYTES};
 pub use key::Key;
+pub use list::{Listed, Listing};
 pub(crate) use local::create_dir;
 pub use local::{DataDir, LocalError};
 pub use log::{CreateError, Entry, NumberedLog, ReadLogError, TrimError};

@@ -16,6 +16,7 @@ use super::error::{ObjectError, Operation};
 use super::hedge::Hedge;
 use super::key::Key;
 use super::limits::Limits;
+use super::list::Pages;
 use super::local::{self, LocalError};
 use super::metrics::ObjectMetrics;
 use super::retry::{ATTEMPTS, Retry};
@@ -39,6 +40,8 @@ struct Inner {
     backend: Arc<dyn ObjectStore>,
     /// The same where parts of an object have numbers, which those of a file have not.
     multipart: Option<Arc<dyn MultipartStore>>,
+    /// Where it lists itself in pages; `None` where that is done here.
+    pages: Option<Pages>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
     /// Directories whose names are known to be durable, all the way up to `directory`.
@@ -90,6 +93,7 @@ impl Store {
             place: backend.place,
             backend: backend.store,
             multipart: backend.multipart,
+            pages: backend.pages,
             directory: backend.directory,
             rooted: Mutex::default(),
             metrics,
@@ -117,6 +121,7 @@ impl Store {
             place: url.to_owned(),
             backend,
             multipart,
+            pages: None,
             directory,
             rooted: Mutex::default(),
             metrics: ObjectMetrics::new(registry),
@@ -261,6 +266,11 @@ impl Store {
     /// The backend if parts of its objects have numbers.
     pub(super) fn multipart(&self) -> Option<&Arc<dyn MultipartStore>> {
         self.inner.multipart.as_ref()
+    }
+
+    /// The backend if it lists itself in pages.
+    pub(super) fn pages(&self) -> Option<&Pages> {
+        self.inner.pages.as_ref()
     }
 
     /// Makes the directories above `key`'s durable, if the store is one of files. The backend syncs

@@ -313,8 +313,11 @@ impl ObjectStore for FaultStore {
             .boxed()
     }
 
-    fn list(&self, _prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        stream::once(async { Err(failure("nothing lists")) }).boxed()
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.step() {
+            Ok(()) => self.backend.list(prefix),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
     }
 
     fn list_with_delimiter<'s, 'p, 'a>(
@@ -326,7 +329,7 @@ impl ObjectStore for FaultStore {
         'p: 'a,
         Self: 'a,
     {
-        Box::pin(async { Err(failure("nothing lists")) })
+        Box::pin(async { Err(failure("nothing lists so")) })
     }
 
     fn copy_opts<'s, 'f, 't, 'a>(
