@@ -35,7 +35,7 @@ const DELETION_PAUSE: Duration = Duration::from_hours(1);
 /// How often the bucket is asked again whether it keeps its promises (DESIGN §4).
 const PROBE_CHECK: Duration = Duration::from_hours(24);
 
-/// What the daily probe works on.
+/// What the loops beside the requests know of the bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) store: Store,
@@ -66,11 +66,17 @@ impl Broker {
         let broker = Arc::clone(self);
         task::spawn("offsets", async move { broker.watch_offsets().await });
         let broker = Arc::clone(self);
+        task::spawn("bucket-checkpoints", async move { broker.watch_bucket_checkpoints().await });
+        let broker = Arc::clone(self);
+        task::spawn("garbage", async move { broker.watch_garbage().await });
+        let broker = Arc::clone(self);
+        task::spawn("orphans", async move { broker.watch_orphans().await });
+        let broker = Arc::clone(self);
         task::spawn("probe", async move { broker.watch_bucket().await });
     }
 
     /// Waits for `period`; false when the broker drains.
-    async fn tick(&self, period: Duration) -> bool {
+    pub(super) async fn tick(&self, period: Duration) -> bool {
         tokio::select! {
             () = self.clock.sleep(period) => true,
             () = self.shutdown.draining() => false,
@@ -268,7 +274,8 @@ impl Broker {
         }
         let index = partition.id().partition;
         match moved {
-            Ok(_) => {
+            Ok((_, lsn)) => {
+                self.view_changed(lsn);
                 self.metrics.retained.inc();
                 debug!(
                     topic,
