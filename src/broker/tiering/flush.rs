@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::gather::{Gathered, gather};
-use super::names::InFlight;
 use super::{Broker, TierError, Waiting};
+use crate::broker::garbage::ids::InFlight;
 use crate::failpoint;
 use crate::partition::{
     CommitTierError, LogError, Partition, TierChange, TierKind, TierRef, TierRefId,
@@ -40,7 +40,7 @@ impl Broker {
     ) -> Result<u64, TierError> {
         let sizes = self.tiering.sizes();
         let _memory = self.tiering.pool.take_up_to(sizes.part).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Flushed);
         let mut upload = Upload::new(&self.tiering.store, head, sizes);
         let append_time_ms = match self.stream_section(&mut upload, waiting).await {
@@ -109,7 +109,7 @@ impl Broker {
         let sizes = self.tiering.sizes();
         let most = self.tiering.gather_bytes();
         let _memory = self.tiering.pool.take_up_to(sizes.part + most as usize).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Flushed);
         let mut upload = Upload::new(&self.tiering.store, head, sizes);
         let sections = match self.pack_sections(&mut upload, waiting, most).await {
@@ -190,7 +190,10 @@ impl Broker {
             let Some(added) = reference(uploaded, &section, kind) else { continue };
             let change = TierChange { removed: section.removed, added: vec![added] };
             match self.commit_section(&section.partition, change, planned_ms).await {
-                Ok(lsn) => last = Some(lsn),
+                Ok(lsn) => {
+                    self.view_changed(lsn);
+                    last = Some(lsn);
+                }
                 Err(TierError::Commit(CommitTierError::Closed | CommitTierError::Stale)) => {
                     self.tiering.metrics.stale.inc();
                 }

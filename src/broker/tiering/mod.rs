@@ -10,7 +10,6 @@ mod flush;
 mod gather;
 mod merge;
 mod metrics;
-mod names;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,6 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 pub(super) use metrics::TierMetrics;
-pub(super) use names::ObjectNames;
 
 use self::plan::Limits;
 use super::Broker;
@@ -48,7 +46,6 @@ const PART_BYTES_MIN: usize = 5 << 20;
 #[derive(Debug)]
 pub(super) struct Tiering {
     pub(super) store: Store,
-    pub(super) names: ObjectNames,
     pub(super) metrics: TierMetrics,
     pub(super) pool: BytePool,
     /// `wal.max.bytes`, or what stands for it.
