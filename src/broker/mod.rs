@@ -40,6 +40,7 @@ use crate::partition::{MAX_DECOMPRESSED_BYTES, Partition, Partitions, Room};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
+use crate::tier::Cache;
 use crate::wal::Stream;
 use crate::wal::disk::Space;
 use fetch_sessions::FetchSessions;
@@ -66,6 +67,7 @@ pub struct Broker {
     cluster: Cluster,
     stream: Stream,
     partitions: Arc<Partitions>,
+    cache: Cache,
     groups: GroupCoordinator,
     fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,
@@ -126,6 +128,11 @@ impl Broker {
     /// One partition, if this broker has it.
     pub fn partition(&self, of: TopicPartition) -> Option<Arc<Partition>> {
         self.partitions.get(of)
+    }
+
+    /// What is kept in memory of tiered objects.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The group coordinator.

@@ -462,6 +462,12 @@ impl Stream {
         self.shared().wait_synced(self.durable()).await
     }
 
+    /// Waits until `lsn`, which was reserved, is synced to the disk, in both sync modes.
+    pub async fn wait_synced(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.wait_durable(lsn).await?;
+        self.shared().wait_synced(lsn).await
+    }
+
     /// What evicted blocks responses still hold; takes back those that nobody holds any more.
     pub fn lingering(&self) -> Lingering {
         let (bytes, uncharged) = self.shared().blocks().lingering();

@@ -36,9 +36,7 @@ const VARIABLES: &[(&str, Key)] = &[
 const CUSTOMER_KEY_CHARS: usize = 44;
 
 /// Opens a bucket, and says the endpoint if it is not AWS's own.
-pub(super) fn open(
-    opening: &Opening<'_>,
-) -> Result<(Bucket, Option<String>), OpenStoreError> {
+pub(super) fn open(opening: &Opening<'_>) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let config = opening.config;
     let profile = Profile::load(opening.variables)?;
     let mut builder = AmazonS3Builder::new();

@@ -16,9 +16,7 @@ use super::{Bucket, OpenStoreError, Opening};
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
 /// Opens a bucket of Google's, and says the endpoint if it is not Google's own.
-pub(super) fn gcs(
-    opening: &Opening<'_>,
-) -> Result<(Bucket, Option<String>), OpenStoreError> {
+pub(super) fn gcs(opening: &Opening<'_>) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let endpoint = opening.config.endpoint.clone();
     let mut builder = GoogleCloudStorageBuilder::new();
     for (name, value) in opening.variables.with_prefix("GOOGLE_") {
@@ -43,9 +41,7 @@ pub(super) fn gcs(
 }
 
 /// Opens a container of Azure's, and says the account or the endpoint.
-pub(super) fn azure(
-    opening: &Opening<'_>,
-) -> Result<(Bucket, Option<String>), OpenStoreError> {
+pub(super) fn azure(opening: &Opening<'_>) -> Result<(Bucket, Option<String>), OpenStoreError> {
     let endpoint = opening.config.endpoint.clone();
     let mut builder = MicrosoftAzureBuilder::new();
     for (name, value) in opening.variables.with_prefix("AZURE_") {

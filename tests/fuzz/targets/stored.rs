@@ -22,6 +22,7 @@ fn log_record(kind: Kind, payload: &Bytes) {
     let Ok(found) = Record::decode(kind, payload.clone()) else { return };
     let again = match &found {
         Record::Data { of, batch } => [&record::data_head(*of)[..], batch].concat(),
+        Record::CommitTier { of, change } => record::commit_tier(*of, change),
         Record::LogStart { of, offset } => record::log_start(*of, *offset),
         Record::Drop { topic } => record::drop_topic(*topic),
         Record::EpochStart { of, epoch, offset } => record::epoch_start(*of, *epoch, *offset),
