@@ -1,26 +1,13 @@
 //! Which partition to clean, and how much of it may be (`LogCleanerManager`, `LogToClean`).
 
-/// A section of a partition that may be rewritten: whole batches, all of them durable and tiered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The first offset that it covers.
-    pub start_offset: i64,
-    /// The offset behind the last one that it covers.
-    pub end_offset: i64,
-    /// The bytes of its batches.
-    pub bytes: u64,
-    /// Their greatest timestamp in milliseconds, -1 for none.
-    pub max_timestamp: i64,
-    /// When the youngest of them was appended, in milliseconds of the log's clock.
-    pub append_time_ms: i64,
-}
+use crate::partition::{TierKind, TierRef};
 
 /// When a topic is compacted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompactionLimits {
     /// `min.cleanable.dirty.ratio`: the share of dirty bytes above which a partition is cleaned.
     pub min_dirty_ratio: f64,
-    /// `min.compaction.lag.ms`: records younger than this stay as they are.
+    /// `min.compaction.lag.ms`: records that were appended less than this ago stay as they are.
     pub min_lag_ms: i64,
     /// `max.compaction.lag.ms`: a partition with older dirty records is cleaned whatever the
     /// ratio is (KIP-354).
@@ -32,8 +19,8 @@ pub struct CompactionLimits {
 pub struct Dirt {
     /// Where the last cleaning ended.
     pub first_dirty: i64,
-    /// Where the next one must end: the start of the first span that is too young or reaches above
-    /// the last stable offset, or the end of all.
+    /// Where the next one must end: the start of the first section that is too young or reaches
+    /// above the last stable offset, or the end of all.
     pub first_uncleanable: i64,
     /// Bytes below the first dirty offset.
     pub clean_bytes: u64,
@@ -44,23 +31,28 @@ pub struct Dirt {
 }
 
 impl Dirt {
-    /// Looks at a partition's spans, which are sorted and without gaps. `cleaned` is the end of the
-    /// last cleaning, if one is known; `None` if there is no span.
+    /// Looks at what of a partition is in the bucket; `None` if nothing is. The last cleaning ended
+    /// where the sections end that begin the log and are compacted, or at `resumed`, in the middle
+    /// of the one behind them, if it was cut there.
     ///
-    /// The greatest timestamp of a span decides whether it is too young, as that of a segment does
-    /// in Kafka. For `max.compaction.lag.ms` Kafka takes the first timestamp of a segment; here it
-    /// is the time at which the span's youngest batch was appended, or its greatest timestamp if
-    /// that is earlier: later by as long as the span took to fill, at most `tier.max.age.ms`.
+    /// Age is that of the append, on the clock of the log, where Kafka takes the records' timestamps:
+    /// a producer that sets those can neither hurry compaction nor stop it, and a jump of the wall
+    /// clock changes nothing. It is known of a section's youngest batch only. Records may therefore
+    /// wait longer than `max.compaction.lag.ms` by what their section took to fill, at most
+    /// `tier.max.age.ms`.
     pub fn of(
-        spans: &[Span],
-        cleaned: Option<i64>,
+        refs: &[TierRef],
+        resumed: Option<i64>,
         last_stable: i64,
         now_ms: i64,
         limits: CompactionLimits,
     ) -> Option<Self> {
-        let (start, end) = (spans.first()?.start_offset, spans.last()?.end_offset);
-        // Records below the clean point may be gone, and the point may be of another log.
-        let first_dirty = cleaned.filter(|at| (start..=end).contains(at)).unwrap_or(start);
+        let start = refs.first()?.start_offset;
+        let compacted = refs.iter().take_while(|tier| tier.kind == TierKind::Compacted);
+        let cleaned = compacted.last().map_or(start, |last| last.end_offset);
+        let next = refs.iter().find(|tier| tier.start_offset == cleaned);
+        let is_next = |at: &i64| next.is_some_and(|next| (cleaned..next.end_offset).contains(at));
+        let first_dirty = resumed.filter(is_next).unwrap_or(cleaned);
         let mut dirt = Self {
             first_dirty,
             first_uncleanable: first_dirty,
@@ -68,20 +60,19 @@ impl Dirt {
             dirty_bytes: 0,
             overdue_ms: 0,
         };
-        for span in spans {
-            if span.end_offset <= first_dirty {
-                dirt.clean_bytes = dirt.clean_bytes.saturating_add(span.bytes);
+        for tier in refs {
+            if tier.end_offset <= first_dirty {
+                dirt.clean_bytes = dirt.clean_bytes.saturating_add(tier.bytes);
                 continue;
             }
-            let age_ms = now_ms.saturating_sub(span.timestamp());
+            let age_ms = now_ms.saturating_sub(tier.append_time_ms);
             let is_young = limits.min_lag_ms > 0 && age_ms < limits.min_lag_ms;
-            if is_young || span.end_offset > last_stable {
+            if is_young || tier.end_offset > last_stable {
                 break;
             }
-            dirt.dirty_bytes = dirt.dirty_bytes.saturating_add(span.bytes);
-            dirt.first_uncleanable = span.end_offset;
-            let waited_ms = now_ms.saturating_sub(span.timestamp().min(span.append_time_ms));
-            let overdue_ms = waited_ms.saturating_sub(limits.max_lag_ms.max(0));
+            dirt.dirty_bytes = dirt.dirty_bytes.saturating_add(tier.bytes);
+            dirt.first_uncleanable = tier.end_offset;
+            let overdue_ms = age_ms.saturating_sub(limits.max_lag_ms.max(0));
             dirt.overdue_ms = dirt.overdue_ms.max(overdue_ms);
         }
         Some(dirt)
@@ -101,12 +92,5 @@ impl Dirt {
     /// The dirtiest of the partitions that are to be cleaned.
     pub fn filthiest<T>(due: impl IntoIterator<Item = (T, Self)>) -> Option<(T, Self)> {
         due.into_iter().max_by(|(_, one), (_, other)| one.ratio().total_cmp(&other.ratio()))
-    }
-}
-
-impl Span {
-    /// Its greatest timestamp, or the time of its append if its records have none.
-    fn timestamp(&self) -> i64 {
-        if self.max_timestamp < 0 { self.append_time_ms } else { self.max_timestamp }
     }
 }

@@ -33,7 +33,7 @@ mod sip;
 #[cfg(test)]
 mod tests;
 
-pub use dirt::{CompactionLimits, Dirt, Span};
+pub use dirt::{CompactionLimits, Dirt};
 pub use key_map::KeyMap;
 pub use pass::{Cleaned, LastRecord, Pass, Retention};
 pub use scan::KeyScan;

@@ -57,7 +57,8 @@ pub struct Cleaned {
 pub struct Pass {
     map: KeyMap,
     end: i64,
-    first_uncleanable: i64,
+    /// Behind the last batch that could be cleaned.
+    last: i64,
     payload_max: usize,
     retention: Retention,
     cleaned: Cleaned,
@@ -76,12 +77,12 @@ impl Pass {
     pub(super) fn new(
         map: KeyMap,
         end: i64,
-        first_uncleanable: i64,
+        last: i64,
         payload_max: usize,
         retention: Retention,
     ) -> Self {
         let cleaned = Cleaned::default();
-        Self { map, end, first_uncleanable, payload_max, retention, cleaned }
+        Self { map, end, last, payload_max, retention, cleaned }
     }
 
     /// Where the pass ends: the first dirty offset once all of it is committed. Below the first
@@ -212,7 +213,7 @@ impl Pass {
     fn is_kept_empty(&self, header: &BatchHeader) -> bool {
         let is_last = |last: &LastRecord| last.data_offset == Some(header.last_offset());
         let producer = header.has_producer_id().then_some(&header.producer_id);
-        header.next_offset() == self.first_uncleanable
+        header.next_offset() == self.last
             || producer.and_then(|id| self.retention.producers.get(id)).is_some_and(is_last)
     }
 

@@ -87,6 +87,7 @@ impl KeyScan {
     /// uncleanable offset was pushed.
     pub fn finish(self, retention: Retention) -> Pass {
         let end = self.end.unwrap_or(self.first_uncleanable);
-        Pass::new(self.map, end, self.first_uncleanable, self.payload_max, retention)
+        let last = if end == self.first_uncleanable { self.seen } else { end };
+        Pass::new(self.map, end, last, self.payload_max, retention)
     }
 }
