@@ -27,6 +27,7 @@
 
 mod dirt;
 mod key_map;
+mod live;
 mod pass;
 mod scan;
 mod sip;

@@ -38,6 +38,8 @@ pub struct Cleaned {
     pub batches_in: u64,
     /// Batches that were kept, as they were or written again.
     pub batches_out: u64,
+    /// Batches that were dropped or written again.
+    pub changed: u64,
     /// The bytes of the batches that came in.
     pub bytes_in: u64,
     /// The bytes of those that were kept.
@@ -134,6 +136,9 @@ impl Pass {
         let kept = self.clean(batch);
         self.cleaned.batches_in += 1;
         self.cleaned.bytes_in += batch.bytes().len() as u64;
+        // What is kept as it is shares the memory of what came in.
+        let is_same = |kept: &Bytes| kept.as_ptr() == batch.bytes().as_ptr();
+        self.cleaned.changed += u64::from(!kept.as_ref().is_some_and(is_same));
         if let Some(kept) = &kept {
             self.cleaned.batches_out += 1;
             self.cleaned.bytes_out += kept.len() as u64;

@@ -78,6 +78,21 @@ impl KeyScan {
         None
     }
 
+    /// Up to where every key is in the map.
+    pub fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// Lets the pass end at `offset` if it would end behind it: where an object ends, rather than
+    /// somewhere in the next one. What was noted of batches behind it says that later records of
+    /// some keys are there, which is still true.
+    pub fn end_at(&mut self, offset: i64) {
+        let end = self.end.unwrap_or(self.first_uncleanable);
+        if offset < end {
+            (self.end, self.seen) = (Some(offset), offset);
+        }
+    }
+
     /// How many batches could not be read so far.
     pub fn unreadable(&self) -> u64 {
         self.unreadable

@@ -410,6 +410,7 @@ fn what_was_done_is_counted() {
     let expected = Cleaned {
         batches_in: 2,
         batches_out: 2,
+        changed: 1,
         bytes_in: bytes(&batches),
         bytes_out: bytes(&kept),
         obsolete: 1,
@@ -419,6 +420,27 @@ fn what_was_done_is_counted() {
     assert_eq!(done.cleaned(), expected);
     let (_, done) = pass(&kept, map(9), 0..4, retention(100));
     assert_eq!((done.cleaned().tombstones, done.cleaned().batches_out), (1, 1));
+}
+
+#[test]
+fn a_pass_may_end_earlier_than_its_scan() {
+    let batches = [
+        batch(0, NONE, &[(Some(1), Some(1), 0)]),
+        batch(1, NONE, &[(Some(1), Some(2), 0), (Some(2), Some(2), 0)]),
+        batch(3, NONE, &[(Some(1), Some(3), 0), (Some(2), Some(3), 0)]),
+    ];
+    let mut scan = KeyScan::new(map(9), 0, 5, PAYLOAD_MAX);
+    assert!(batches.iter().all(|bytes| scan.push(&parse(bytes))));
+    scan.end_at(9);
+    scan.end_at(3);
+    assert_eq!(scan.seen(), 3);
+    let mut pass = scan.finish(retention(0));
+    assert_eq!(pass.end(), 3);
+    let kept: Vec<_> = batches.iter().filter_map(|bytes| pass.batch(&parse(bytes))).collect();
+    // What lies behind the end is not cleaned, and what it makes obsolete is; the last batch of the
+    // pass stays for its offsets.
+    assert_eq!(seen(&kept), seen(&batches[2..]));
+    assert_eq!(kept.len(), 2);
 }
 
 #[test]
