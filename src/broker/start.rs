@@ -12,7 +12,7 @@ use super::fetch_sessions::FetchSessions;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use super::tiering::{ObjectNames, TierMetrics, Tiering};
+use super::tiering::{CleanerMetrics, ObjectNames, TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -156,6 +156,7 @@ impl Broker {
         broker.open_all_topics();
         broker.start_loops();
         broker.start_tiering();
+        broker.start_cleaner();
         Ok((broker, lock))
     }
 
@@ -333,6 +334,7 @@ fn open_tiering(
         store,
         names,
         metrics: TierMetrics::new(&environment.registry),
+        cleaner: CleanerMetrics::new(&environment.registry),
         pool: environment.budget.pool(Pool::Upload).clone(),
         wal_bytes: stream.max_bytes(),
         max_age: environment.config.storage.tier_age_max,

@@ -6,6 +6,7 @@
 //! record that it refers to it. Cut at any point, nothing but an object without references is left
 //! behind, and the next one has another name.
 
+mod clean;
 mod flush;
 mod gather;
 mod merge;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+pub(super) use clean::CleanerMetrics;
 pub(super) use metrics::TierMetrics;
 pub(super) use names::ObjectNames;
 
@@ -50,6 +52,7 @@ pub(super) struct Tiering {
     pub(super) store: Store,
     pub(super) names: ObjectNames,
     pub(super) metrics: TierMetrics,
+    pub(super) cleaner: CleanerMetrics,
     pub(super) pool: BytePool,
     /// `wal.max.bytes`, or what stands for it.
     pub(super) wal_bytes: u64,
