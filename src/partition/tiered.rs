@@ -176,6 +176,12 @@ impl Tier {
         self.refs.back().map(|last| last.end_offset)
     }
 
+    /// Where the compacted sections that begin the log end; 0 if it begins with another.
+    pub(super) fn compacted_end(&self) -> i64 {
+        let compacted = self.refs.iter().take_while(|tier| tier.kind == TierKind::Compacted);
+        compacted.last().map_or(0, |last| last.end_offset)
+    }
+
     /// The bytes of all sections.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

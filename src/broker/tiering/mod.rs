@@ -6,6 +6,7 @@
 //! record that it refers to it. Cut at any point, nothing but an object without references is left
 //! behind, and the next one has another name.
 
+mod clean;
 mod flush;
 mod gather;
 mod merge;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+pub(super) use clean::CleanerMetrics;
 pub(super) use metrics::TierMetrics;
 
 use self::plan::Limits;
@@ -47,6 +49,7 @@ const PART_BYTES_MIN: usize = 5 << 20;
 pub(super) struct Tiering {
     pub(super) store: Store,
     pub(super) metrics: TierMetrics,
+    pub(super) cleaner: CleanerMetrics,
     pub(super) pool: BytePool,
     /// `wal.max.bytes`, or what stands for it.
     pub(super) wal_bytes: u64,

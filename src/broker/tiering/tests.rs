@@ -35,7 +35,7 @@ async fn append(broker: &Broker, partition: &Arc<Partition>, seed: u8, size: usi
     bytes.into()
 }
 
-fn waiting(broker: &Broker) -> Vec<Waiting> {
+pub(super) fn waiting(broker: &Broker) -> Vec<Waiting> {
     let untiered = |partition: Arc<Partition>| {
         let untiered = partition.untiered(u64::MAX)?;
         Some(Waiting { partition, untiered })
@@ -44,7 +44,7 @@ fn waiting(broker: &Broker) -> Vec<Waiting> {
 }
 
 /// What a consumer gets from the log start to the end, through the cache where it must.
-async fn read_all(broker: &Broker, partition: &Arc<Partition>) -> Vec<Bytes> {
+pub(super) async fn read_all(broker: &Broker, partition: &Arc<Partition>) -> Vec<Bytes> {
     let (mut next, end) = (partition.offsets().log_start, partition.offsets().high_watermark);
     let mut all = Vec::new();
     while next < end {
