@@ -120,7 +120,8 @@ fn partition(runtime: &Runtime) -> (Arc<Partition>, Stream) {
     let stream = local::open(&disk, &options, &env).unwrap().stream;
     let metrics = Arc::new(Metrics::new(&Registry::new()));
     let producers = env.budget.pool(Pool::Producers).clone();
-    let shared = Arc::new(Shared { stream: stream.clone(), metrics, producers });
+    let shared =
+        Arc::new(Shared { stream: stream.clone(), metrics, producers, objects: Arc::default() });
     let of = TopicPartition { topic: TopicId::ZERO, partition: 0 };
     (Partitions::new(shared).get_or_create(of, 1), stream)
 }

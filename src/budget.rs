@@ -1,10 +1,10 @@
 //! The byte budget (DESIGN D10): every byte that a peer can make the process hold is charged to a
 //! pool with a fixed capacity, and whoever finds its pool empty waits or is refused.
 //!
-//! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send, so
-//! that nobody waits for a pool while holding a later one. Upload, recovery, small requests and
-//! groups have pools that nothing else can drain; nobody waits for the pools of groups, of
-//! producers and of fetch sessions.
+//! **Invariant:** pools are taken in one order, receive → unpack → WAL in flight → tail → send →
+//! footers → chunks, so that nobody waits for a pool while holding a later one. Upload, recovery,
+//! small requests and groups have pools that nothing else can drain; nobody waits for the pools of
+//! groups, of producers and of fetch sessions.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -38,6 +38,12 @@ pub enum Pool {
     Send,
     /// What fetch sessions remember between requests.
     Sessions,
+    /// Footers of tiered objects.
+    Footers,
+    /// Chunks of tiered objects for readers of young data, kept and on their way.
+    Hot,
+    /// The same for readers that catch up.
+    CatchUp,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
@@ -52,7 +58,7 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 11] = [
+    pub const ALL: [Pool; 14] = [
         Pool::Small,
         Pool::Receive,
         Pool::Unpack,
@@ -60,6 +66,9 @@ impl Pool {
         Pool::Tail,
         Pool::Send,
         Pool::Sessions,
+        Pool::Footers,
+        Pool::Hot,
+        Pool::CatchUp,
         Pool::Upload,
         Pool::Recovery,
         Pool::Producers,
@@ -76,6 +85,9 @@ impl Pool {
             Pool::Tail => "tail",
             Pool::Send => "send",
             Pool::Sessions => "sessions",
+            Pool::Footers => "footers",
+            Pool::Hot => "hot",
+            Pool::CatchUp => "catch_up",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
             Pool::Producers => "producers",
@@ -86,12 +98,15 @@ impl Pool {
     /// The pool's part of the whole budget, in 64ths.
     fn share(self) -> usize {
         match self {
-            Pool::Small | Pool::Unpack | Pool::Upload | Pool::Groups => 4,
-            Pool::Receive | Pool::Wal => 12,
+            Pool::Small | Pool::Unpack => 4,
+            Pool::Receive | Pool::Wal => 10,
             // What does not fit here is read from the log instead.
-            Pool::Tail => 10,
-            Pool::Sessions | Pool::Recovery | Pool::Producers => 2,
-            Pool::Send => 8,
+            Pool::Tail => 8,
+            Pool::Send => 7,
+            Pool::Upload => 6,
+            Pool::Hot | Pool::Groups => 3,
+            Pool::Sessions | Pool::CatchUp | Pool::Recovery | Pool::Producers => 2,
+            Pool::Footers => 1,
         }
     }
 }
@@ -113,7 +128,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 11],
+    pools: [BytePool; 14],
 }
 
 impl Budget {

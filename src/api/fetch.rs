@@ -5,9 +5,11 @@
 //! (replica state, v15), 951 (the present leader beside an error, v16). Replicas do not fetch here:
 //! a request with a replica id is refused.
 //!
-//! The first stage resolves partitions and reads what is in memory. What must wait, for records or
-//! for a disk, is the later stage, so it delays no other request of the connection.
+//! The first stage resolves partitions and reads what is in memory. What must wait, for records,
+//! for a disk or for the bucket, is the later stage, so it delays no other request of the
+//! connection.
 
+mod log;
 mod parked;
 mod plan;
 mod respond;
@@ -28,7 +30,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::EpochEndOffset;
 use crate::server::service::{Disconnect, Reply, Request};
 use parked::Parked;
-use plan::{Answers, Limits};
+use plan::{Answers, Limits, Patience};
 use session::FetchContext;
 
 /// The API's key.
@@ -98,9 +100,10 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     let parked = Parked::new(&fetch.cx, charge);
     let deadline = fetch.cx.received + fetch.max_wait;
     Ok(Reply::Later(Box::pin(async move {
+        let patience = Patience { deadline, parked: &parked };
         let mut answers = match now {
             Some(answers) => answers,
-            None => fetch.read().await,
+            None => fetch.read(&patience).await,
         };
         if !fetch.is_satisfied(&answers) {
             let wait = fetch.wait_for_records(&answers);
@@ -113,7 +116,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
                 () = fetch.cx.broker.clock().sleep_until(deadline) => {}
                 () = fetch.cx.broker.shutdown().draining() => {}
             }
-            answers = fetch.read().await;
+            answers = fetch.read(&patience).await;
         }
         let head = respond::encode(&fetch, &answers)?;
         drop(parked);
@@ -210,6 +213,7 @@ impl Fetch {
         answers.bytes >= self.min_bytes
             || self.max_wait.is_zero()
             || answers.is_urgent()
+            || answers.is_behind
             || self.topics.iter().all(|topic| topic.partitions.is_empty())
     }
 

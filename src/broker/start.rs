@@ -1,17 +1,21 @@
 //! Starting and stopping a broker: data directory, WAL, metadata, replay, in this order.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Broker;
+use super::bucket_checkpoint::BucketCheckpoints;
 use super::fetch_sessions::FetchSessions;
+use super::garbage::ids::{ObjectIds, WritersError};
+use super::garbage::list::{self, ListError};
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
+use super::tiering::{TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -22,16 +26,21 @@ use crate::config::topic::TopicSettings;
 use crate::config::{Config, WalSync};
 use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
-use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, probe};
+use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, WriterId, probe};
 use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
+use crate::tier::{Cache, CacheOptions};
 use crate::wal::disk::{Disk, LockGuard, RealDisk};
 use crate::wal::local::{self, Env, Opened, Options, Recovered, SyncMode};
 
 /// How long a start waits between two attempts at a bucket that is away.
 const BUCKET_RETRY: Duration = Duration::from_secs(1);
+
+/// How many loads for readers that catch up are under way at once: some 12 streams fill a line of
+/// 10 Gbit/s from S3, and others need the bucket too.
+const CATCH_UP_LOADS: usize = 16;
 
 /// Is told why a start waits, and `None` when it goes on.
 pub type Waiting = Box<dyn Fn(Option<&str>) + Send + Sync>;
@@ -93,6 +102,12 @@ pub enum StartError {
     /// A checkpoint holds a part that cannot be read.
     #[error("read checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A checkpoint holds a list of garbage that cannot be read.
+    #[error("read checkpoint: {0}")]
+    Garbage(#[from] ListError),
+    /// The data directory cannot say whose objects it may delete.
+    #[error(transparent)]
+    Writers(#[from] WritersError),
     /// A record of the log cannot be read.
     #[error("read the write-ahead log: {0}")]
     Read(#[from] crate::wal::ReadError),
@@ -127,14 +142,17 @@ impl Broker {
         let uploads = store.note_uploads(&dir).await?;
         let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
+        let run = (prepared.identity().0, prepared.incarnation().0);
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
         // Not before the bucket is known to be ours.
         task::spawn("uploads", uploads.run(environment.shutdown.clone()));
         let (stream, recovered) = opened.ok_or_else(unopened)?;
+        let objects = run_objects(&cluster, &bucket.dir, run).await?;
         let shared = Arc::new(Shared {
             stream: stream.clone(),
             metrics: Arc::new(partition::Metrics::new(registry)),
             producers: environment.budget.pool(Pool::Producers).clone(),
+            objects: Arc::default(),
         });
         let partitions = Arc::new(Partitions::new(shared));
         replay(&cluster, &partitions, recovered).await?;
@@ -144,9 +162,13 @@ impl Broker {
             partitions: Arc::clone(&partitions),
             clock: clock.clone(),
         };
+        let cache = open_cache(&environment, bucket.store.clone());
+        let tiering = open_tiering(&environment, bucket.store.clone(), &stream);
+        let bucket = (bucket, cache, tiering, objects);
         let broker = assemble(environment, cluster, stream, partitions, log, bucket);
         broker.open_all_topics();
         broker.start_loops();
+        broker.start_tiering();
         Ok((broker, lock))
     }
 
@@ -157,6 +179,7 @@ impl Broker {
         if let Err(error) = self.checkpoint().await {
             warn!(%error, "last checkpoint not written; the next start replays more");
         }
+        self.last_bucket_checkpoint().await;
         self.cluster.close().await;
         if let Err(error) = self.stream.close().await {
             warn!(%error, "write-ahead log not closed");
@@ -188,6 +211,17 @@ fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, Start
 
 type OpenedWal = Option<(crate::wal::Stream, Recovered)>;
 
+/// How much of the volume the log may take where nothing is configured: a quarter of it.
+fn part_of_volume(disk: &dyn Disk) -> u64 {
+    match disk.space() {
+        Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
+        Err(error) => {
+            warn!(%error, "size of the data directory's volume unknown; wal.max.bytes is unlimited");
+            u64::MAX
+        }
+    }
+}
+
 /// Opens the WAL, or makes one in a directory that never had any. A directory that must have one
 /// and does not is left as it is, for the metadata's rules to refuse.
 async fn open_wal(
@@ -203,7 +237,7 @@ async fn open_wal(
         WalSync::Always => SyncMode::Always,
         WalSync::Interval(every) => SyncMode::Interval(every),
     };
-    options.max_bytes = wal.bytes_max.unwrap_or(u64::MAX);
+    options.max_bytes = wal.bytes_max.unwrap_or_else(|| part_of_volume(&*disk));
     let env = Env {
         clock: environment.clock.clone(),
         random: environment.random.clone(),
@@ -277,10 +311,21 @@ async fn replay(
     let partitions = Arc::clone(partitions);
     let replaying = move || -> Result<(), StartError> {
         let mut replay = Replay::new(&partitions, |topic| image.topic_by_id(topic).is_some());
+        let mut garbage = Vec::new();
         for checkpoint in &recovered.checkpoints {
             for part in checkpoint.parts() {
-                replay.load_part(&part?)?;
+                let part = part?;
+                if list::is_list(&part) {
+                    garbage = list::decode(&part)?;
+                } else {
+                    replay.load_part(&part)?;
+                }
             }
+        }
+        // After all parts: what a later one does not refer to any more may be in an earlier one.
+        let objects = &partitions.shared().objects;
+        for object in garbage {
+            objects.discard(object);
         }
         for entry in recovered.replay {
             replay.apply(entry?.into())?;
@@ -292,14 +337,51 @@ async fn replay(
     task::blocking(replaying).await.map_err(|error| StartError::Panicked(error.to_string()))?
 }
 
+/// The names of this run's objects, and what it writes checkpoints in the bucket as.
+type RunObjects = (ObjectIds, BucketCheckpoints);
+
+async fn run_objects(
+    cluster: &Cluster,
+    dir: &DataDir,
+    (identity, incarnation): ([u8; 16], [u8; 16]),
+) -> Result<RunObjects, StartError> {
+    let object_ids = ObjectIds::open(dir, incarnation).await?;
+    let writer = WriterId { cluster: cluster.image().cluster_id().0, incarnation };
+    Ok((object_ids, BucketCheckpoints::new(writer, identity)))
+}
+
+fn open_cache(environment: &Environment, store: Store) -> Cache {
+    let pool = |pool| environment.budget.pool(pool).clone();
+    let options = CacheOptions {
+        hot: pool(Pool::Hot),
+        catch_up: pool(Pool::CatchUp),
+        footers: pool(Pool::Footers),
+        catch_up_loads: CATCH_UP_LOADS,
+    };
+    Cache::new(store, options, &environment.registry)
+}
+
+fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::Stream) -> Tiering {
+    Tiering {
+        store,
+        metrics: TierMetrics::new(&environment.registry),
+        pool: environment.budget.pool(Pool::Upload).clone(),
+        wal_bytes: stream.max_bytes(),
+        max_age: environment.config.storage.tier_age_max,
+    }
+}
+
 fn assemble(
     environment: Environment,
     cluster: Cluster,
     stream: crate::wal::Stream,
     partitions: Arc<Partitions>,
     log: OffsetsTopic,
-    bucket: Bucket,
+    (bucket, cache, tiering, objects): (Bucket, Cache, Tiering, RunObjects),
 ) -> Arc<Broker> {
+    let (object_ids, bucket_checkpoints) = objects;
+    // What was in the log before this run may be in no checkpoint of the bucket.
+    let view_lsn = AtomicU64::new(stream.reserved().0);
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
     let metrics = BrokerMetrics::new(&registry);
     let fetch_sessions = FetchSessions::new(
@@ -327,12 +409,18 @@ fn assemble(
         cluster,
         stream,
         partitions,
+        cache,
+        tiering,
         groups,
         fetch_sessions,
         bucket,
         advertised: OnceLock::new(),
         metrics,
-        checkpointing: tokio::sync::Mutex::new(()),
+        checkpointing: tokio::sync::Mutex::default(),
+        bucket_checkpoints: tokio::sync::Mutex::new(bucket_checkpoints),
+        view_lsn,
+        checkpointed_in_bucket: AtomicU64::new(0),
+        object_ids,
         altering: tokio::sync::Mutex::new(()),
         deletion_paused: AtomicBool::new(false),
     })

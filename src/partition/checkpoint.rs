@@ -5,7 +5,7 @@
 //!
 //! | field | type |
 //! |---|---|
-//! | major version = 1, minor version = 0 | u8, u8 |
+//! | major version = 1, minor version = 1 | u8, u8 |
 //! | topic id, partition | 16 bytes, i32 |
 //! | LSN of the partition's last record | u64 |
 //! | log clock in ms, leader epoch | i64, i32 |
@@ -18,23 +18,31 @@
 //! | · number, LSN of its first record here, last append in ms | u64, u64, i64 |
 //! | · entries: count, each base offset, max timestamp, start, span, bytes | u32, (i64, i64, u32, u32, u32) |
 //! | · holes: count, each start and end | u32, (u32, u32) |
+//! | since minor 1: time on the log clock since when something is not in the bucket | i64 |
+//! | · references to tiered objects: count, each as in a `CommitTier` record | u32, 77 bytes |
 //!
 //! A higher minor version only adds fields at the end, which this version skips; another major
 //! version is refused.
+
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 use uuid::Uuid;
 
 use super::Partition;
 use super::index::{Entry, Run};
+use super::objects::Objects;
 use super::producers::{Producer, ProducerBatch, WINDOW};
 use super::state::State;
+use super::tiered::{REF_BYTES, get_ref, put_ref};
 use crate::budget::BytePool;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::{FileNumber, Lsn};
 
 const MAJOR: u8 = 1;
-const MINOR: u8 = 0;
+const MINOR: u8 = 1;
+/// The first minor version that knows of the bucket.
+const TIERED: u8 = 1;
 
 /// A partition's part of a checkpoint cannot be read. The file's crc was right, so this is how it
 /// was written.
@@ -71,7 +79,16 @@ impl Partition {
         let now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();
         let mut part = Vec::new();
-        encode(&mut part, self.id(), now_ms, &state);
+        encode(&mut part, self.id(), now_ms, &state, true);
+        (state.lsn, part)
+    }
+
+    /// The same for the bucket, without where the log lies on this disk.
+    pub fn bucket_part(&self) -> (Lsn, Vec<u8>) {
+        let now_ms = self.shared().stream.log_clock().now_ms();
+        let state = self.lock_advanced();
+        let mut part = Vec::new();
+        encode(&mut part, self.id(), now_ms, &state, false);
         (state.lsn, part)
     }
 
@@ -89,7 +106,7 @@ impl Partition {
     }
 }
 
-fn encode(out: &mut Vec<u8>, of: TopicPartition, now_ms: i64, state: &State) {
+fn encode(out: &mut Vec<u8>, of: TopicPartition, now_ms: i64, state: &State, places: bool) {
     out.put_u8(MAJOR);
     out.put_u8(MINOR);
     out.put_slice(of.topic.0.as_bytes());
@@ -111,10 +128,16 @@ fn encode(out: &mut Vec<u8>, of: TopicPartition, now_ms: i64, state: &State) {
     for (id, producer) in producers {
         encode_producer(out, id, producer);
     }
-    let runs = state.index.runs();
-    out.put_u32(runs.len() as u32);
-    for run in runs {
+    let runs = if places { state.index.runs().len() } else { 0 };
+    out.put_u32(runs as u32);
+    for run in state.index.runs().take(runs) {
         encode_run(out, run);
+    }
+    out.put_i64(state.untiered().1);
+    let refs = state.latest_refs();
+    out.put_u32(refs.len() as u32);
+    for tier in &refs {
+        put_ref(out, tier);
     }
 }
 
@@ -153,9 +176,13 @@ fn encode_run(out: &mut Vec<u8>, run: &Run) {
     }
 }
 
-/// Reads a part. Its producers are charged to a pool; those that were silent longest are left out
-/// where it is full.
-pub(super) fn decode(bytes: &[u8], producers: &BytePool) -> Result<Part, CheckpointError> {
+/// Reads a part. Its producers are charged to their pool; those that were silent longest are left
+/// out where it is full.
+pub(super) fn decode(
+    bytes: &[u8],
+    producers: &BytePool,
+    objects: &Arc<Objects>,
+) -> Result<Part, CheckpointError> {
     let mut input = Input(bytes);
     let [major, minor] = input.take("version")?;
     if major != MAJOR {
@@ -165,7 +192,7 @@ pub(super) fn decode(bytes: &[u8], producers: &BytePool) -> Result<Part, Checkpo
     let of = TopicPartition { topic, partition: input.i32("partition")? };
     let lsn = Lsn(input.u64("lsn")?);
     let log_clock_ms = input.i64("log clock")?;
-    let mut state = State::new(input.i32("leader epoch")?);
+    let mut state = State::new(input.i32("leader epoch")?, objects);
     state.lsn = lsn;
     state.checkpointed = lsn;
     let (log_start, log_end) = (input.i64("log start")?, input.i64("log end")?);
@@ -180,10 +207,15 @@ pub(super) fn decode(bytes: &[u8], producers: &BytePool) -> Result<Part, Checkpo
     for _ in 0..input.count("files", 32)? {
         state.index.restore(decode_run(&mut input)?);
     }
+    state.restore_offsets(log_start, log_end);
+    if minor >= TIERED {
+        decode_tier(&mut input, &mut state)?;
+    } else {
+        state.restore_tier(Vec::new(), log_clock_ms);
+    }
     if minor == MINOR && !input.0.is_empty() {
         return Err(CheckpointError::Malformed { field: "end" });
     }
-    state.restore_offsets(log_start, log_end);
     Ok(Part { of, log_clock_ms, state, forgotten })
 }
 
@@ -236,6 +268,18 @@ fn decode_run(input: &mut Input<'_>) -> Result<Run, CheckpointError> {
         .collect::<Result<_, _>>()?;
     // `restore` finds the greatest timestamp itself.
     Ok(Run { file, first_lsn, append_time_ms, max_timestamp: -1, entries, holes })
+}
+
+fn decode_tier(input: &mut Input<'_>, state: &mut State) -> Result<(), CheckpointError> {
+    let untiered_since_ms = input.i64("untiered since")?;
+    let count = input.count("tier references", REF_BYTES)?;
+    let mut refs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let malformed = CheckpointError::Malformed { field: "tier reference" };
+        refs.push(get_ref(&mut input.0).ok_or(malformed)?);
+    }
+    state.restore_tier(refs, untiered_since_ms);
+    Ok(())
 }
 
 /// What is left of a part.

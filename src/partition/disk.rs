@@ -21,6 +21,16 @@ pub enum LogError {
     /// The WAL cannot give the record.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The bucket cannot give the section.
+    #[error("{of}: offset {offset}: {source}")]
+    Tier {
+        /// The partition.
+        of: TopicPartition,
+        /// The offset that was wanted.
+        offset: i64,
+        /// Why not.
+        source: crate::tier::ReadError,
+    },
     /// A record is not the one that the index names.
     #[error("{of}: wal record {lsn} where offset {offset} must be holds offset {found}")]
     WrongOffset {
@@ -55,6 +65,13 @@ pub enum LogError {
         /// What is wrong with it.
         source: BatchError,
     },
+}
+
+impl LogError {
+    /// Whether what was looked for in the WAL may be in the bucket alone by now.
+    pub fn may_have_moved(&self) -> bool {
+        matches!(self, LogError::Wal(WalError::Recycled { .. }) | LogError::Missing { .. })
+    }
 }
 
 /// About how many bytes a read holds, for the byte budget.
@@ -176,7 +193,6 @@ impl Partition {
         let pin = self.shared().stream.pin(span.file)?;
         for (start, end) in span.segments() {
             pin.read_span(u64::from(start), u64::from(end), &mut visit)?;
-            self.shared().metrics.disk_read_bytes.inc_by(u64::from(end - start));
         }
         failed.map_or(Ok(batches), Err)
     }

@@ -203,10 +203,39 @@ impl Index {
         }
     }
 
-    /// The oldest file that holds a byte of the log, and an LSN at or before the first record there
-    /// that is needed.
-    pub(super) fn oldest(&self) -> Option<(FileNumber, Lsn)> {
-        self.runs.front().map(|run| (run.file, run.first_lsn))
+    /// The first offset that it knows.
+    pub(super) fn first_offset(&self) -> Option<i64> {
+        self.runs.front()?.entries.first().map(|entry| entry.base_offset)
+    }
+
+    /// Forgets files below `file` whose entries lie wholly below `tiered_end`; `end` is the log's.
+    pub(super) fn forget_files(&mut self, file: FileNumber, tiered_end: i64, end: i64) {
+        while self.runs.front().is_some_and(|run| run.file < file) {
+            let next = self.runs.get(1).and_then(|run| run.entries.first());
+            if next.map_or(end, |entry| entry.base_offset) > tiered_end {
+                return;
+            }
+            self.pop_run();
+        }
+    }
+
+    fn pop_run(&mut self) {
+        let Some(run) = self.runs.pop_front() else { return };
+        self.bytes -= run.entries.iter().map(|entry| u64::from(entry.bytes)).sum::<u64>();
+        if self.runs.is_empty() {
+            self.runs = VecDeque::new();
+        }
+    }
+
+    /// The oldest file that holds a byte of the log from `offset` on, and an LSN at or before the
+    /// first record there that is needed; `end` is the log's.
+    pub(super) fn oldest_from(&self, offset: i64, end: i64) -> Option<(FileNumber, Lsn)> {
+        if offset >= end {
+            return None;
+        }
+        let begins_behind = |run: &Run| run.entries.first().is_some_and(|e| e.base_offset > offset);
+        let at = self.runs.partition_point(|run| !begins_behind(run)).saturating_sub(1);
+        self.runs.get(at).map(|run| (run.file, run.first_lsn))
     }
 
     /// The holes of a stretch.

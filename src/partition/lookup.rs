@@ -54,9 +54,9 @@ pub struct FoundOffset {
 
 /// The offsets that a look-up may answer with.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    from: i64,
-    until: i64,
+pub(super) struct Bounds {
+    pub from: i64,
+    pub until: i64,
 }
 
 impl Bounds {
@@ -181,7 +181,7 @@ impl Partition {
     }
 
     /// The batches of a stretch, from memory where they are.
-    fn stored(&self, stretch: &Stretch) -> Result<Vec<StoredBatch>, LogError> {
+    pub(super) fn stored(&self, stretch: &Stretch) -> Result<Vec<StoredBatch>, LogError> {
         self.take(self.find(stretch))
     }
 
@@ -248,7 +248,7 @@ fn payload(batch: &Batch, room: Room) -> Result<Option<Bytes>, LookupError> {
 }
 
 /// The greatest timestamp of a batch: its header's, unless the log starts inside of it.
-fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupError> {
+pub(super) fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupError> {
     let header = batch.header();
     let by_header = header.max_timestamp;
     if header.base_offset >= bounds.from || header.timestamp_type() == TimestampType::LogAppendTime
@@ -266,7 +266,7 @@ fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupE
 
 /// The first record of a batch whose timestamp is at least `timestamp` and whose offset is in
 /// range. The batch's header says that there is one.
-fn first_since(
+pub(super) fn first_since(
     batch: &Batch,
     timestamp: i64,
     bounds: Bounds,

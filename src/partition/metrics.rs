@@ -23,6 +23,8 @@ pub struct Metrics {
     pub tail_bytes: IntCounter,
     /// Bytes of batches served from WAL files.
     pub disk_bytes: IntCounter,
+    /// Bytes of batches served from the bucket, or from what is kept of it.
+    pub tiered_bytes: IntCounter,
     /// Bytes read from WAL files to serve `disk_bytes`: what lies between is other partitions'.
     pub disk_read_bytes: IntCounter,
     /// Fetch requests that wait for records now.
@@ -65,6 +67,10 @@ impl Metrics {
             disk_bytes: counter(
                 "partition_disk_bytes_total",
                 "Bytes of record batches read from write-ahead log files",
+            ),
+            tiered_bytes: counter(
+                "partition_tiered_bytes_total",
+                "Bytes of record batches read from tiered objects, cached or not",
             ),
             disk_read_bytes: counter(
                 "partition_disk_read_bytes_total",

@@ -34,6 +34,7 @@ mod epochs;
 mod index;
 mod lookup;
 mod metrics;
+mod objects;
 mod producers;
 mod read;
 pub mod record;
@@ -43,6 +44,9 @@ mod retention;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tier_commit;
+mod tier_read;
+mod tiered;
 mod wait;
 
 use std::collections::HashMap;
@@ -55,6 +59,7 @@ pub use checkpoint::CheckpointError;
 pub use disk::{LogError, ReadMemory};
 pub use lookup::{FoundOffset, LookupError, MAX_DECOMPRESSED_BYTES, Room};
 pub use metrics::Metrics;
+pub use objects::{Garbage, Objects};
 pub use producers::{MAX_PRODUCERS, WINDOW};
 pub use read::{
     DiskRead, Isolation, LaterRead, OffsetOutOfRange, Plan, ReadError, ReadPiece, ReadPlan,
@@ -63,6 +68,9 @@ pub use read::{
 pub use registry::{OldestNeeded, Partitions};
 pub use replay::{Replay, ReplayError, ReplayedRecord};
 pub use retention::{LogStartError, RetentionLimits};
+pub use tier_commit::{CommitTierError, Untiered, WalSpan};
+pub use tier_read::{TierRead, TierStep, TieredSince};
+pub use tiered::{TierChange, TierKind, TierRef, TierRefId};
 pub use wait::FetchWait;
 
 use crate::budget::BytePool;
@@ -80,6 +88,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What the partitions remember of their producers is charged here.
     pub producers: BytePool,
+    /// The tiered objects that the partitions refer to.
+    pub objects: Arc<Objects>,
 }
 
 /// A partition of a topic's incarnation.
@@ -115,7 +125,7 @@ impl Partition {
             shared: Arc::clone(shared),
             owner: Arc::new(InWal { partition: Weak::clone(partition) }),
             has_waiters: AtomicBool::new(false),
-            state: Mutex::new(State::new(leader_epoch)),
+            state: Mutex::new(State::new(leader_epoch, &shared.objects)),
         })
     }
 
@@ -146,10 +156,11 @@ impl Partition {
         }
     }
 
-    /// Bytes of the batches from the log start on (`DescribeLogDirs`); the stretch of the index
-    /// that holds the log start counts whole.
+    /// Bytes of the batches from the log start on (`DescribeLogDirs`), in the bucket and behind;
+    /// what holds the log start counts whole.
     pub fn size_bytes(&self) -> u64 {
-        self.lock_advanced().index.bytes()
+        let state = self.lock_advanced();
+        state.tier().bytes() + state.untiered().0
     }
 
     /// The largest leader epoch that is not above `epoch`, and the offset where it ends
@@ -184,6 +195,8 @@ impl Partition {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        // The metadata has said so, so no record has to.
+        state.drop_tier();
         for waiting in state.waiting.values() {
             waiting.waiter.fire();
         }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use super::disk::{LogError, ReadMemory, Span};
 use super::index::Stretch;
 use super::state::State;
+use super::tier_read::TierRead;
 use super::{Offsets, Partition};
+use crate::wal::ReadError as WalError;
 
 /// Which records a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,10 @@ pub enum ReadError {
     /// The log cannot be read there.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The WAL file was given back since the read was planned, because the bucket has what was in
+    /// it: plan again.
+    #[error("the log has moved to the bucket since the read was planned")]
+    Moved,
 }
 
 /// The bytes that answer one partition of a Fetch.
@@ -130,6 +136,18 @@ impl LaterRead {
         self.len
     }
 
+    pub(super) fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    /// From the first offset up to the second, both between batches.
+    pub(super) fn offsets(&self) -> (i64, i64) {
+        match &self.source {
+            Source::Disk(span) => (span.base_offset, span.end_offset),
+            Source::Tail(from, to) => (*from, *to),
+        }
+    }
+
     /// What [`LaterRead::read`] takes.
     pub fn memory(&self) -> ReadMemory {
         match &self.source {
@@ -197,9 +215,11 @@ impl LaterRead {
     /// The batches in a span whose base offsets lie between two offsets.
     fn read_between(&self, span: &Span, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
         let mut batches = self.partition.read_span(span)?;
+        let metrics = &self.partition.shared().metrics;
+        metrics.disk_read_bytes.inc_by(span.file_bytes() as u64);
         batches.retain(|batch| (from..to).contains(&batch.base_offset));
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-        self.partition.shared().metrics.disk_bytes.inc_by(bytes as u64);
+        metrics.disk_bytes.inc_by(bytes as u64);
         Ok(batches.into_iter().map(|batch| batch.bytes).collect())
     }
 }
@@ -211,6 +231,8 @@ pub enum Plan {
     Done(ReadPlan),
     /// A stretch on disk must be cut: [`DiskRead::run`] goes on.
     NeedsDisk(DiskRead),
+    /// It begins with what only the bucket has: [`TierRead::run`] goes on.
+    Tiered(TierRead),
 }
 
 /// A plan that reads from disk before it is whole.
@@ -285,6 +307,19 @@ impl Partition {
             return Err(OffsetOutOfRange { offset: request.offset, offsets });
         }
         let mark = state.readable_bytes();
+        if request.offset < state.local_start()
+            && let Some(section) = state.tier().at(request.offset).copied()
+        {
+            let (partition, request) = (Arc::clone(self), *request);
+            return Ok(Plan::Tiered(TierRead {
+                partition,
+                request,
+                offsets,
+                mark,
+                until,
+                section,
+            }));
+        }
         let mut progress = Progress {
             plan: ReadPlan { offsets, mark, pieces: Vec::new(), bytes: 0 },
             asked: request.offset,
@@ -296,7 +331,10 @@ impl Partition {
         };
         let step = self.step(&state, &mut progress);
         drop(state);
-        Ok(planned(self, progress, step))
+        Ok(match planned(Arc::clone(self), progress, step) {
+            Planned::Done(plan) => Plan::Done(plan),
+            Planned::Disk(disk) => Plan::NeedsDisk(*disk),
+        })
     }
 
     /// Adds what can be added without reading a file.
@@ -404,12 +442,18 @@ impl Partition {
     }
 }
 
-fn planned(partition: &Arc<Partition>, progress: Progress, step: Step) -> Plan {
+/// A plan of what is on this machine.
+enum Planned {
+    Done(ReadPlan),
+    Disk(Box<DiskRead>),
+}
+
+fn planned(partition: Arc<Partition>, progress: Progress, step: Step) -> Planned {
     match step {
-        Step::Done => Plan::Done(progress.plan),
+        Step::Done => Planned::Done(progress.plan),
         Step::Read(cut, bytes) => {
-            let (partition, bytes) = (Arc::clone(partition), bytes as usize);
-            Plan::NeedsDisk(DiskRead { partition, progress, cut, bytes })
+            let bytes = bytes as usize;
+            Planned::Disk(Box::new(DiskRead { partition, progress, cut, bytes }))
         }
     }
 }
@@ -429,6 +473,8 @@ impl DiskRead {
     pub fn run(mut self) -> Result<ReadPlan, ReadError> {
         loop {
             let read = self.partition.read_span(&self.cut);
+            let metrics = &self.partition.shared().metrics;
+            metrics.disk_read_bytes.inc_by(self.cut.file_bytes() as u64);
             let state = self.partition.lock_advanced();
             if self.progress.next < state.log_start() {
                 // The log start passed by while the file was read, and may have been why it failed.
@@ -438,7 +484,14 @@ impl DiskRead {
                 return Err(OffsetOutOfRange { offset, offsets }.into());
             }
             drop(state);
-            if !self.take(&read?) {
+            let read = match read {
+                Err(LogError::Wal(WalError::Recycled { .. })) if self.progress.plan.bytes > 0 => {
+                    return Ok(self.progress.plan);
+                }
+                Err(LogError::Wal(WalError::Recycled { .. })) => return Err(ReadError::Moved),
+                read => read?,
+            };
+            if !self.take(&read) {
                 return Ok(self.progress.plan);
             }
             // Every round ends at a higher offset.
@@ -446,9 +499,9 @@ impl DiskRead {
             let state = self.partition.lock_advanced();
             let step = self.partition.step(&state, &mut self.progress);
             drop(state);
-            match planned(&self.partition, self.progress, step) {
-                Plan::Done(plan) => return Ok(plan),
-                Plan::NeedsDisk(next) => self = next,
+            match planned(self.partition, self.progress, step) {
+                Planned::Done(plan) => return Ok(plan),
+                Planned::Disk(next) => self = *next,
             }
         }
     }

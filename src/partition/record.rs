@@ -3,7 +3,7 @@
 //! | kind | name | payload |
 //! |---|---|---|
 //! | 1 | Data | topic id 16 · partition i32 · a record batch, base offset and leader epoch patched |
-//! | 2 | `CommitTier` | reserved for the tiered store |
+//! | 2 | `CommitTier` | topic id 16 · partition i32 · what [`TierChange`] takes away and adds |
 //! | 3 | `LogStart` | topic id 16 · partition i32 · log start offset i64 |
 //! | 4 | Drop | topic id 16 |
 //! | 5 | `EpochStart` | topic id 16 · partition i32 · leader epoch i32 · start offset i64 |
@@ -16,12 +16,13 @@
 use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
+use super::tiered::TierChange;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::Kind;
 
 /// A record batch of a partition; control batches too.
 pub const DATA: Kind = Kind(1);
-/// Reserved: references to tiered objects that a partition gains and loses.
+/// References to tiered objects that a partition gains and loses.
 pub const COMMIT_TIER: Kind = Kind(2);
 /// A partition's log starts at a later offset (retention, `DeleteRecords`).
 pub const LOG_START: Kind = Kind(3);
@@ -47,6 +48,13 @@ pub enum Record {
         of: TopicPartition,
         /// The whole batch.
         batch: Bytes,
+    },
+    /// [`COMMIT_TIER`].
+    CommitTier {
+        /// The partition.
+        of: TopicPartition,
+        /// What changes.
+        change: TierChange,
     },
     /// [`LOG_START`].
     LogStart {
@@ -102,6 +110,14 @@ pub fn data_head(of: TopicPartition) -> [u8; DATA_HEAD] {
     head
 }
 
+/// The payload of a `CommitTier` record.
+pub fn commit_tier(of: TopicPartition, change: &TierChange) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(DATA_HEAD + change.len());
+    payload.extend_from_slice(&data_head(of));
+    change.put(&mut payload);
+    payload
+}
+
 /// The payload of a `LogStart` record.
 pub fn log_start(of: TopicPartition, offset: i64) -> Vec<u8> {
     [&data_head(of)[..], &offset.to_be_bytes()].concat()
@@ -123,8 +139,8 @@ impl Record {
         let wrong = RecordError::Length { kind: kind.0, len: payload.len() };
         let exactly = |len| if payload.len() == len { Ok(()) } else { Err(wrong) };
         match kind {
-            DATA if payload.len() >= DATA_HEAD => {}
-            DATA => return Err(wrong),
+            DATA | COMMIT_TIER if payload.len() >= DATA_HEAD => {}
+            DATA | COMMIT_TIER => return Err(wrong),
             LOG_START => exactly(LOG_START_LEN)?,
             DROP => exactly(DROP_LEN)?,
             EPOCH_START => exactly(32)?,
@@ -137,6 +153,9 @@ impl Record {
         let of = TopicPartition { topic, partition: payload.get_i32() };
         Ok(match kind {
             DATA => Record::Data { of, batch: payload },
+            COMMIT_TIER => {
+                Record::CommitTier { of, change: TierChange::get(&payload).ok_or(wrong)? }
+            }
             LOG_START => Record::LogStart { of, offset: payload.get_i64() },
             _ => Record::EpochStart { of, epoch: payload.get_i32(), offset: payload.get_i64() },
         })
@@ -174,7 +193,9 @@ mod tests {
         let mut data = data_head(of).to_vec();
         data.extend_from_slice(b"batch");
         let batch = Bytes::from_static(b"batch");
+        let none = TierChange::default();
         let cases = [
+            (COMMIT_TIER, commit_tier(of, &none), Record::CommitTier { of, change: none.clone() }),
             (DATA, data, Record::Data { of, batch }),
             (LOG_START, log_start(of, -9), Record::LogStart { of, offset: -9 }),
             (DROP, drop_topic(of.topic), Record::Drop { topic: of.topic }),
@@ -191,11 +212,11 @@ mod tests {
 
     #[test]
     fn a_payload_of_the_wrong_length_and_an_unknown_kind_are_refused() {
-        for kind in [DATA, LOG_START, DROP, EPOCH_START] {
+        for kind in [DATA, COMMIT_TIER, LOG_START, DROP, EPOCH_START] {
             let wrong = Record::decode(kind, Bytes::from_static(&[0; 7]));
             assert_eq!(wrong, Err(RecordError::Length { kind: kind.0, len: 7 }));
         }
-        let unknown = Record::decode(Kind(2), Bytes::new());
-        assert_eq!(unknown, Err(RecordError::UnknownKind(2)));
+        let unknown = Record::decode(Kind(6), Bytes::new());
+        assert_eq!(unknown, Err(RecordError::UnknownKind(6)));
     }
 }

@@ -112,16 +112,25 @@ impl Partitions {
         self.read().is_empty()
     }
 
-    /// What keeps the oldest WAL file: the partition whose first needed byte lies in it, the first
-    /// of several. `None` when no partition has a byte. Looks at every partition.
+    /// What keeps the oldest WAL file: the partition whose first byte that is not in the bucket lies
+    /// in it, the first of several. `None` when the bucket has all. Looks at every partition.
     pub fn oldest_needed(&self) -> Option<OldestNeeded> {
         let needed = |partition: Arc<Partition>| {
-            let oldest = partition.lock_advanced().index.oldest();
+            let state = partition.lock_advanced();
+            let oldest = state.index.oldest_from(state.tiered_end(), state.log_end());
+            drop(state);
             failpoint::pass("oldest needed: looked at a partition");
             let (file, lsn) = oldest?;
             Some(OldestNeeded { file, lsn, of: partition.id() })
         };
         self.all().into_iter().filter_map(needed).min_by_key(|needed| (needed.file, needed.lsn))
+    }
+
+    /// Forgets where WAL files below `file` have the log, before they are given back.
+    pub fn forget_files(&self, file: FileNumber) {
+        for partition in self.all() {
+            partition.lock_advanced().forget_files(file);
+        }
     }
 
     /// Whether an eighth of the memory for producers is free.

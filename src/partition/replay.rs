@@ -85,7 +85,7 @@ impl<'a> Replay<'a> {
     /// written: a later one of the same partition replaces the earlier one.
     pub fn load_part(&mut self, part: &[u8]) -> Result<(), CheckpointError> {
         let shared = self.partitions.shared();
-        let part = decode(part, &shared.producers)?;
+        let part = decode(part, &shared.producers, &shared.objects)?;
         if !(self.known)(part.of.topic) {
             self.skipped += 1;
             return Ok(());
@@ -120,17 +120,32 @@ impl<'a> Replay<'a> {
                     apply_batch(partition, &batch, lsn, location, append_ms);
                 });
             }
-            Record::LogStart { of, offset } => self.on_partition(of, lsn, |partition| {
-                let mut state = partition.lock();
-                state.lsn = lsn;
-                state.start_at(offset);
-            }),
-            Record::EpochStart { of, epoch, offset } => self.on_partition(of, lsn, |partition| {
-                let mut state = partition.lock();
-                state.lsn = lsn;
-                state.epochs.note(epoch, offset);
-                state.leader_epoch = state.leader_epoch.max(epoch);
-            }),
+            Record::CommitTier { of, change } => {
+                let known = self.on_partition(of, lsn, |partition| {
+                    let mut state = partition.lock();
+                    state.lsn = lsn;
+                    state.apply_tier(&change, lsn, append_ms);
+                });
+                if !known {
+                    let objects = &self.partitions.shared().objects;
+                    change.added.iter().for_each(|added| objects.discard(added.object));
+                }
+            }
+            Record::LogStart { of, offset } => {
+                self.on_partition(of, lsn, |partition| {
+                    let mut state = partition.lock();
+                    state.lsn = lsn;
+                    state.start_at(offset, lsn);
+                });
+            }
+            Record::EpochStart { of, epoch, offset } => {
+                self.on_partition(of, lsn, |partition| {
+                    let mut state = partition.lock();
+                    state.lsn = lsn;
+                    state.epochs.note(epoch, offset);
+                    state.leader_epoch = state.leader_epoch.max(epoch);
+                });
+            }
             Record::Drop { topic } => {
                 self.applied += 1;
                 self.partitions.remove_topic(topic);
@@ -149,10 +164,16 @@ impl<'a> Replay<'a> {
         self.skipped
     }
 
-    fn on_partition(&mut self, of: TopicPartition, lsn: Lsn, apply: impl FnOnce(&Partition)) {
+    /// False if the partition's topic is not known.
+    fn on_partition(
+        &mut self,
+        of: TopicPartition,
+        lsn: Lsn,
+        apply: impl FnOnce(&Partition),
+    ) -> bool {
         if !(self.known)(of.topic) {
             self.skipped += 1;
-            return;
+            return false;
         }
         let partition = self.partitions.get_or_create(of, 0);
         let covered = partition.lock().lsn >= lsn;
@@ -161,6 +182,7 @@ impl<'a> Replay<'a> {
             apply(&partition);
             self.make_room_for_producers();
         }
+        true
     }
 
     /// So that what is restored first does not keep what is restored last out.

@@ -2,16 +2,19 @@
 //! Nothing here waits, reads a file or refuses; what is applied was decided before.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::disk::Span;
 use super::epochs::Epochs;
 use super::index::{Index, Indexed, Stretch};
+use super::objects::Objects;
 use super::producers::{ProducerBatch, Producers, Sequenced};
+use super::tiered::{self, Tier, TierChange, TierRef};
 use super::wait::{WaiterKey, Waiting};
 use crate::budget::BytePool;
-use crate::wal::{Location, Lsn};
+use crate::wal::{FileNumber, Location, Lsn};
 
 /// A batch in memory, from its append until the WAL takes the memory back; 64 bytes.
 #[derive(Debug)]
@@ -59,6 +62,16 @@ pub(super) struct State {
     log_start: i64,
     /// Log starts whose records are not known to be durable, oldest first.
     pending_starts: VecDeque<(Lsn, i64)>,
+    /// What of the log is in the bucket, by durable records.
+    tier: Tier,
+    /// Changes of that whose records are not known to be durable, oldest first, each with the time
+    /// on the log clock at which the bytes it brings were looked at.
+    pending_tier: VecDeque<(Lsn, TierChange, i64)>,
+    /// Bytes from the end of what is in the bucket on; the stretch of the index that holds it counts
+    /// whole.
+    untiered_bytes: u64,
+    /// At or after the append of the oldest of these, on the log clock.
+    untiered_since_ms: i64,
     /// The offset of the next record.
     log_end: i64,
     /// The first offset that is not known to be durable.
@@ -87,10 +100,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(leader_epoch: i32) -> Self {
+    pub(super) fn new(leader_epoch: i32, objects: &Arc<Objects>) -> Self {
         Self {
             log_start: 0,
             pending_starts: VecDeque::new(),
+            tier: Tier::new(objects),
+            pending_tier: VecDeque::new(),
+            untiered_bytes: 0,
+            untiered_since_ms: 0,
             log_end: 0,
             high_watermark: 0,
             readable_bytes: 0,
@@ -177,7 +194,12 @@ impl State {
             && lsn <= durable
         {
             self.pending_starts.pop_front();
-            self.start_at(offset);
+            self.start_at(offset, lsn);
+        }
+        while let Some((lsn, change, planned_ms)) =
+            self.pending_tier.pop_front_if(|(lsn, ..)| *lsn <= durable)
+        {
+            self.apply_tier(&change, lsn, planned_ms);
         }
     }
 
@@ -234,6 +256,10 @@ impl State {
     }
 
     fn note(&mut self, batch: Appended, now_ms: i64, producers: &BytePool) -> usize {
+        if self.untiered_bytes == 0 {
+            self.untiered_since_ms = batch.append_time_ms;
+        }
+        self.untiered_bytes += u64::from(batch.bytes);
         self.lsn = batch.lsn;
         self.log_end = batch.last_offset + 1;
         self.appended_bytes += u64::from(batch.bytes);
@@ -266,16 +292,21 @@ impl State {
 
     /// The log starts at `offset`. Batches in memory stay until the WAL takes them back: they are
     /// not readable any more, and their memory is the WAL's to count.
-    pub(super) fn start_at(&mut self, offset: i64) {
+    pub(super) fn start_at(&mut self, offset: i64, lsn: Lsn) {
         if offset <= self.log_start {
             return;
         }
+        let tiered_end = self.tiered_end();
         self.log_start = offset;
         // A restore may start a log beyond what it found.
         self.log_end = self.log_end.max(offset);
         self.high_watermark = self.high_watermark.max(offset.min(self.log_end));
         self.index.trim(offset, self.log_end);
         self.epochs.trim(offset);
+        self.tier.trim(offset, lsn);
+        if self.tiered_end() > tiered_end {
+            self.recount_untiered();
+        }
     }
 
     /// Puts back the offsets that a checkpoint held.
@@ -286,6 +317,16 @@ impl State {
         // The part may have been taken between a LogStart and the moment it was durable.
         self.index.trim(log_start, log_end);
         self.epochs.trim(log_start);
+    }
+
+    /// Puts back what of the log is in the bucket, after the offsets.
+    pub(super) fn restore_tier(&mut self, refs: Vec<TierRef>, untiered_since_ms: i64) {
+        for tier in refs {
+            self.tier.restore(tier);
+        }
+        self.tier.trim(self.log_start, Lsn::ZERO);
+        self.recount_untiered();
+        self.untiered_since_ms = untiered_since_ms;
     }
 
     /// Drops the chunks in memory whose records are at or below `upto`.
@@ -304,6 +345,79 @@ impl State {
         for waiting in self.waiting.values_mut() {
             waiting.tell(self.readable_bytes);
         }
+    }
+}
+
+impl State {
+    /// What of the log is in the bucket, by durable records.
+    pub(super) fn tier(&self) -> &Tier {
+        &self.tier
+    }
+
+    /// The references when all records are durable.
+    pub(super) fn latest_refs(&self) -> Vec<TierRef> {
+        tiered::latest(&self.tier, self.pending_tier(), self.latest_start().0)
+    }
+
+    /// Changes that are not known to be durable, oldest first.
+    pub(super) fn pending_tier(&self) -> impl Iterator<Item = &TierChange> {
+        self.pending_tier.iter().map(|(_, change, _)| change)
+    }
+
+    /// Where what is not in the bucket begins.
+    pub(super) fn tiered_end(&self) -> i64 {
+        self.tier.end().map_or(self.log_start, |end| end.max(self.log_start))
+    }
+
+    /// Bytes that are not in the bucket, and at or after which time on the log clock the oldest of
+    /// them was appended.
+    pub(super) fn untiered(&self) -> (u64, i64) {
+        (self.untiered_bytes, self.untiered_since_ms)
+    }
+
+    /// The first offset that is in memory or in a WAL file; below it the bucket has the log.
+    pub(super) fn local_start(&self) -> i64 {
+        self.index.first_offset().unwrap_or(self.log_end).min(self.tail_start())
+    }
+
+    /// Whether a change of the references is under way.
+    pub(super) fn is_tiering(&self) -> bool {
+        !self.pending_tier.is_empty()
+    }
+
+    /// A `CommitTier` record was reserved: it holds when it is durable.
+    pub(super) fn tier_pending(&mut self, lsn: Lsn, change: TierChange, planned_ms: i64) {
+        self.lsn = lsn;
+        self.pending_tier.push_back((lsn, change, planned_ms));
+    }
+
+    /// A `CommitTier` record is durable.
+    pub(super) fn apply_tier(&mut self, change: &TierChange, lsn: Lsn, planned_ms: i64) {
+        let tier_end = self.tiered_end();
+        self.tier.apply(change, self.log_start, lsn);
+        if self.tiered_end() != tier_end {
+            self.recount_untiered();
+            self.untiered_since_ms = planned_ms;
+        }
+        if self.pending_tier.is_empty() {
+            self.pending_tier = VecDeque::new();
+        }
+    }
+
+    /// The topic was deleted: refers to no object any more.
+    pub(super) fn drop_tier(&mut self) {
+        self.tier.clear(Lsn::ZERO);
+    }
+
+    /// Forgets where WAL files below `file` have the log, as far as the bucket has it too.
+    pub(super) fn forget_files(&mut self, file: FileNumber) {
+        self.index.forget_files(file, self.tiered_end(), self.log_end);
+    }
+
+    fn recount_untiered(&mut self) {
+        let stretches = self.index.from(self.tiered_end(), self.log_end);
+        let behind = stretches.filter(|stretch| stretch.end_offset > self.tiered_end());
+        self.untiered_bytes = behind.map(|stretch| u64::from(stretch.bytes)).sum();
     }
 }
 

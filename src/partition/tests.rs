@@ -158,7 +158,7 @@ fn shared(stream: &Stream) -> Arc<Shared> {
 fn shared_with(stream: &Stream, bytes: usize) -> Arc<Shared> {
     let metrics = Arc::new(Metrics::new(&Registry::new()));
     let producers = BytePool::new(Pool::Producers, bytes);
-    Arc::new(Shared { stream: stream.clone(), metrics, producers })
+    Arc::new(Shared { stream: stream.clone(), metrics, producers, objects: Arc::default() })
 }
 
 fn topic() -> TopicId {
@@ -210,6 +210,7 @@ fn read(partition: &Arc<Partition>, request: &ReadRequest) -> Result<Vec<Bytes>,
     let plan = match partition.read(request)? {
         Plan::Done(plan) => plan,
         Plan::NeedsDisk(disk) => disk.run()?,
+        Plan::Tiered(_) => panic!("the bucket has nothing"),
     };
     assert_eq!(plan.bytes, plan.pieces.iter().map(ReadPiece::len).sum::<usize>());
     let mut all = Vec::new();

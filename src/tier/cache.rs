@@ -40,6 +40,9 @@ pub use self::held::Held;
 use self::part::{Part, Run};
 use self::streams::{FIRST_WINDOW, GREATEST_WINDOW, Place, Stream, Streams};
 
+/// How many loads that nobody waits for are under way at once.
+const UNASKED_LOADS: usize = 16;
+
 /// A chunk: its object, and its number there.
 type ChunkKey = (ObjectId, u32);
 
@@ -93,6 +96,8 @@ struct Inner {
     catch_up: Part<ChunkKey, Bytes>,
     footers: Part<ObjectId, Footer>,
     catch_up_places: Semaphore,
+    /// Loads under way that nobody waits for.
+    unasked_places: Arc<Semaphore>,
     chunk_flights: Arc<Flights<ChunkKey, Arc<Run>>>,
     footer_flights: Arc<Flights<ObjectId, Arc<Held<Footer>>>>,
     streams: Streams,
@@ -108,6 +113,7 @@ impl Cache {
             catch_up: Part::new(options.catch_up, catch_up),
             footers: Part::new(options.footers, footers),
             catch_up_places: Semaphore::new(options.catch_up_loads.max(1)),
+            unasked_places: Arc::new(Semaphore::new(UNASKED_LOADS)),
             chunk_flights: Arc::default(),
             footer_flights: Arc::default(),
             streams: Streams::default(),
@@ -134,6 +140,35 @@ impl Cache {
         let wanted = Wanted { object: *object, footer: &footer, section, number, age };
         let chunk = self.wanted(&wanted, true).await?;
         Ok(Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset }))
+    }
+
+    /// As [`Cache::read`] without waiting: what is not in the cache is asked for, unless much else
+    /// is already, and `None` is returned.
+    pub fn at_hand(
+        &self,
+        object: &ObjectRef,
+        of: TopicPartition,
+        offset: i64,
+        age: Age,
+    ) -> Option<Found> {
+        let kept = self.inner.footers.get(&object.id).and_then(|footer| {
+            let section = footer.section(of)?;
+            let number = footer.chunk_at(section, offset)?;
+            let chunk = self.inner.kept((object.id, number))?;
+            let next_offset = place_of(&footer, section, number + 1).1;
+            Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset })
+        });
+        if kept.is_none()
+            && let Ok(place) = Arc::clone(&self.inner.unasked_places).try_acquire_owned()
+        {
+            let (this, object) = (self.clone(), *object);
+            task::spawn("tier load for later", async move {
+                // Whoever comes for it is told what went wrong.
+                drop(this.read(&object, of, offset, age).await);
+                drop(place);
+            });
+        }
+        kept
     }
 
     /// Reads the chunk with the first record of `timestamp` or later; `None` if the section has

@@ -25,6 +25,9 @@ pub const RECORD_OVERHEAD: usize = RECORD_HEADER;
 /// How long a refused growth is not tried again by those who ask for room.
 pub(super) const GROWTH_RETRY: Duration = Duration::from_secs(1);
 
+/// How often who waits for a full log looks again at most.
+const SPACE_LOOK: Duration = Duration::from_millis(20);
+
 /// A handle to the log; cheap to clone. The log closes when the last one is dropped; see
 /// [`Stream::close`] to wait for that.
 #[derive(Clone, Debug)]
@@ -385,6 +388,30 @@ impl Stream {
         self.shared().wait_for_room(class, bytes).await
     }
 
+    /// As [`Stream::wait_for_room`], but a full log is waited for too, up to `patience`: files may
+    /// be given back meanwhile.
+    pub async fn wait_for_space(
+        &self,
+        class: Class,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<(), RoomError> {
+        let shared = self.shared();
+        let deadline = shared.clock.now() + patience;
+        loop {
+            let freed = shared.room.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            match self.wait_for_room(class, bytes).await {
+                Err(RoomError::Full { .. }) if shared.clock.now() < deadline => {}
+                outcome => return outcome,
+            }
+            // Told of much else too, so that the look is not made more often than this.
+            shared.clock.sleep(SPACE_LOOK).await;
+            let _ = shared.clock.timeout_at(deadline, freed).await;
+        }
+    }
+
     /// The LSN up to which everything is durable.
     pub fn durable(&self) -> Lsn {
         self.shared().durable.lsn()
@@ -462,6 +489,12 @@ impl Stream {
         self.shared().wait_synced(self.durable()).await
     }
 
+    /// Waits until `lsn`, which was reserved, is synced to the disk, in both sync modes.
+    pub async fn wait_synced(&self, lsn: Lsn) -> Result<(), Poisoned> {
+        self.wait_durable(lsn).await?;
+        self.shared().wait_synced(lsn).await
+    }
+
     /// What evicted blocks responses still hold; takes back those that nobody holds any more.
     pub fn lingering(&self) -> Lingering {
         let (bytes, uncharged) = self.shared().blocks().lingering();
@@ -483,6 +516,30 @@ impl Stream {
         self.shared().files.with(|files| {
             let oldest = files.values().next().expect("the file that is written to is in use");
             (oldest.number(), oldest.header.first_lsn)
+        })
+    }
+
+    /// The most that all files may hold together.
+    pub fn max_bytes(&self) -> u64 {
+        self.shared().sizes.total
+    }
+
+    /// The file that holds record `lsn`, or would: the newest one that begins at or below it.
+    pub fn file_at(&self, lsn: Lsn) -> FileNumber {
+        self.shared().files.with(|files| {
+            let below = files.values().rev().find(|file| file.header.first_lsn <= lsn);
+            below.or(files.values().next()).map_or(FileNumber(0), |file| file.number())
+        })
+    }
+
+    /// The first LSN of the file from which on the files in use are about `bytes`, all of one size,
+    /// or fewer; never that of the newest file.
+    pub fn tail_of(&self, bytes: u64) -> Lsn {
+        let shared = self.shared();
+        let keep = usize::try_from(bytes / shared.sizes.file).unwrap_or(usize::MAX).max(1);
+        shared.files.with(|files| {
+            let kept = files.values().rev().take(keep).last();
+            kept.map_or(Lsn::ZERO, |file| file.header.first_lsn)
         })
     }
 

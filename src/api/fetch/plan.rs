@@ -1,18 +1,20 @@
 //! Which bytes answer a Fetch: partitions in the request's order share its byte limit.
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tracing::error;
 
+use super::log::{FromLog, charged, keep};
+use super::parked::Parked;
 use super::{Fetch, Refused, Target};
 use crate::budget::{BytePool, Charge, Pool};
+use crate::clock::Instant;
 use crate::partition::{
-    Isolation, LaterRead, Offsets, Plan, ReadError, ReadPiece, ReadPlan, ReadRequest,
+    DiskRead, Isolation, Offsets, Plan, ReadError, ReadPiece, ReadPlan, ReadRequest, TierRead,
+    TierStep,
 };
 use crate::protocol::error::ErrorCode;
-use crate::server::service::{BoxFuture, Deferred, Piece};
+use crate::server::service::Piece;
 use crate::task;
 
 /// What bounds an answer.
@@ -37,7 +39,42 @@ pub(super) struct Answers {
     pub(super) partitions: Vec<Answer>,
     /// Bytes of records in all of them.
     pub(super) bytes: usize,
+    /// Whether some partition was read from the bucket. Its answer leaves with what it has: there
+    /// is more to ask for.
+    pub(super) is_behind: bool,
 }
+
+/// How long the bucket may be waited for.
+pub(super) struct Patience<'a> {
+    /// When the request must be answered.
+    pub(super) deadline: Instant,
+    /// What the request holds, which others may want.
+    pub(super) parked: &'a Parked,
+}
+
+impl Patience<'_> {
+    async fn ends(&self, fetch: &Fetch) {
+        let broker = &fetch.cx.broker;
+        tokio::select! {
+            () = self.parked.wanted(&fetch.cx) => {}
+            () = broker.clock().sleep_until(self.deadline) => {}
+            () = broker.shutdown().draining() => {}
+        }
+    }
+}
+
+/// What reading one place of a log has come to.
+enum Read {
+    Answer(Answer),
+    /// The log goes on elsewhere.
+    Go(Plan),
+    /// It has moved.
+    Again,
+}
+
+/// A log is followed over at most so many places: sections that compaction has emptied, and what
+/// lies on this machine. The client asks again.
+const PLACES_MAX: usize = 64;
 
 /// The answer for one partition.
 pub(super) enum Answer {
@@ -71,12 +108,15 @@ struct Progress {
     at_hand: usize,
     /// How many bytes of files were read.
     walked: usize,
+    /// Whether the bucket was waited for in vain.
+    has_waited: bool,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
-        let answers = Answers { partitions: Vec::with_capacity(partitions), bytes: 0 };
-        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0 }
+        let answers =
+            Answers { partitions: Vec::with_capacity(partitions), bytes: 0, is_behind: false };
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0, has_waited: false }
     }
 
     /// Whether so many bytes of a file may be read now; if so they count.
@@ -114,13 +154,13 @@ impl Fetch {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    /// Reads what is in memory; `None` when some partition needs a disk to be read first.
+    /// Reads what is in memory; `None` when some partition needs a disk or the bucket first.
     pub(super) fn read_memory(&self) -> Option<Answers> {
         let mut progress = Progress::new(self.limits, self.targets().count());
         for target in self.targets() {
             let answer = match begin(target, &progress.request(target, self.isolation)) {
                 Ok(Plan::Done(plan)) => self.records(plan, None),
-                Ok(Plan::NeedsDisk(_)) => return None,
+                Ok(Plan::NeedsDisk(_) | Plan::Tiered(_)) => return None,
                 Err(answer) => answer,
             };
             progress.add(answer);
@@ -128,37 +168,93 @@ impl Fetch {
         Some(progress.answers)
     }
 
-    /// Reads, from disk where that is needed.
-    pub(super) async fn read(&self) -> Answers {
+    /// Reads, from disk and from the bucket where that is needed.
+    pub(super) async fn read(&self, patience: &Patience<'_>) -> Answers {
         let mut progress = Progress::new(self.limits, self.targets().count());
         for target in self.targets() {
-            let answer = match begin(target, &progress.request(target, self.isolation)) {
-                Ok(Plan::Done(plan)) => self.records(plan, None),
-                Ok(Plan::NeedsDisk(disk)) => {
-                    let holds = progress.answers.bytes > 0;
-                    let memory = disk.memory();
-                    let charge = if progress.walks(disk.file_bytes()) {
-                        self.charge_next(holds, memory.meanwhile).await
-                    } else {
-                        None
-                    };
-                    let Some(charge) = charge else {
-                        // The client asks again for what this answer has no memory or time for.
-                        progress.add(self.nothing(target));
-                        continue;
-                    };
-                    match task::blocking(move || disk.run()).await {
-                        Ok(Ok(plan)) => self.records(plan, Some(&keep(charge, memory.after))),
-                        Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
-                        Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
-                        Err(panicked) => unreadable(&panicked),
-                    }
-                }
-                Err(answer) => answer,
-            };
+            let answer = self.read_target(target, &mut progress, patience).await;
             progress.add(answer);
         }
         progress.answers
+    }
+
+    /// Follows a partition's log over the places where it is.
+    async fn read_target(
+        &self,
+        target: &Target,
+        progress: &mut Progress,
+        patience: &Patience<'_>,
+    ) -> Answer {
+        let mut planned = begin(target, &progress.request(target, self.isolation));
+        // Each round finds the log at another place; it moves at most as often as a look takes.
+        for _ in 0..PLACES_MAX {
+            let read = match planned {
+                Ok(Plan::Done(plan)) => return self.records(plan, None),
+                Ok(Plan::NeedsDisk(disk)) => self.read_disk(disk, target, progress).await,
+                Ok(Plan::Tiered(tier)) => self.read_tier(tier, progress, patience).await,
+                Err(answer) => return answer,
+            };
+            planned = match read {
+                Read::Answer(answer) => return answer,
+                Read::Go(plan) => Ok(plan),
+                Read::Again => begin(target, &progress.request(target, self.isolation)),
+            };
+        }
+        self.nothing(target)
+    }
+
+    async fn read_disk(&self, disk: DiskRead, target: &Target, progress: &mut Progress) -> Read {
+        let holds = progress.answers.bytes > 0;
+        let memory = disk.memory();
+        let charge = if progress.walks(disk.file_bytes()) {
+            self.charge_next(holds, memory.meanwhile).await
+        } else {
+            None
+        };
+        let Some(charge) = charge else {
+            // The client asks again for what this answer has no memory or time for.
+            return Read::Answer(self.nothing(target));
+        };
+        Read::Answer(match task::blocking(move || disk.run()).await {
+            Ok(Ok(plan)) => self.records(plan, Some(&keep(charge, memory.after))),
+            Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
+            Ok(Err(ReadError::Moved)) => return Read::Again,
+            Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
+            Err(panicked) => unreadable(&panicked),
+        })
+    }
+
+    /// Reads what only the bucket has. One partition of an answer is waited for, and only while
+    /// the answer has nothing: what waits for the cache's memory must hold none of it. For the
+    /// others the next request comes.
+    async fn read_tier(
+        &self,
+        tier: TierRead,
+        progress: &mut Progress,
+        patience: &Patience<'_>,
+    ) -> Read {
+        let cache = self.cx.broker.cache();
+        progress.answers.is_behind = true;
+        let empty = tier.empty();
+        if progress.answers.bytes > 0 || progress.has_waited {
+            let plan = tier.at_hand(cache).unwrap_or(empty);
+            return Read::Answer(self.records(plan, None));
+        }
+        let step = tokio::select! {
+            biased;
+            step = tier.run(cache) => step,
+            () = patience.ends(self) => {
+                progress.has_waited = true;
+                return Read::Answer(self.records(empty, None));
+            }
+        };
+        match step {
+            Ok(TierStep::Done(plan)) => Read::Answer(self.records(plan, None)),
+            Ok(TierStep::Next(plan)) => Read::Go(plan),
+            Err(ReadError::OutOfRange(_)) => Read::Answer(OUT_OF_RANGE),
+            Err(ReadError::Moved) => Read::Again,
+            Err(ReadError::Log(cause)) => Read::Answer(unreadable(&cause)),
+        }
     }
 
     /// Charges a read from disk. An answer that `holds` memory already, charged or blocks of the
@@ -184,6 +280,7 @@ impl Fetch {
         };
         match begin(target, &nothing) {
             Ok(Plan::Done(plan)) => self.records(plan, None),
+            Ok(Plan::Tiered(tier)) => self.records(tier.empty(), None),
             Ok(Plan::NeedsDisk(_)) => unreachable!("no bytes need no disk"),
             Err(answer) => answer,
         }
@@ -201,7 +298,11 @@ impl Fetch {
             }
             (ReadPiece::Later(later), _) => Piece::Deferred {
                 len: later.len(),
-                source: Box::new(FromLog { later, pool: self.send_pool().clone() }),
+                source: Box::new(FromLog {
+                    later,
+                    pool: self.send_pool().clone(),
+                    cache: self.cx.broker.cache().clone(),
+                }),
             },
         };
         Answer::Records {
@@ -221,51 +322,4 @@ fn begin(target: &Target, request: &ReadRequest) -> Result<Plan, Answer> {
 fn unreadable(cause: &dyn std::error::Error) -> Answer {
     error!(%cause, "log cannot be read");
     Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
-}
-
-/// What of a charge is kept for `bytes`; all of it if it is no more.
-fn keep(mut charge: Charge, bytes: usize) -> Arc<Charge> {
-    let kept = charge.split(bytes);
-    Arc::new(kept.unwrap_or(charge))
-}
-
-/// Bytes that give back their charge when the last slice of them is gone.
-fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
-    struct Charged {
-        bytes: Bytes,
-        _charge: Arc<Charge>,
-    }
-    impl AsRef<[u8]> for Charged {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
-    Bytes::from_owner(Charged { bytes, _charge: charge })
-}
-
-/// Batches that are taken from memory or read from the WAL's files when the socket has room.
-struct FromLog {
-    later: LaterRead,
-    pool: BytePool,
-}
-
-impl Deferred for FromLog {
-    fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
-        Box::pin(async move {
-            if let Some(batches) = self.later.in_memory() {
-                return Ok(batches);
-            }
-            // A batch may be larger than the pool: it takes all of it.
-            let memory = self.later.memory();
-            let later = self.later;
-            let held = self.pool.take_up_to(memory.meanwhile).await;
-            let read = task::blocking(move || later.read()).await.map_err(io::Error::other)?;
-            let batches = read.map_err(|cause| {
-                error!(%cause, "log cannot be read");
-                io::Error::other(cause)
-            })?;
-            let held = keep(held, memory.after);
-            Ok(batches.into_iter().map(|bytes| charged(bytes, Arc::clone(&held))).collect())
-        })
-    }
 }

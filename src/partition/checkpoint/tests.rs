@@ -5,6 +5,8 @@ use super::*;
 use crate::budget::Pool;
 use crate::partition::producers::Sequenced;
 use crate::partition::state::Appended;
+use crate::partition::{TierChange, TierKind, TierRef};
+use crate::tier::{ObjectId, ObjectRef};
 use crate::wal::Location;
 
 fn of() -> TopicPartition {
@@ -19,7 +21,7 @@ fn pool() -> BytePool {
 
 /// A state that replay could have made, from (records, bytes, producer, epoch rise, timestamp).
 fn state(batches: &[(i32, u32, i64, i32, i64)], log_start: i64) -> State {
-    let (mut state, pool) = (State::new(3), pool());
+    let (mut state, pool) = (State::new(3, &Arc::default()), pool());
     let mut position = 4_096;
     let mut sequences = [0; 8];
     for (lsn, (records, bytes, id, rise, max_timestamp)) in (1u64..).zip(batches) {
@@ -50,13 +52,26 @@ fn state(batches: &[(i32, u32, i64, i32, i64)], log_start: i64) -> State {
         };
         state.replay(appended, 2_000 + lsn as i64, &pool);
     }
-    state.start_at(log_start.min(state.log_end()));
+    state.start_at(log_start.min(state.log_end()), Lsn(batches.len() as u64));
     state
+}
+
+fn section(sequence: u64, start_offset: i64, end_offset: i64) -> TierRef {
+    let id = ObjectId { incarnation: [1; 16], sequence };
+    TierRef {
+        object: ObjectRef { id, bytes: 900, end_bytes: 300 },
+        start_offset,
+        end_offset,
+        bytes: 500,
+        max_timestamp: -1,
+        append_time_ms: 1_000,
+        kind: TierKind::Pack,
+    }
 }
 
 fn encoded(state: &State) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&mut out, of(), 9_000, state);
+    encode(&mut out, of(), 9_000, state, true);
     out
 }
 
@@ -69,7 +84,7 @@ proptest! {
     fn a_part_comes_back(batches in batches(), log_start in 0..150i64) {
         let before = state(&batches, log_start);
         let bytes = encoded(&before);
-        let part = decode(&bytes, &pool()).unwrap();
+        let part = decode(&bytes, &pool(), &Arc::default()).unwrap();
         prop_assert_eq!((part.of, part.log_clock_ms), (of(), 9_000));
         prop_assert_eq!(&part.state.index, &before.index);
         prop_assert_eq!(part.forgotten, 0);
@@ -82,6 +97,32 @@ proptest! {
     }
 
     #[test]
+    fn what_the_bucket_has_comes_back(
+        batches in batches(),
+        log_start in 0..150i64,
+        ends in prop::collection::btree_set(1..200i64, 0..8),
+    ) {
+        let (mut before, objects) = (state(&batches, log_start), Arc::default());
+        let mut start = 0;
+        for (sequence, end) in (1..).zip(&ends) {
+            let added = vec![section(sequence, start, *end)];
+            let change = TierChange { removed: Vec::new(), added };
+            before.apply_tier(&change, Lsn(100 + sequence), 3_000);
+            start = *end;
+        }
+        let part = decode(&encoded(&before), &pool(), &objects).unwrap();
+        prop_assert_eq!(part.state.latest_refs(), before.latest_refs());
+        prop_assert_eq!(part.state.untiered(), before.untiered());
+        prop_assert_eq!(part.state.tiered_end(), before.tiered_end());
+        prop_assert_eq!(objects.used(), before.latest_refs().len());
+        let mut bucket = Vec::new();
+        encode(&mut bucket, of(), 9_000, &before, false);
+        let part = decode(&bucket, &pool(), &objects).unwrap();
+        prop_assert_eq!(part.state.latest_refs(), before.latest_refs());
+        prop_assert_eq!(part.state.index.runs().len(), 0);
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(
         batches in batches(),
         cut in 0..2_000usize,
@@ -89,13 +130,13 @@ proptest! {
     ) {
         let mut bytes = encoded(&state(&batches, 0));
         let cut = cut.min(bytes.len());
-        prop_assert_eq!(decode(&bytes[..cut], &pool()).is_ok(), cut == bytes.len());
+        prop_assert_eq!(decode(&bytes[..cut], &pool(), &Arc::default()).is_ok(), cut == bytes.len());
         for (at, flip) in flips {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= flip;
             }
         }
-        let _ = decode(&bytes, &pool());
+        let _ = decode(&bytes, &pool(), &Arc::default());
     }
 }
 
@@ -106,7 +147,7 @@ fn a_part_is_what_the_first_release_wrote() {
     let hex =
         encoded(&state).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let expected = [
-        "0100",
+        "0101",
         "00112233445566778899aabbccddeeff00000007",
         "0000000000000002",
         "0000000000002328",
@@ -126,6 +167,9 @@ fn a_part_is_what_the_first_release_wrote() {
         "00000001",
         "00000000000000000000000000000032",
     ];
+    // Since when something is not in the bucket, and no references.
+    let (hex, tier) = hex.split_at(hex.len() - 24);
+    assert_eq!(tier, "00000000000003e900000000");
     let (hex, holes) = hex.split_at(hex.len() - 8);
     assert_eq!(holes, "00000000");
     let (head, tail) = hex.split_at(hex.len() - 24);
@@ -141,10 +185,16 @@ fn a_part_is_what_the_first_release_wrote() {
 fn another_major_version_is_refused_and_a_higher_minor_one_read() {
     let mut bytes = encoded(&state(&[(1, 100, 1, 0, 1)], 0));
     bytes.push(9);
-    assert_eq!(decode(&bytes, &pool()).unwrap_err(), CheckpointError::Malformed { field: "end" });
-    bytes[1] = 1;
-    assert!(decode(&bytes, &pool()).is_ok());
+    assert_eq!(
+        decode(&bytes, &pool(), &Arc::default()).unwrap_err(),
+        CheckpointError::Malformed { field: "end" }
+    );
+    bytes[1] = MINOR + 1;
+    assert!(decode(&bytes, &pool(), &Arc::default()).is_ok());
     bytes[0] = 2;
-    assert_eq!(decode(&bytes, &pool()).unwrap_err(), CheckpointError::Version { found: 2 });
-    assert!(decode(&Bytes::new(), &pool()).is_err());
+    assert_eq!(
+        decode(&bytes, &pool(), &Arc::default()).unwrap_err(),
+        CheckpointError::Version { found: 2 }
+    );
+    assert!(decode(&Bytes::new(), &pool(), &Arc::default()).is_err());
 }

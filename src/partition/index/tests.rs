@@ -104,7 +104,22 @@ proptest! {
         let expected: Vec<_> = whole.into_iter().filter(|s| s.end_offset > start).collect();
         prop_assert_eq!(&kept, &expected);
         prop_assert_eq!(index.bytes(), kept.iter().map(|s| u64::from(s.bytes)).sum::<u64>());
-        prop_assert_eq!(index.oldest().map(|(file, _)| file), kept.first().map(|s| s.file));
+        prop_assert_eq!(index.first_offset(), kept.first().map(|s| s.base_offset));
+        for stretch in &kept {
+            let oldest = index.oldest_from(stretch.base_offset, end);
+            prop_assert_eq!(oldest.map(|(file, _)| file), Some(stretch.file));
+        }
+        prop_assert_eq!(index.oldest_from(end, end), None);
+        for file in kept.iter().map(|s| s.file).chain([FileNumber(u64::MAX)]) {
+            let mut left = index.clone();
+            left.forget_files(file, start, end);
+            prop_assert_eq!(&left, &index, "nothing of it is in the bucket");
+            left.forget_files(file, end, end);
+            let rest: Vec<_> = left.from(0, end).collect();
+            let behind: Vec<_> = kept.iter().filter(|s| s.file >= file).copied().collect();
+            prop_assert_eq!(left.bytes(), behind.iter().map(|s| u64::from(s.bytes)).sum::<u64>());
+            prop_assert_eq!(rest, behind);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn mark(partition: &Arc<Partition>) -> u64 {
     let offset = partition.offsets().high_watermark;
     match partition.read(&from(offset, 1)).unwrap() {
         Plan::Done(plan) => plan.mark,
-        Plan::NeedsDisk(_) => panic!("nothing is read at the end"),
+        Plan::NeedsDisk(_) | Plan::Tiered(_) => panic!("nothing is read at the end"),
     }
 }
 
