@@ -300,8 +300,9 @@ fn advertised(
 }
 
 /// Closes the connections that take their responses most slowly while these hold so much memory
-/// that the WAL's blocks find the send pool full (DESIGN D10), or responses that did not wait for
-/// room owe much to it: readers never stop producers. The same when the pool stays full, which it
+/// that the WAL's blocks find the send pool full (DESIGN D10), that loads from the bucket wait for
+/// what only they hold, or that responses which did not wait for room owe much to the pool: readers
+/// never stop producers, and a slow one stops no other. The same when the pool stays full, which it
 /// is as long as any response waits for room there, so that those that hold room for responses
 /// which cannot go out give way to it.
 async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
@@ -312,7 +313,7 @@ async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
             () = broker.shutdown().draining() => return,
         }
         let send = broker.budget().pool(Pool::Send);
-        let mut wanted = broker.stream().lingering().uncharged;
+        let mut wanted = broker.stream().lingering().uncharged + broker.cache().stuck();
         if send.owed() > send.capacity() / OWED_SHARE {
             wanted += send.owed();
         }

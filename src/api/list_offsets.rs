@@ -1,12 +1,14 @@
 //! `ListOffsets` (key 2), versions 1-10.
 //!
 //! Timestamps below zero are questions: -1 latest, -2 earliest, -3 greatest timestamp (KIP-734,
-//! v7), -4 earliest local (KIP-405, v8), -5 latest tiered (v9). Any other is answered with the
-//! first record, exactly, whose timestamp is at least that, found inside its batch. Nothing is
-//! tiered yet: the earliest local offset is the earliest, and the latest tiered one is none.
+//! v7), -4 earliest local (KIP-405, v8), -5 latest tiered (KIP-1005, v9), which is the last offset
+//! in the bucket and not the one behind it. Any other is answered with the first record, exactly,
+//! whose timestamp is at least that, found inside its batch. What only the bucket has is waited for
+//! as long as the request says (KIP-1075, v10). Unlike in Kafka, -3 looks there too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{
@@ -17,7 +19,8 @@ use tracing::error;
 
 use super::topics::{check_leader_epoch, partition_by_name};
 use super::{Answer, Api, Context, Tally};
-use crate::partition::{FoundOffset, LookupError, Partition};
+use crate::clock::Instant;
+use crate::partition::{FoundOffset, Look, Lookup, LookupError, Partition, TimeQuery};
 use crate::protocol::error::ErrorCode;
 use crate::task;
 
@@ -39,10 +42,21 @@ const USUALLY_READ_BYTES: usize = 64 << 10;
 /// charged with 2 MiB, of which the smallest budget has two.
 const USUALLY_UNPACKED_BYTES: usize = (1 << 20) - USUALLY_READ_BYTES / 2;
 
+/// From this version on a request says how long the bucket is waited for.
+const TIMEOUT_FROM: i16 = 10;
+
+/// Otherwise it is waited for so long, as by `remote.list.offsets.request.timeout.ms` of Kafka.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// And for no longer, whatever a request says.
+const TIMEOUT_MAX: Duration = Duration::from_mins(5);
+
+/// A look-up is planned anew so often while its log moves to the bucket.
+const PLANS_MAX: usize = 16;
+
 /// An answer that needs no look at batches, or the question that does.
 enum Step {
     Found { offset: i64, timestamp: i64, epoch: i32 },
-    Search(Arc<Partition>),
+    Search(Arc<Partition>, TimeQuery),
 }
 
 impl Api for ListOffsets {
@@ -50,11 +64,12 @@ impl Api for ListOffsets {
 
     async fn handle(cx: Context, request: ListOffsetsRequest) -> Answer<ListOffsetsResponse> {
         let committed = request.isolation_level == READ_COMMITTED;
+        let deadline = cx.received + timeout(cx.version, request.timeout_ms);
         Answer::Later(Box::pin(async move {
             let asked = each_once(&request.topics);
             let mut topics = Vec::with_capacity(asked.len());
             for topic in &asked {
-                topics.push(answer_topic(&cx, topic, committed).await);
+                topics.push(answer_topic(&cx, topic, committed, deadline).await);
             }
             ListOffsetsResponse::default().with_topics(topics)
         }))
@@ -97,11 +112,12 @@ async fn answer_topic(
     cx: &Context,
     topic: &AskedTopic<'_>,
     committed: bool,
+    deadline: Instant,
 ) -> ListOffsetsTopicResponse {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for (index, asked) in &topic.partitions {
         let outcome = match asked {
-            Some(asked) => answer(cx, topic.name.as_str(), asked, committed).await,
+            Some(asked) => answer(cx, topic.name.as_str(), asked, committed, deadline).await,
             None => Err(ErrorCode::InvalidRequest),
         };
         let response = ListOffsetsPartitionResponse::default()
@@ -119,43 +135,97 @@ async fn answer_topic(
     ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
 }
 
+fn timeout(version: i16, timeout_ms: i32) -> Duration {
+    match u64::try_from(timeout_ms) {
+        Ok(timeout @ 1..) if version >= TIMEOUT_FROM => {
+            Duration::from_millis(timeout).min(TIMEOUT_MAX)
+        }
+        _ => TIMEOUT,
+    }
+}
+
 /// Offset, timestamp and leader epoch; all -1 where there is no such record.
 async fn answer(
     cx: &Context,
     topic: &str,
     asked: &ListOffsetsPartition,
     committed: bool,
+    deadline: Instant,
 ) -> Result<(i64, i64, i32), ErrorCode> {
-    let partition = match first_step(cx, topic, asked, committed)? {
+    let (partition, query) = match first_step(cx, topic, asked, committed)? {
         Step::Found { offset, timestamp, epoch } => return Ok((offset, timestamp, epoch)),
-        Step::Search(partition) => partition,
+        Step::Search(partition, query) => (partition, query),
     };
+    for _ in 0..PLANS_MAX {
+        match search(cx, partition.look_up(query), deadline).await {
+            Err(Failed::Moved) => {}
+            Err(Failed::Code(code)) => return Err(code),
+            Ok(found) => {
+                let found = found.map(|found| (found.offset, found.timestamp, found.leader_epoch));
+                return Ok(found.unwrap_or((-1, -1, -1)));
+            }
+        }
+    }
+    error!(partition = %partition.id(), "log moves faster than it is looked up");
+    Err(ErrorCode::KafkaStorageError)
+}
+
+/// Why a look-up has no answer.
+enum Failed {
+    /// It has to be planned again.
+    Moved,
+    Code(ErrorCode),
+}
+
+impl From<LookupError> for Failed {
+    fn from(error: LookupError) -> Self {
+        if matches!(error, LookupError::Moved) {
+            return Failed::Moved;
+        }
+        error!(cause = %error, "log cannot be read");
+        Failed::Code(ErrorCode::KafkaStorageError)
+    }
+}
+
+async fn search(
+    cx: &Context,
+    mut lookup: Lookup,
+    deadline: Instant,
+) -> Result<Option<FoundOffset>, Failed> {
     let (mut read, mut unpacked) = (USUALLY_READ_BYTES, USUALLY_UNPACKED_BYTES);
-    let found = loop {
+    loop {
+        if lookup.needs_bucket() {
+            bring(cx, &mut lookup, deadline).await?;
+        }
         let (_charge, room) = cx.broker.read_and_unpack(read, unpacked).await;
-        let (partition, timestamp) = (Arc::clone(&partition), asked.timestamp);
-        let search = move || match timestamp {
-            MAX_TIMESTAMP => partition.offset_of_max_timestamp(room),
-            timestamp => partition.offset_for_timestamp(timestamp, room),
+        let find = move || {
+            let found = lookup.find(room);
+            (found, lookup)
         };
-        match task::blocking(search).await {
-            Ok(Err(LookupError::NeedsRead { bytes })) => read = bytes,
-            Ok(Err(LookupError::NeedsRoom { .. })) => unpacked = usize::MAX,
-            found => break found,
-        }
-    };
-    match found {
-        Ok(Ok(found)) => Ok(found.map_or((-1, -1, -1), |found: FoundOffset| {
-            (found.offset, found.timestamp, found.leader_epoch)
-        })),
-        Ok(Err(cause)) => {
-            error!(%cause, "log cannot be read");
-            Err(ErrorCode::KafkaStorageError)
-        }
-        Err(panicked) => {
+        let (found, again) = task::blocking(find).await.map_err(|panicked| {
             error!(%panicked, "offset look-up failed");
-            Err(ErrorCode::UnknownServerError)
+            Failed::Code(ErrorCode::UnknownServerError)
+        })?;
+        lookup = again;
+        match found {
+            Ok(Look::Found(found)) => return Ok(found),
+            // What was charged is given back before the bucket is waited for.
+            Ok(Look::NeedsBucket) => {}
+            Err(LookupError::NeedsRead { bytes }) => read = bytes,
+            Err(LookupError::NeedsRoom { .. }) => unpacked = usize::MAX,
+            Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Waits for the bucket.
+async fn bring(cx: &Context, lookup: &mut Lookup, deadline: Instant) -> Result<(), Failed> {
+    let broker = &cx.broker;
+    tokio::select! {
+        biased;
+        brought = lookup.bring(broker.cache()) => Ok(brought?),
+        () = broker.clock().sleep_until(deadline) => Err(Failed::Code(ErrorCode::RequestTimedOut)),
+        () = broker.shutdown().draining() => Err(Failed::Code(ErrorCode::RequestTimedOut)),
     }
 }
 
@@ -170,15 +240,22 @@ fn first_step(
     let epoch = check_leader_epoch(cx, &topic, index, asked.current_leader_epoch)?;
     let offsets = partition.offsets();
     let found = |offset: i64, epoch: i32| Ok(Step::Found { offset, timestamp: -1, epoch });
+    let epoch_of = |offset| partition.epoch_of(offset);
     match (asked.timestamp, cx.version) {
         (LATEST, _) if committed => found(offsets.last_stable, epoch),
         (LATEST, _) => found(offsets.high_watermark, epoch),
-        (EARLIEST, _) | (EARLIEST_LOCAL, 8..) => {
-            // The epoch of the first record; of an empty log the present one.
-            found(offsets.log_start, partition.epoch_of(offsets.log_start).unwrap_or(epoch))
+        // The epoch of the first record; of an empty log the present one.
+        (EARLIEST, _) => found(offsets.log_start, epoch_of(offsets.log_start).unwrap_or(epoch)),
+        (EARLIEST_LOCAL, 8..) => {
+            let local_start = partition.local_start();
+            found(local_start, epoch_of(local_start).unwrap_or(epoch))
         }
-        (LATEST_TIERED, 9..) => found(-1, -1),
-        (MAX_TIMESTAMP, 7..) | (0.., _) => Ok(Step::Search(partition)),
+        (LATEST_TIERED, 9..) => {
+            let latest = partition.tiered_end().map(|end| end - 1);
+            found(latest.unwrap_or(-1), latest.and_then(epoch_of).unwrap_or(-1))
+        }
+        (MAX_TIMESTAMP, 7..) => Ok(Step::Search(partition, TimeQuery::Greatest)),
+        (0.., _) => Ok(Step::Search(partition, TimeQuery::Since(asked.timestamp))),
         _ => Err(ErrorCode::UnsupportedVersion),
     }
 }

@@ -13,10 +13,13 @@ use crate::group::{
     AppendRefused, LoadError, LoadedRecord, LogLost, OffsetsLog, Record, Topic, Topics,
 };
 use crate::partition::MAX_DECOMPRESSED_BYTES;
-use crate::partition::{AppendError, AppendRequest, LogError, Partition, Partitions, record};
-use crate::protocol::batch::{Batch, BatchBuilder};
+use crate::partition::{
+    AppendError, AppendRequest, LogError, Partition, Partitions, TierRef, record,
+};
+use crate::protocol::batch::{Batch, BatchBuilder, BatchIter};
 use crate::protocol::types::TopicPartition;
 use crate::task;
+use crate::tier::{self, Age, Cache};
 use crate::wal::{Class, Stream};
 
 /// Batches on their way from the thread that reads the log to the task that applies them.
@@ -30,6 +33,7 @@ pub(super) struct OffsetsTopic {
     pub(super) cluster: Cluster,
     pub(super) stream: Stream,
     pub(super) partitions: Arc<Partitions>,
+    pub(super) cache: Cache,
     pub(super) clock: Clock,
 }
 
@@ -102,7 +106,8 @@ impl OffsetsLog for OffsetsTopic {
             let partition =
                 self.partition(index).ok_or_else(|| failed("it does not exist".to_owned()))?;
             let (sender, mut batches) = mpsc::channel(LOAD_QUEUE);
-            let reading = task::blocking(move || read_all(&partition, &sender));
+            let loader = Loader { partition, cache: self.cache.clone(), sender };
+            let reading = task::spawn("group-load-read", loader.read_all());
             while let Some(batch) = batches.recv().await {
                 for record in batch {
                     sink(record);
@@ -110,7 +115,7 @@ impl OffsetsLog for OffsetsTopic {
             }
             match reading.await {
                 Ok(Ok(())) => Ok(self.stream.log_clock().now_ms()),
-                Ok(Err(cause)) => Err(failed(cause.to_string())),
+                Ok(Err(cause)) => Err(failed(cause)),
                 Err(panicked) => Err(failed(panicked.to_string())),
             }
         }
@@ -118,20 +123,95 @@ impl OffsetsLog for OffsetsTopic {
     }
 }
 
-/// Reads a partition batch by batch and sends the records on. Blocks. A receiver that is gone ends
-/// it.
-fn read_all(
-    partition: &Partition,
-    batches: &mpsc::Sender<Vec<LoadedRecord>>,
-) -> Result<(), LogError> {
-    let mut gone = false;
-    partition.load::<LogError>(|batch, append_time_ms| {
-        if gone || batch.header().is_control() {
-            return Ok(());
+/// Reads a partition batch by batch and sends the records on. A receiver that is gone ends it.
+struct Loader {
+    partition: Arc<Partition>,
+    cache: Cache,
+    sender: mpsc::Sender<Vec<LoadedRecord>>,
+}
+
+impl Loader {
+    /// From the log start to the high watermark of now, wherever that is. An error where the bucket
+    /// does not answer: a part of the records is not the group.
+    async fn read_all(self) -> Result<(), String> {
+        let offsets = self.partition.offsets();
+        let (mut next, until) = (offsets.log_start, offsets.high_watermark);
+        while next < until {
+            let behind = match self.partition.tiered_at(next) {
+                Some(section) => self.read_tiered(&section, next, until).await?,
+                None => self.read_local(next, until).await?,
+            };
+            let log_start = self.partition.offsets().log_start;
+            let has_moved = self.partition.tiered_at(next).is_some();
+            if behind <= next && log_start <= next && !has_moved {
+                let of = self.partition.id();
+                let local_start = self.partition.local_start();
+                return Err(LogError::Gap { of, offset: next, next: local_start }.to_string());
+            }
+            next = behind.max(log_start);
         }
-        gone = batches.blocking_send(records(partition, batch, append_time_ms)?).is_err();
         Ok(())
-    })?;
+    }
+
+    /// Returns the offset behind the last, where what is in the bucket alone begins, or `until`.
+    async fn read_local(&self, from: i64, until: i64) -> Result<i64, String> {
+        let (partition, sender) = (Arc::clone(&self.partition), self.sender.clone());
+        let reading = move || {
+            let visit =
+                |batch: &Batch, append_time_ms| send(&partition, batch, append_time_ms, &sender);
+            partition.load(from, until, visit)
+        };
+        blocking(reading).await
+    }
+
+    /// Reads up to the end of one chunk and returns the offset behind it; `from` if the section has
+    /// been replaced by another one meanwhile. A record counts as appended with the youngest of its
+    /// section: what expires by that expires too late, and never too early.
+    async fn read_tiered(&self, section: &TierRef, from: i64, until: i64) -> Result<i64, String> {
+        let (of, append_time_ms) = (self.partition.id(), section.append_time_ms);
+        let missing = || tier::ReadError::Missing { key: section.object.id.key() };
+        let found = self.cache.read(&section.object, of, from, Age::CatchUp).await;
+        let found = match found.and_then(|found| found.ok_or_else(missing)) {
+            Ok(found) => found,
+            Err(source) => {
+                let is_replaced = matches!(source, tier::ReadError::Missing { .. })
+                    && self.partition.tiered_at(from).is_none_or(|now| now.id() != section.id());
+                let error = LogError::Tier { of, offset: from, source };
+                return if is_replaced { Ok(from) } else { Err(error.to_string()) };
+            }
+        };
+        let (partition, sender) = (Arc::clone(&self.partition), self.sender.clone());
+        let reading = move || {
+            for batch in BatchIter::new(found.batches).map_while(Result::ok) {
+                if batch.header().base_offset < until {
+                    send(&partition, &batch, append_time_ms, &sender)?;
+                }
+            }
+            Ok(found.next_offset)
+        };
+        blocking(reading).await
+    }
+}
+
+/// Runs what blocks; the load is tried again if it fails.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, String> {
+    let outcome = task::blocking(work).await.map_err(|panicked| panicked.to_string())?;
+    outcome.map_err(|error| error.to_string())
+}
+
+/// Sends a batch's records on. Blocks.
+fn send(
+    partition: &Partition,
+    batch: &Batch,
+    append_time_ms: i64,
+    sender: &mpsc::Sender<Vec<LoadedRecord>>,
+) -> Result<(), LogError> {
+    if !batch.header().is_control() && !sender.is_closed() {
+        // Whoever receives may be gone a moment later.
+        drop(sender.blocking_send(records(partition, batch, append_time_ms)?));
+    }
     Ok(())
 }
 
@@ -180,6 +260,7 @@ mod tests {
             cluster: broker.cluster.clone(),
             stream: broker.stream.clone(),
             partitions: Arc::clone(&broker.partitions),
+            cache: broker.cache.clone(),
             clock: broker.clock.clone(),
         };
         assert_eq!(log.partitions(), None);

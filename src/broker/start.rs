@@ -32,6 +32,7 @@ use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
 use crate::task;
 use crate::tier::{Cache, CacheOptions};
+use crate::wal::FileNumber;
 use crate::wal::disk::{Disk, LockGuard, RealDisk};
 use crate::wal::local::{self, Env, Opened, Options, Recovered, SyncMode};
 
@@ -155,14 +156,15 @@ impl Broker {
             objects: Arc::default(),
         });
         let partitions = Arc::new(Partitions::new(shared));
-        replay(&cluster, &partitions, recovered).await?;
+        replay(&cluster, &partitions, recovered, stream.oldest_file().0).await?;
+        let cache = open_cache(&environment, bucket.store.clone());
         let log = OffsetsTopic {
             cluster: cluster.clone(),
             stream: stream.clone(),
             partitions: Arc::clone(&partitions),
+            cache: cache.clone(),
             clock: clock.clone(),
         };
-        let cache = open_cache(&environment, bucket.store.clone());
         let tiering = open_tiering(&environment, bucket.store.clone(), &stream);
         let bucket = (bucket, cache, tiering, objects);
         let broker = assemble(environment, cluster, stream, partitions, log, bucket);
@@ -307,6 +309,7 @@ async fn replay(
     cluster: &Cluster,
     partitions: &Arc<Partitions>,
     recovered: Recovered,
+    oldest_file: FileNumber,
 ) -> Result<(), StartError> {
     let image = cluster.image();
     let partitions = Arc::clone(partitions);
@@ -331,6 +334,8 @@ async fn replay(
         for entry in recovered.replay {
             replay.apply(entry?.into())?;
         }
+        // A checkpoint names files that were given back after it.
+        partitions.forget_files(oldest_file);
         let (applied, skipped) = (replay.applied(), replay.skipped());
         info!(applied, skipped, torn = recovered.torn, "write-ahead log replayed");
         Ok(())
@@ -357,6 +362,7 @@ fn open_cache(environment: &Environment, store: Store) -> Cache {
         hot: pool(Pool::Hot),
         catch_up: pool(Pool::CatchUp),
         footers: pool(Pool::Footers),
+        readers: pool(Pool::Send),
         catch_up_loads: CATCH_UP_LOADS,
     };
     Cache::new(store, options, &environment.registry)

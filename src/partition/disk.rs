@@ -31,6 +31,16 @@ pub enum LogError {
         /// Why not.
         source: crate::tier::ReadError,
     },
+    /// Neither this machine nor the bucket has the offset, which no reader may pass over.
+    #[error("{of}: nothing holds offset {offset}, the log goes on at {next}")]
+    Gap {
+        /// The partition.
+        of: TopicPartition,
+        /// The offset that was wanted.
+        offset: i64,
+        /// Where the log on this machine begins.
+        next: i64,
+    },
     /// A record is not the one that the index names.
     #[error("{of}: wal record {lsn} where offset {offset} must be holds offset {found}")]
     WrongOffset {

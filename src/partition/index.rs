@@ -241,7 +241,9 @@ impl Index {
     /// The holes of a stretch.
     pub(super) fn holes(&self, stretch: &Stretch) -> Vec<Hole> {
         let at = self.runs.partition_point(|run| run.file < stretch.file);
-        let holes = self.runs.get(at).map_or(&[][..], |run| &run.holes);
+        // The file may have been forgotten since the stretch was found.
+        let run = self.runs.get(at).filter(|run| run.file == stretch.file);
+        let holes = run.map_or(&[][..], |run| &run.holes);
         let inside = |(start, end): &&Hole| *start >= stretch.start && *end < stretch.end;
         holes.iter().filter(inside).copied().collect()
     }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::Partition;
 use super::disk::{LogError, Span, StoredBatch};
 use super::index::Stretch;
+use super::state::State;
 use crate::protocol::batch::{Batch, BatchHeader, TimestampType};
+use crate::wal::ReadError as WalError;
 
 /// No batch is decompressed to more.
 pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
@@ -33,6 +35,10 @@ pub enum LookupError {
         /// The bytes.
         bytes: usize,
     },
+    /// What was on this machine when the look-up was planned is in the bucket alone by now: plan
+    /// again.
+    #[error("the log has moved to the bucket since the look-up was planned")]
+    Moved,
     /// A batch decompresses to more than the room that was given, which was not the most.
     #[error("a batch decompresses to more than {bytes} bytes")]
     NeedsRoom {
@@ -66,23 +72,27 @@ impl Bounds {
 }
 
 impl Partition {
-    /// The first record, by offset, whose timestamp is at least `timestamp`: the record itself, not
-    /// its batch. `None` if there is none below the high watermark.
+    /// The first record, by offset, on this machine whose timestamp is at least `timestamp`: the
+    /// record itself, not its batch. `None` if there is none below the high watermark. `local_from`
+    /// is where the log on this machine began when the look-up was planned.
     ///
     /// A compressed batch whose records deny what its header says of their timestamps, or cannot be
     /// decompressed in the most room there is, is answered by its header: such batches are taken
     /// unopened (DESIGN D2). Blocks when the record is not in memory, and decompresses: for
     /// `task::blocking`.
-    pub fn offset_for_timestamp(
+    pub(super) fn local_since(
         &self,
         timestamp: i64,
+        local_from: i64,
         room: Room,
     ) -> Result<Option<FoundOffset>, LookupError> {
         let mut behind = i64::MIN;
         loop {
             let (bounds, next) = {
                 let state = self.lock_advanced();
-                let bounds = Bounds { from: state.log_start(), until: state.high_watermark() };
+                has_not_moved(&state, local_from)?;
+                let from = local_from.max(state.log_start());
+                let bounds = Bounds { from, until: state.high_watermark() };
                 let mut since = state.index.since(timestamp, state.log_end());
                 let next = since.find(|s| s.base_offset >= behind && s.end_offset > bounds.from);
                 (bounds, next)
@@ -102,14 +112,20 @@ impl Partition {
         }
     }
 
-    /// The record with the greatest timestamp, the first of several (KIP-734). `None` if no record
-    /// below the high watermark has a timestamp.
+    /// The record on this machine with the greatest timestamp, the first of several (KIP-734).
+    /// `None` if no record below the high watermark has a timestamp.
     ///
-    /// Blocks as [`Partition::offset_for_timestamp`] does.
-    pub fn offset_of_max_timestamp(&self, room: Room) -> Result<Option<FoundOffset>, LookupError> {
+    /// Blocks as [`Partition::local_since`] does.
+    pub(super) fn local_greatest(
+        &self,
+        local_from: i64,
+        room: Room,
+    ) -> Result<Option<FoundOffset>, LookupError> {
         let (bounds, mut stretches) = {
             let state = self.lock_advanced();
-            let bounds = Bounds { from: state.log_start(), until: state.high_watermark() };
+            has_not_moved(&state, local_from)?;
+            let from = local_from.max(state.log_start());
+            let bounds = Bounds { from, until: state.high_watermark() };
             let all = state.index.since(0, state.log_end());
             (bounds, greatest(all.filter(|s| s.base_offset < bounds.until)))
         };
@@ -123,35 +139,41 @@ impl Partition {
             }
             for stored in self.stored_within(&stretch, room)? {
                 let Ok(batch) = Batch::parse_one(stored.bytes) else { continue };
-                let greatest = greatest_of(&batch, bounds, room)?;
-                if greatest < 0 || best.is_some_and(|best| best.timestamp >= greatest) {
-                    continue;
-                }
-                best = first_since(&batch, greatest, bounds, room)?.or(best);
+                best = greater(best, &batch, bounds, room)?;
             }
         }
         Ok(best)
     }
 
-    /// Visits every batch from the log start to the high watermark of now, with the time of its
-    /// append on the log clock in milliseconds, a stretch of the index in memory at a time.
-    /// Returns the offset behind the last. The visitor's error ends the visit.
+    /// Visits every batch from the one on that holds `from` up to `until`, which is at most the
+    /// high watermark, with the time of its append on the log clock in milliseconds, a stretch of
+    /// the index in memory at a time. Returns the offset behind the last: `until`, or where the
+    /// log on this machine begins too late, because the bucket alone has what comes next. The
+    /// visitor's error ends the visit.
     ///
     /// Blocks: for `task::blocking`. A coordinator loads its partition with it.
     pub fn load<E: From<LogError>>(
         &self,
+        from: i64,
+        until: i64,
         mut visit: impl FnMut(&Batch, i64) -> Result<(), E>,
     ) -> Result<i64, E> {
-        let offsets = self.offsets();
-        let mut next = offsets.log_start;
-        while next < offsets.high_watermark {
+        let mut next = from;
+        while next < until {
             let stretch = {
                 let state = self.lock();
+                if next < state.indexed_start() {
+                    break;
+                }
                 state.index.from(next, state.log_end()).find(|s| s.end_offset > next)
             };
             let Some(stretch) = stretch else { break };
-            for stored in self.stored(&stretch)? {
-                if stored.end_offset <= next || stored.base_offset >= offsets.high_watermark {
+            let stored = match self.stored(&stretch) {
+                Err(error) if error.may_have_moved() && next < self.lock().indexed_start() => break,
+                stored => stored?,
+            };
+            for stored in stored {
+                if stored.end_offset <= next || stored.base_offset >= until {
                     continue;
                 }
                 let batch = Batch::parse_one(stored.bytes).map_err(|source| {
@@ -162,7 +184,7 @@ impl Partition {
             }
             next = stretch.end_offset;
         }
-        Ok(offsets.high_watermark)
+        Ok(next.min(until))
     }
 
     /// As [`Partition::stored`], unless more has to be read than there is room for.
@@ -177,7 +199,10 @@ impl Partition {
         if bytes > room.read {
             return Err(LookupError::NeedsRead { bytes });
         }
-        Ok(self.take(found)?)
+        self.take(found).map_err(|error| match error {
+            LogError::Wal(WalError::Recycled { .. }) => LookupError::Moved,
+            error => error.into(),
+        })
     }
 
     /// The batches of a stretch, from memory where they are.
@@ -219,6 +244,29 @@ struct Found {
     in_memory: Vec<(Bytes, i64)>,
 }
 
+/// Whether what was on this machine when a look-up was planned is here still, or deleted.
+fn has_not_moved(state: &State, local_from: i64) -> Result<(), LookupError> {
+    let has_moved = state.searched_start() > local_from.max(state.log_start());
+    if has_moved { Err(LookupError::Moved) } else { Ok(()) }
+}
+
+/// The record with the greatest timestamp, of the best so far and those of a later batch; of equal
+/// ones the first by offset.
+pub(super) fn greater(
+    best: Option<FoundOffset>,
+    batch: &Batch,
+    bounds: Bounds,
+    room: Room,
+) -> Result<Option<FoundOffset>, LookupError> {
+    let greatest = greatest_of(batch, bounds, room)?;
+    let rank = |best: FoundOffset| (best.timestamp, -best.offset);
+    if greatest < 0 || best.is_some_and(|b| rank(b) >= (greatest, -batch.header().last_offset())) {
+        return Ok(best);
+    }
+    let found = first_since(batch, greatest, bounds, room)?;
+    Ok([best, found].into_iter().flatten().max_by_key(|found| rank(*found)))
+}
+
 /// Of stretches in order, those that can hold the greatest timestamp in range: the first with the
 /// greatest, and the two ends, where a part of a stretch may be out of range.
 fn greatest(mut stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
@@ -248,7 +296,7 @@ fn payload(batch: &Batch, room: Room) -> Result<Option<Bytes>, LookupError> {
 }
 
 /// The greatest timestamp of a batch: its header's, unless the log starts inside of it.
-pub(super) fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupError> {
+fn greatest_of(batch: &Batch, bounds: Bounds, room: Room) -> Result<i64, LookupError> {
     let header = batch.header();
     let by_header = header.max_timestamp;
     if header.base_offset >= bounds.from || header.timestamp_type() == TimestampType::LogAppendTime

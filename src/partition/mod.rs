@@ -46,6 +46,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tier_commit;
+mod tier_lookup;
 mod tier_read;
 mod tiered;
 mod wait;
@@ -70,7 +71,8 @@ pub use registry::{OldestNeeded, Partitions};
 pub use replay::{Replay, ReplayError, ReplayedRecord};
 pub use retention::{LogStartError, RetentionLimits};
 pub use tier_commit::{CommitTierError, Untiered, WalSpan};
-pub use tier_read::{TierRead, TierStep, TieredSince};
+pub use tier_lookup::{Look, Lookup, TimeQuery};
+pub use tier_read::{TierRead, TierStep};
 pub use tiered::{TierChange, TierKind, TierRef, TierRefId};
 pub use wait::FetchWait;
 

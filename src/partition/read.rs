@@ -11,6 +11,7 @@ use super::disk::{LogError, ReadMemory, Span};
 use super::index::Stretch;
 use super::state::State;
 use super::tier_read::TierRead;
+use super::tiered::TierRef;
 use super::{Offsets, Partition};
 use crate::wal::ReadError as WalError;
 
@@ -176,8 +177,11 @@ impl LaterRead {
     /// `task::blocking`. An error too if the log start has passed them meanwhile.
     pub fn read(&self) -> Result<Vec<Bytes>, LogError> {
         let (batches, offset) = match &self.source {
-            Source::Disk(span) => (self.read_span(span)?, span.base_offset),
-            Source::Tail(from, to) => (self.read_evicted(*from, *to)?, *from),
+            Source::Disk(span) => {
+                let (from, to) = (span.base_offset, span.end_offset);
+                (self.partition.read_between(span, from, to)?, from)
+            }
+            Source::Tail(from, to) => (self.partition.read_local(*from, *to)?, *from),
         };
         let read: usize = batches.iter().map(Bytes::len).sum();
         if read != self.len {
@@ -186,11 +190,14 @@ impl LaterRead {
         }
         Ok(batches)
     }
+}
 
-    /// Batches that were in memory and of which at least the first ones are not any more. What is
-    /// in the file is the same to the byte: a batch is patched before it is written.
-    fn read_evicted(&self, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
-        let state = self.partition.lock();
+impl Partition {
+    /// Batches that were in memory and of which at least the first ones are not any more, as far
+    /// as they are on this machine. What is in the file is the same to the byte: a batch is patched
+    /// before it is written.
+    pub(super) fn read_local(&self, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
+        let state = self.lock();
         let on_disk = state.tail_start().min(to);
         let stretches = state.index.from(from, state.log_end());
         let spans: Vec<Span> = stretches
@@ -208,14 +215,10 @@ impl LaterRead {
         Ok(batches)
     }
 
-    fn read_span(&self, span: &Span) -> Result<Vec<Bytes>, LogError> {
-        self.read_between(span, span.base_offset, span.end_offset)
-    }
-
     /// The batches in a span whose base offsets lie between two offsets.
     fn read_between(&self, span: &Span, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
-        let mut batches = self.partition.read_span(span)?;
-        let metrics = &self.partition.shared().metrics;
+        let mut batches = self.read_span(span)?;
+        let metrics = &self.shared().metrics;
         metrics.disk_read_bytes.inc_by(span.file_bytes() as u64);
         batches.retain(|batch| (from..to).contains(&batch.base_offset));
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
@@ -289,7 +292,7 @@ impl Partition {
     /// Plans the answer to a read. Nothing here blocks: what is in memory is in the plan, whole
     /// stretches on disk are in it as [`LaterRead`]s, and where a stretch must be cut the rest is
     /// up to [`DiskRead::run`].
-    pub fn read(self: &Arc<Self>, request: &ReadRequest) -> Result<Plan, OffsetOutOfRange> {
+    pub fn read(self: &Arc<Self>, request: &ReadRequest) -> Result<Plan, ReadError> {
         let state = self.lock_advanced();
         let offsets = Offsets {
             log_start: state.log_start(),
@@ -304,21 +307,12 @@ impl Partition {
         // Up to the log's end there is nothing yet, as in Kafka's `UnifiedLog.read`: a reader may
         // know of an offset that was acknowledged while this partition is about to see it durable.
         if request.offset < offsets.log_start || request.offset > offsets.log_end {
-            return Err(OffsetOutOfRange { offset: request.offset, offsets });
+            return Err(OffsetOutOfRange { offset: request.offset, offsets }.into());
         }
         let mark = state.readable_bytes();
-        if request.offset < state.local_start()
-            && let Some(section) = state.tier().at(request.offset).copied()
-        {
-            let (partition, request) = (Arc::clone(self), *request);
-            return Ok(Plan::Tiered(TierRead {
-                partition,
-                request,
-                offsets,
-                mark,
-                until,
-                section,
-            }));
+        if request.offset < state.local_start() {
+            let section = state.tier().at(request.offset).copied();
+            return self.read_tiered(request, &state, section, (offsets, mark, until));
         }
         let mut progress = Progress {
             plan: ReadPlan { offsets, mark, pieces: Vec::new(), bytes: 0 },
@@ -335,6 +329,27 @@ impl Partition {
             Planned::Done(plan) => Plan::Done(plan),
             Planned::Disk(disk) => Plan::NeedsDisk(*disk),
         })
+    }
+
+    /// A plan that begins below what is on this machine.
+    fn read_tiered(
+        self: &Arc<Self>,
+        request: &ReadRequest,
+        state: &State,
+        section: Option<TierRef>,
+        (offsets, mark, until): (Offsets, u64, i64),
+    ) -> Result<Plan, ReadError> {
+        let (partition, request) = (Arc::clone(self), *request);
+        if let Some(section) = section {
+            let tier = TierRead { partition, request, offsets, mark, until, section };
+            return Ok(Plan::Tiered(tier));
+        }
+        if state.closed {
+            // Nothing refers to the bucket any more; whoever asks next is told why.
+            return Ok(Plan::Done(ReadPlan { offsets, mark, pieces: Vec::new(), bytes: 0 }));
+        }
+        let (of, offset, next) = (self.id(), request.offset, state.local_start());
+        Err(LogError::Gap { of, offset, next }.into())
     }
 
     /// Adds what can be added without reading a file.

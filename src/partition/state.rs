@@ -378,8 +378,19 @@ impl State {
     /// The first offset that is read from memory or from a WAL file; below it the bucket has the
     /// log. What is compacted is read there, also while the WAL still has what it was made of.
     pub(super) fn local_start(&self) -> i64 {
-        let first = self.index.first_offset().unwrap_or(self.log_end).min(self.tail_start());
-        first.max(self.tier.compacted_end())
+        self.indexed_start().min(self.tail_start()).max(self.tier.compacted_end())
+    }
+
+    /// The first offset that is looked up here by time: what is compacted is looked up as it is
+    /// read, and of what is in memory without its file the index knows nothing.
+    pub(super) fn searched_start(&self) -> i64 {
+        self.indexed_start().max(self.tier.compacted_end())
+    }
+
+    /// The first offset that the index has. Before it there may be batches in memory whose file was
+    /// given back; what goes by the index finds them in the bucket.
+    pub(super) fn indexed_start(&self) -> i64 {
+        self.index.first_offset().unwrap_or(self.log_end)
     }
 
     /// Whether a change of the references is under way.

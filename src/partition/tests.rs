@@ -4,6 +4,7 @@ mod appending;
 mod finding;
 mod reading;
 mod replaying;
+mod tiering;
 mod waiting;
 
 use std::ops::ControlFlow;
@@ -241,4 +242,30 @@ fn read_all(partition: &Arc<Partition>) -> Vec<Bytes> {
 fn from(offset: i64, max_bytes: usize) -> ReadRequest {
     let isolation = Isolation::ReadUncommitted;
     ReadRequest { offset, max_bytes, isolation, at_least_one: true, at_hand_bytes: 1 << 20 }
+}
+
+fn look_up(
+    partition: &Arc<Partition>,
+    query: TimeQuery,
+    room: Room,
+) -> Result<Option<FoundOffset>, LookupError> {
+    match partition.look_up(query).find(room)? {
+        Look::Found(found) => Ok(found),
+        Look::NeedsBucket => panic!("the bucket has nothing"),
+    }
+}
+
+fn offset_for_timestamp(
+    partition: &Arc<Partition>,
+    timestamp: i64,
+    room: Room,
+) -> Result<Option<FoundOffset>, LookupError> {
+    look_up(partition, TimeQuery::Since(timestamp), room)
+}
+
+fn offset_of_max_timestamp(
+    partition: &Arc<Partition>,
+    room: Room,
+) -> Result<Option<FoundOffset>, LookupError> {
+    look_up(partition, TimeQuery::Greatest, room)
 }

@@ -154,6 +154,12 @@ impl Partition {
         while next < to {
             let found: Option<Stretch> = {
                 let state = self.lock();
+                let local_start = state.indexed_start();
+                // What is not in the bucket is given back by nobody, unless it was deleted.
+                if next.max(state.log_start()) < local_start {
+                    let (of, offset) = (self.id(), next);
+                    return Err(LogError::Gap { of, offset, next: local_start }.into());
+                }
                 state.index.from(next, state.log_end()).find(|stretch| stretch.end_offset > next)
             };
             let Some(stretch) = found else { break };

@@ -8,7 +8,8 @@
 //! is made of nothing else.)
 //!
 //! **Invariant:** bytes are charged to a pool before they are asked for, and until nobody holds
-//! them, in the cache or out of it.
+//! them, in the cache or out of it. What answers hold that was evicted goes over to the pool of
+//! those who hold it, as far as that has room.
 //! **Invariant:** a load is made once however many wait for it, goes on when they stop waiting, and
 //! its failure is remembered by nobody.
 
@@ -40,8 +41,10 @@ pub use self::held::Held;
 use self::part::{Part, Run};
 use self::streams::{FIRST_WINDOW, GREATEST_WINDOW, Place, Stream, Streams};
 
-/// How many loads that nobody waits for are under way at once.
+/// How many loads that nobody waits for are under way at once, at most.
 const UNASKED_LOADS: usize = 16;
+/// One of them for so much of the smaller pool: what they bring must stay until it is asked for.
+const UNASKED_BYTES: usize = 4 << 20;
 
 /// A chunk: its object, and its number there.
 type ChunkKey = (ObjectId, u32);
@@ -64,6 +67,9 @@ pub struct CacheOptions {
     pub catch_up: BytePool,
     /// Footers.
     pub footers: BytePool,
+    /// What answers hold that is kept no longer: whoever takes an answer slowly holds this, and not
+    /// what others load with.
+    pub readers: BytePool,
     /// How many loads for readers that catch up are under way at once, at least 1.
     pub catch_up_loads: usize,
 }
@@ -107,13 +113,15 @@ impl Cache {
     /// An empty cache over `store`.
     pub fn new(store: Store, options: CacheOptions, registry: &Registry) -> Self {
         let [hot, catch_up, footers] = metrics::register(registry);
+        let smaller = options.hot.capacity().min(options.catch_up.capacity());
+        let unasked = (smaller / UNASKED_BYTES).clamp(1, UNASKED_LOADS);
         let inner = Inner {
             store,
-            hot: Part::new(options.hot, hot),
-            catch_up: Part::new(options.catch_up, catch_up),
-            footers: Part::new(options.footers, footers),
+            hot: Part::new(options.hot, &options.readers, hot),
+            catch_up: Part::new(options.catch_up, &options.readers, catch_up),
+            footers: Part::new(options.footers, &options.readers, footers),
             catch_up_places: Semaphore::new(options.catch_up_loads.max(1)),
-            unasked_places: Arc::new(Semaphore::new(UNASKED_LOADS)),
+            unasked_places: Arc::new(Semaphore::new(unasked)),
             chunk_flights: Arc::default(),
             footer_flights: Arc::default(),
             streams: Streams::default(),
@@ -142,8 +150,7 @@ impl Cache {
         Ok(Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset }))
     }
 
-    /// As [`Cache::read`] without waiting: what is not in the cache is asked for, unless much else
-    /// is already, and `None` is returned.
+    /// As [`Cache::read`] without waiting: what is in the cache.
     pub fn at_hand(
         &self,
         object: &ObjectRef,
@@ -151,38 +158,70 @@ impl Cache {
         offset: i64,
         age: Age,
     ) -> Option<Found> {
-        let kept = self.inner.footers.get(&object.id).and_then(|footer| {
-            let section = footer.section(of)?;
-            let number = footer.chunk_at(section, offset)?;
-            let chunk = self.inner.kept((object.id, number))?;
-            let next_offset = place_of(&footer, section, number + 1).1;
-            Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset })
-        });
-        if kept.is_none()
-            && let Ok(place) = Arc::clone(&self.inner.unasked_places).try_acquire_owned()
-        {
-            let (this, object) = (self.clone(), *object);
-            task::spawn("tier load for later", async move {
-                // Whoever comes for it is told what went wrong.
-                drop(this.read(&object, of, offset, age).await);
-                drop(place);
-            });
+        let inner = &self.inner;
+        let footer = inner.footers.get(&object.id)?;
+        let section = footer.section(of)?;
+        let number = footer.chunk_at(section, offset)?;
+        let chunk = inner.kept((object.id, number))?;
+        inner.part(age).metrics.wanted(true);
+        let wanted = Wanted { object: *object, footer: &footer, section, number, age };
+        if let Some(stream) = inner.streams.take(wanted.place(number)) {
+            inner.load_ahead(&wanted, stream);
         }
-        kept
+        let next_offset = place_of(&footer, section, number + 1).1;
+        Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset })
     }
 
-    /// Reads the chunk with the first record of `timestamp` or later; `None` if the section has
-    /// none. Nothing is loaded ahead: who looks for a time reads on elsewhere.
+    /// Begins what [`Cache::read`] would wait for, unless many such loads are under way.
+    pub fn begin(&self, object: &ObjectRef, of: TopicPartition, offset: i64, age: Age) {
+        let Ok(place) = Arc::clone(&self.inner.unasked_places).try_acquire_owned() else { return };
+        let (this, object) = (self.clone(), *object);
+        task::spawn("tier load for later", async move {
+            // Whoever comes for it is told what went wrong.
+            drop(this.read(&object, of, offset, age).await);
+            drop(place);
+        });
+    }
+
+    /// Reads the chunk with the first record of `timestamp` or later, from the chunk on that holds
+    /// `from`; `None` if the section has none there. Nothing is loaded ahead: who looks for a time
+    /// reads on elsewhere.
     pub async fn since(
         &self,
         object: &ObjectRef,
         of: TopicPartition,
         timestamp: i64,
+        from: i64,
         age: Age,
+    ) -> Result<Option<Found>, ReadError> {
+        let since =
+            |footer: &Footer, section: &Section| footer.chunk_since(section, timestamp, from);
+        self.chunk_by(object, of, age, since).await
+    }
+
+    /// Reads the chunk with the greatest timestamp, from the chunk on that holds `from`, as
+    /// [`Cache::since`] does.
+    pub async fn greatest(
+        &self,
+        object: &ObjectRef,
+        of: TopicPartition,
+        from: i64,
+        age: Age,
+    ) -> Result<Option<Found>, ReadError> {
+        let greatest = |footer: &Footer, section: &Section| footer.chunk_greatest(section, from);
+        self.chunk_by(object, of, age, greatest).await
+    }
+
+    async fn chunk_by(
+        &self,
+        object: &ObjectRef,
+        of: TopicPartition,
+        age: Age,
+        choose: impl FnOnce(&Footer, &Section) -> Option<u32>,
     ) -> Result<Option<Found>, ReadError> {
         let footer = self.footer(object).await?;
         let found = footer.section(of).and_then(|section| {
-            let number = footer.chunk_since(section, timestamp)?;
+            let number = choose(&footer, section)?;
             Some((section, number))
         });
         let Some((section, number)) = found else { return Ok(None) };
@@ -190,6 +229,12 @@ impl Cache {
         let wanted = Wanted { object: *object, footer: &footer, section, number, age };
         let chunk = self.wanted(&wanted, false).await?;
         Ok(Some(Found { batches: held::slice(&chunk), next_offset }))
+    }
+
+    /// How many bytes readers hold that loads wait for: those that were evicted and for which the
+    /// readers' pool had no room. Whoever takes its answer most slowly is to be closed for them.
+    pub fn stuck(&self) -> usize {
+        [&self.inner.hot, &self.inner.catch_up].map(|part| part.stuck()).into_iter().sum()
     }
 
     /// An object's footer.
@@ -408,14 +453,15 @@ impl Inner {
         let (this, object, age) = (Arc::clone(self), wanted.object, wanted.age);
         let (footer, bytes) = (Arc::clone(wanted.footer), wanted.run_bytes(&run));
         task::spawn("tier load", async move {
-            let place = match age {
-                Age::Hot => None,
-                Age::CatchUp => this.catch_up_places.acquire().await.ok(),
-            };
             let part = this.part(age);
             let charge = match charge {
                 Some(charge) => charge,
                 None => part.take(2 * bytes).await,
+            };
+            // Whoever has a place waits for no bytes: those who have bytes wait for places.
+            let place = match age {
+                Age::Hot => None,
+                Age::CatchUp => this.catch_up_places.acquire().await.ok(),
             };
             let read = Reader::new(&this.store, object).chunks(&footer, run.clone()).await;
             drop(place);

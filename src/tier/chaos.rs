@@ -59,6 +59,7 @@ fn cache(store: Store) -> Cache {
         hot: pool(1 << 20),
         catch_up: pool(1 << 20),
         footers: pool(1 << 20),
+        readers: pool(1 << 20),
         catch_up_loads: 2,
     };
     Cache::new(store, options, &Registry::new())

@@ -177,11 +177,27 @@ impl Footer {
         Some(section.chunks.start + behind.checked_sub(1)? as u32)
     }
 
-    /// The number of the first chunk with a record of `timestamp` or later.
-    pub fn chunk_since(&self, section: &Section, timestamp: i64) -> Option<u32> {
-        let mut chunks = self.chunks_of(section).iter();
-        let at = chunks.position(|chunk| chunk.max_timestamp >= timestamp)?;
-        Some(section.chunks.start + at as u32)
+    /// The number of the first chunk with a record of `timestamp` or later, from the one on where
+    /// a reader at offset `from` begins.
+    pub fn chunk_since(&self, section: &Section, timestamp: i64, from: i64) -> Option<u32> {
+        let numbers = self.chunks_from(section, from);
+        numbers.into_iter().find(|number| self.timestamp_of(*number) >= timestamp)
+    }
+
+    /// The number of the chunk with the greatest timestamp, the first of several, from the one on
+    /// where a reader at offset `from` begins.
+    pub fn chunk_greatest(&self, section: &Section, from: i64) -> Option<u32> {
+        let numbers = self.chunks_from(section, from);
+        numbers.into_iter().rev().max_by_key(|number| self.timestamp_of(*number))
+    }
+
+    fn chunks_from(&self, section: &Section, from: i64) -> Range<u32> {
+        let first = self.chunk_at(section, from.max(section.start_offset));
+        first.unwrap_or(section.chunks.end)..section.chunks.end
+    }
+
+    fn timestamp_of(&self, number: u32) -> i64 {
+        self.chunk(number).map_or(-1, |chunk| chunk.max_timestamp)
     }
 
     /// The greatest timestamp of a section, in ms.

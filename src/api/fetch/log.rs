@@ -52,14 +52,15 @@ impl Deferred for FromLog {
             }
             // A batch may be larger than the pool: it takes all of it.
             let memory = self.later.memory();
-            let later = self.later;
-            let held = self.pool.take_up_to(memory.meanwhile).await;
+            let Self { later, pool, cache } = *self;
+            let held = pool.take_up_to(memory.meanwhile).await;
             let reading = move || (later.read(), later);
             let (read, later) = task::blocking(reading).await.map_err(io::Error::other)?;
             let batches = match read {
                 Ok(batches) => batches,
                 Err(cause) if cause.may_have_moved() => {
-                    return later.read_moved(&self.cache).await.map_err(unreadable);
+                    drop(held);
+                    return read_moved(&later, &pool, &cache).await.map_err(unreadable);
                 }
                 Err(cause) => return Err(unreadable(cause)),
             };
@@ -67,4 +68,17 @@ impl Deferred for FromLog {
             Ok(batches.into_iter().map(|bytes| charged(bytes, Arc::clone(&held))).collect())
         })
     }
+}
+
+/// Batches that have moved to the bucket. What may take long is waited for without a charge: whoever
+/// fills the pool must not wait for a bucket that is away.
+async fn read_moved(
+    later: &LaterRead,
+    pool: &BytePool,
+    cache: &Cache,
+) -> Result<Vec<Bytes>, LogError> {
+    later.bring_moved(cache).await?;
+    let held = pool.take_up_to(later.len()).await;
+    let batches = later.read_moved(cache).await?;
+    Ok(vec![charged(batches, Arc::new(held))])
 }

@@ -79,7 +79,13 @@ const PLACES_MAX: usize = 64;
 /// The answer for one partition.
 pub(super) enum Answer {
     Refused(Refused),
-    Records { offsets: Offsets, mark: u64, bytes: usize, pieces: Vec<Piece> },
+    Records {
+        offsets: Offsets,
+        /// How far it was read; `None` where the bucket has what comes next.
+        mark: Option<u64>,
+        bytes: usize,
+        pieces: Vec<Piece>,
+    },
 }
 
 /// Like Apache Kafka, without the offsets that would be in range: clients ask `ListOffsets`.
@@ -91,10 +97,20 @@ impl Answers {
         self.partitions.iter().any(|answer| !matches!(answer, Answer::Records { .. }))
     }
 
+    /// Puts another answer in the place of one without records.
+    fn set(&mut self, at: usize, answer: Answer) {
+        if let Answer::Records { bytes, .. } = &answer {
+            self.bytes += bytes;
+        }
+        if let Some(place) = self.partitions.get_mut(at) {
+            *place = answer;
+        }
+    }
+
     /// How far each partition was read, for counting what came later.
     pub(super) fn marks(&self) -> impl Iterator<Item = Option<u64>> {
         self.partitions.iter().map(|answer| match answer {
-            Answer::Records { mark, .. } => Some(*mark),
+            Answer::Records { mark, .. } => *mark,
             Answer::Refused(_) => None,
         })
     }
@@ -108,15 +124,16 @@ struct Progress {
     at_hand: usize,
     /// How many bytes of files were read.
     walked: usize,
-    /// Whether the bucket was waited for in vain.
-    has_waited: bool,
+    /// The first partition of which the cache does not have what only the bucket has, by its place
+    /// in the answer.
+    missing: Option<(usize, TierRead)>,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers =
             Answers { partitions: Vec::with_capacity(partitions), bytes: 0, is_behind: false };
-        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0, has_waited: false }
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0, missing: None }
     }
 
     /// Whether so many bytes of a file may be read now; if so they count.
@@ -168,30 +185,91 @@ impl Fetch {
         Some(progress.answers)
     }
 
-    /// Reads, from disk and from the bucket where that is needed.
+    /// Reads, from disk and from the bucket where that is needed. The bucket is waited for only
+    /// while the answer has nothing, for one partition, and no longer than until others have
+    /// something: what waits for the cache's memory must hold none of it.
     pub(super) async fn read(&self, patience: &Patience<'_>) -> Answers {
+        let mut others_wake = true;
+        loop {
+            let mut progress = self.pass().await;
+            let Some((at, missing)) = progress.missing.take() else { return progress.answers };
+            if progress.answers.bytes > 0 || progress.answers.is_urgent() {
+                missing.begin(self.cx.broker.cache());
+                return progress.answers;
+            }
+            let others = self.wait_for_records(&progress.answers);
+            let Some(target) = self.targets().nth(at) else { return progress.answers };
+            let answer = tokio::select! {
+                biased;
+                answer = self.follow(Ok(Plan::Tiered(missing)), target, &mut progress) => answer,
+                () = patience.ends(self) => return progress.answers,
+                // Once is enough: what they have is too little, or they are gone.
+                () = others, if others_wake => {
+                    others_wake = false;
+                    continue;
+                }
+            };
+            progress.answers.set(at, answer);
+            return progress.answers;
+        }
+    }
+
+    /// Reads what needs no wait for the bucket.
+    async fn pass(&self) -> Progress {
         let mut progress = Progress::new(self.limits, self.targets().count());
         for target in self.targets() {
-            let answer = self.read_target(target, &mut progress, patience).await;
+            let request = progress.request(target, self.isolation);
+            let answer = match begin(target, &request) {
+                Ok(Plan::Tiered(tier)) => self.at_hand(tier, &request, &mut progress),
+                planned => self.follow(planned, target, &mut progress).await,
+            };
             progress.add(answer);
         }
-        progress.answers
+        progress
+    }
+
+    /// What the cache has of a partition. Of what it has not, one load is waited for if nothing
+    /// else is there, and others are begun while the answer has room: what there is no room for is
+    /// not wanted yet.
+    fn at_hand(&self, tier: TierRead, request: &ReadRequest, progress: &mut Progress) -> Answer {
+        progress.answers.is_behind = true;
+        let cache = self.cx.broker.cache();
+        let has_room = request.max_bytes.min(request.at_hand_bytes) > 0 || request.at_least_one;
+        let found = if has_room { tier.at_hand(cache) } else { None };
+        if let Some(plan) = found {
+            return self.records(plan, None);
+        }
+        let mut nothing = self.records(tier.empty(), None);
+        if let Answer::Records { mark, .. } = &mut nothing {
+            *mark = None;
+        }
+        if !has_room {
+            return nothing;
+        }
+        if progress.missing.is_some() {
+            tier.begin(cache);
+        } else {
+            progress.missing = Some((progress.answers.partitions.len(), tier));
+        }
+        nothing
     }
 
     /// Follows a partition's log over the places where it is.
-    async fn read_target(
+    async fn follow(
         &self,
+        mut planned: Result<Plan, Answer>,
         target: &Target,
         progress: &mut Progress,
-        patience: &Patience<'_>,
     ) -> Answer {
-        let mut planned = begin(target, &progress.request(target, self.isolation));
         // Each round finds the log at another place; it moves at most as often as a look takes.
         for _ in 0..PLACES_MAX {
             let read = match planned {
                 Ok(Plan::Done(plan)) => return self.records(plan, None),
                 Ok(Plan::NeedsDisk(disk)) => self.read_disk(disk, target, progress).await,
-                Ok(Plan::Tiered(tier)) => self.read_tier(tier, progress, patience).await,
+                Ok(Plan::Tiered(tier)) if progress.answers.bytes > 0 => {
+                    return self.records(tier.empty(), None);
+                }
+                Ok(Plan::Tiered(tier)) => self.read_tier(tier).await,
                 Err(answer) => return answer,
             };
             planned = match read {
@@ -217,43 +295,19 @@ impl Fetch {
         };
         Read::Answer(match task::blocking(move || disk.run()).await {
             Ok(Ok(plan)) => self.records(plan, Some(&keep(charge, memory.after))),
-            Ok(Err(ReadError::OutOfRange(_))) => OUT_OF_RANGE,
             Ok(Err(ReadError::Moved)) => return Read::Again,
-            Ok(Err(ReadError::Log(cause))) => unreadable(&cause),
+            Ok(Err(error)) => refused(&error),
             Err(panicked) => unreadable(&panicked),
         })
     }
 
-    /// Reads what only the bucket has. One partition of an answer is waited for, and only while
-    /// the answer has nothing: what waits for the cache's memory must hold none of it. For the
-    /// others the next request comes.
-    async fn read_tier(
-        &self,
-        tier: TierRead,
-        progress: &mut Progress,
-        patience: &Patience<'_>,
-    ) -> Read {
-        let cache = self.cx.broker.cache();
-        progress.answers.is_behind = true;
-        let empty = tier.empty();
-        if progress.answers.bytes > 0 || progress.has_waited {
-            let plan = tier.at_hand(cache).unwrap_or(empty);
-            return Read::Answer(self.records(plan, None));
-        }
-        let step = tokio::select! {
-            biased;
-            step = tier.run(cache) => step,
-            () = patience.ends(self) => {
-                progress.has_waited = true;
-                return Read::Answer(self.records(empty, None));
-            }
-        };
-        match step {
+    /// Waits for what only the bucket has.
+    async fn read_tier(&self, tier: TierRead) -> Read {
+        match tier.run(self.cx.broker.cache()).await {
             Ok(TierStep::Done(plan)) => Read::Answer(self.records(plan, None)),
             Ok(TierStep::Next(plan)) => Read::Go(plan),
-            Err(ReadError::OutOfRange(_)) => Read::Answer(OUT_OF_RANGE),
             Err(ReadError::Moved) => Read::Again,
-            Err(ReadError::Log(cause)) => Read::Answer(unreadable(&cause)),
+            Err(error) => Read::Answer(refused(&error)),
         }
     }
 
@@ -307,7 +361,7 @@ impl Fetch {
         };
         Answer::Records {
             offsets: plan.offsets,
-            mark: plan.mark,
+            mark: Some(plan.mark),
             bytes: plan.bytes,
             pieces: plan.pieces.into_iter().map(piece).collect(),
         }
@@ -316,7 +370,14 @@ impl Fetch {
 
 fn begin(target: &Target, request: &ReadRequest) -> Result<Plan, Answer> {
     let partition = target.found.as_ref().map_err(|refused| Answer::Refused(*refused))?;
-    partition.read(request).map_err(|_| OUT_OF_RANGE)
+    partition.read(request).map_err(|error| refused(&error))
+}
+
+fn refused(error: &ReadError) -> Answer {
+    match error {
+        ReadError::OutOfRange(_) => OUT_OF_RANGE,
+        error => unreadable(error),
+    }
 }
 
 fn unreadable(cause: &dyn std::error::Error) -> Answer {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Waiting;
-use crate::broker::Broker;
+use crate::broker::offsets::OffsetsTopic;
 use crate::broker::tests::Bench;
+use crate::broker::{Broker, OFFSETS_TOPIC};
+use crate::group::{LoadError, LoadedRecord, OffsetsLog, Record};
 use crate::partition::{
     AppendRequest, Isolation, Partition, Plan, ReadPiece, ReadPlan, ReadRequest, TierKind,
     TierStep, record,
@@ -244,5 +246,67 @@ async fn a_log_that_cannot_be_read_keeps_no_other_from_the_bucket() {
     assert_eq!(error.partition(), Some(broker.partition_of("t", 1).id()));
     let left: Vec<_> = waiting(&broker).iter().map(|it| it.partition.id().partition).collect();
     assert_eq!(left, [1]);
+    broker.stop().await;
+}
+
+fn topic_of(broker: &Broker) -> OffsetsTopic {
+    OffsetsTopic {
+        cluster: broker.cluster.clone(),
+        stream: broker.stream.clone(),
+        partitions: Arc::clone(&broker.partitions),
+        cache: broker.cache.clone(),
+        clock: broker.clock.clone(),
+    }
+}
+
+async fn commit(log: &OffsetsTopic, number: u8) {
+    let value = (number % 2 == 0).then(|| Bytes::from(vec![number; 700]));
+    let record = Record { key: Bytes::from(vec![number; 9]), value };
+    log.append(0, vec![record]).await.unwrap().await.unwrap();
+}
+
+/// Keys and values, and when they were appended.
+async fn loaded(log: &OffsetsTopic) -> Result<Vec<(Record, i64)>, LoadError> {
+    let mut all = Vec::new();
+    let mut sink = |loaded: LoadedRecord| all.push((loaded.record, loaded.append_time_ms));
+    log.load(0, &mut sink).await?;
+    Ok(all)
+}
+
+#[tokio::test]
+async fn a_partition_that_begins_in_the_bucket_is_loaded_whole_or_not_at_all() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let topic = broker.default_topic(OFFSETS_TOPIC);
+    broker.create_topics(vec![topic]).await.remove(0).unwrap();
+    let log = topic_of(&broker);
+    for number in 0..20 {
+        commit(&log, number).await;
+    }
+    let before = loaded(&log).await.unwrap();
+    assert_eq!(before.len(), 20);
+    broker.flush(waiting(&broker), 7).await.unwrap();
+    drop(log);
+    broker.kill().await;
+
+    let broker = bench.start().await;
+    broker.partitions.forget_files(FileNumber(u64::MAX));
+    let log = topic_of(&broker);
+    for number in 20..25 {
+        commit(&log, number).await;
+    }
+    let bucket = broker.data_dir().join("bucket");
+    let away = broker.data_dir().join("away");
+    std::fs::rename(&bucket, &away).unwrap();
+    let missing = loaded(&log).await;
+    assert!(missing.is_err(), "{missing:?}");
+    std::fs::rename(&away, &bucket).unwrap();
+    let again = loaded(&log).await.unwrap();
+    assert_eq!(again.len(), 25);
+    // Never earlier than they were, so that nothing expires too soon.
+    for ((record, was), (again, is)) in before.iter().zip(&again) {
+        assert!(record == again && is >= was);
+    }
+    assert_eq!(again[0].1, before[19].1, "the youngest of its section");
     broker.stop().await;
 }

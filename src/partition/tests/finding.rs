@@ -46,12 +46,12 @@ proptest! {
             broker.delete_records(&partition, start as i64).await;
             let kept = &log[start..];
             for timestamp in 0..62 {
-                let found = partition.offset_for_timestamp(timestamp, MOST).unwrap();
+                let found = offset_for_timestamp(&partition, timestamp, MOST).unwrap();
                 let expected = kept.iter().find(|(_, at)| *at >= timestamp).copied();
                 assert_eq!(found.map(|found| (found.offset, found.timestamp)), expected);
                 assert!(found.is_none_or(|found| found.leader_epoch == EPOCH));
             }
-            let found = partition.offset_of_max_timestamp(MOST).unwrap();
+            let found = offset_of_max_timestamp(&partition, MOST).unwrap();
             let greatest = kept.iter().map(|(_, at)| *at).max().filter(|at| *at >= 0);
             let expected = greatest.and_then(|at| kept.iter().find(|kept| kept.1 == at).copied());
             assert_eq!(found.map(|found| (found.offset, found.timestamp)), expected);
@@ -77,7 +77,7 @@ proptest! {
                 visited.extend(batch.records(&payload).map(|record| kept(record.unwrap())));
                 Ok::<_, LogError>(())
             };
-            let end = partition.load(visit).unwrap();
+            let end = partition.load(0, log.len() as i64, visit).unwrap();
             assert_eq!(end, log.len() as i64);
             assert_eq!(visited, log);
         });
@@ -97,7 +97,7 @@ async fn a_stamped_batch_is_found_by_its_append_time() {
     }
     broker.flush().await;
     let found = |timestamp| {
-        let found = partition.offset_for_timestamp(timestamp, MOST).unwrap();
+        let found = offset_for_timestamp(&partition, timestamp, MOST).unwrap();
         found.map(|found| (found.offset, found.timestamp))
     };
     assert_eq!(found(3), Some((0, 500)));
@@ -113,7 +113,7 @@ async fn the_greatest_timestamp_of_deleted_records_does_not_count() {
     append_all(&broker, &[(vec![14, 0, 3], Compression::Zstd), (vec![2], Compression::None)]).await;
     let partition = broker.partition(0);
     broker.delete_records(&partition, 1).await;
-    let found = partition.offset_of_max_timestamp(MOST).unwrap();
+    let found = offset_of_max_timestamp(&partition, MOST).unwrap();
     assert_eq!(found.map(|found| (found.offset, found.timestamp)), Some((2, 3)));
 }
 
@@ -129,9 +129,9 @@ async fn a_batch_that_cannot_be_decompressed_is_answered_by_its_header() {
     let damaged = Batch::parse_one(bytes.into()).unwrap();
     broker.append(&partition, &damaged).await;
     broker.flush().await;
-    let found = partition.offset_for_timestamp(15, MOST).unwrap().unwrap();
+    let found = offset_for_timestamp(&partition, 15, MOST).unwrap().unwrap();
     assert_eq!((found.offset, found.timestamp), (2, 40));
-    assert_eq!(partition.offset_for_timestamp(41, MOST).unwrap(), None);
+    assert_eq!(offset_for_timestamp(&partition, 41, MOST).unwrap(), None);
 }
 
 #[tokio::test]
@@ -141,11 +141,11 @@ async fn a_look_up_that_needs_more_room_says_so_unless_there_is_no_more() {
     broker.append(&partition, &timed(&[10, 20, 30], 900, Compression::Gzip)).await;
     broker.flush().await;
     let little = Room { bytes: 1_000, is_most: false, ..MOST };
-    let found = partition.offset_for_timestamp(15, little);
+    let found = offset_for_timestamp(&partition, 15, little);
     assert!(matches!(found, Err(LookupError::NeedsRoom { bytes: 1_000 })), "{found:?}");
-    let found = partition.offset_for_timestamp(15, Room { is_most: true, ..little });
+    let found = offset_for_timestamp(&partition, 15, Room { is_most: true, ..little });
     assert_eq!(found.unwrap().unwrap().offset, 2, "what the header says");
-    let found = partition.offset_for_timestamp(15, MOST);
+    let found = offset_for_timestamp(&partition, 15, MOST);
     assert_eq!(found.unwrap().unwrap().offset, 1, "the record itself");
 }
 
@@ -160,7 +160,7 @@ async fn a_look_up_says_before_it_reads_more_than_there_is_room_for() {
     broker.flush().await;
     let little = Room { read: 80_000, ..MOST };
     let found = |timestamp, room| {
-        let found = partition.offset_for_timestamp(timestamp, room);
+        let found = offset_for_timestamp(&partition, timestamp, room);
         found.map(|found| found.map(|found| found.offset))
     };
     assert!(matches!(found(15, little), Ok(Some(3))), "what is in memory is not read");
@@ -174,7 +174,7 @@ async fn a_look_up_says_before_it_reads_more_than_there_is_room_for() {
     };
     assert!((90_000..91_000).contains(&needed), "{needed}");
     assert_eq!(broker.metrics().disk_read_bytes.get(), read);
-    let best = partition.offset_of_max_timestamp(little);
+    let best = offset_of_max_timestamp(&partition, little);
     assert!(matches!(best, Err(LookupError::NeedsRead { bytes }) if bytes == needed), "{best:?}");
     assert!(matches!(found(15, Room { read: needed, ..MOST }), Ok(Some(3))));
 }
@@ -183,13 +183,13 @@ async fn a_look_up_says_before_it_reads_more_than_there_is_room_for() {
 async fn nothing_above_the_high_watermark_is_found() {
     let broker = Broker::new();
     let partition = broker.partition(0);
-    assert_eq!(partition.offset_of_max_timestamp(MOST).unwrap(), None);
+    assert_eq!(offset_of_max_timestamp(&partition, MOST).unwrap(), None);
     broker.append(&partition, &timed(&[10], 10, Compression::None)).await;
     broker.flush().await;
     broker.disk.hold();
     broker.append(&partition, &timed(&[90], 10, Compression::None)).await;
-    assert_eq!(partition.offset_for_timestamp(11, MOST).unwrap(), None);
-    let found = partition.offset_of_max_timestamp(MOST).unwrap();
+    assert_eq!(offset_for_timestamp(&partition, 11, MOST).unwrap(), None);
+    let found = offset_of_max_timestamp(&partition, MOST).unwrap();
     assert_eq!(found.map(|found| (found.offset, found.timestamp)), Some((0, 10)));
     broker.disk.release();
 }
@@ -206,7 +206,7 @@ async fn a_load_ends_with_the_visitors_error() {
     let broker = Broker::new();
     append_all(&broker, &[(vec![1], Compression::None), (vec![2], Compression::None)]).await;
     let mut visited = Vec::new();
-    let stopped = broker.partition(0).load(|batch, _| {
+    let stopped = broker.partition(0).load(0, 2, |batch, _| {
         visited.push(BatchHeader::parse(batch.bytes()).unwrap().base_offset);
         Err(Stop)
     });

@@ -203,7 +203,7 @@ async fn a_log_goes_on_after_a_restart_across_the_seam() {
     broker.append(&partition, &batch(1, 200)).await;
     // The new batch shares a stretch with old ones and is not in the file yet.
     assert_eq!(read(&partition, &from(1, 1 << 20)).unwrap().len(), 2);
-    assert_eq!(partition.offset_for_timestamp(10, MOST).unwrap().unwrap().offset, 0);
+    assert_eq!(offset_for_timestamp(&partition, 10, MOST).unwrap().unwrap().offset, 0);
     broker.disk.release();
     broker.flush().await;
     assert_eq!(read(&partition, &from(1, 1 << 20)).unwrap().len(), 3);

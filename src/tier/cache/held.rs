@@ -1,12 +1,12 @@
 //! What is kept of objects, and to whom its bytes are charged until the last reader lets go.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::budget::Charge;
+use crate::budget::{BytePool, Charge};
 
 use super::super::metrics::CacheMetrics;
 
@@ -18,7 +18,10 @@ pub struct Held<T> {
     metrics: Arc<CacheMetrics>,
     evicted: AtomicBool,
     /// Given back when the value is gone, which may be long after it left the cache.
-    charge: Charge,
+    charge: Mutex<Charge>,
+    /// Of what was evicted, the bytes that are charged to the cache's pool still.
+    stuck: Arc<AtomicUsize>,
+    is_stuck: AtomicUsize,
 }
 
 impl<T> Held<T> {
@@ -28,22 +31,39 @@ impl<T> Held<T> {
         bytes: usize,
         charge: Charge,
         metrics: &Arc<CacheMetrics>,
+        stuck: &Arc<AtomicUsize>,
     ) -> Arc<Self> {
         metrics.cached(bytes);
-        let (metrics, evicted) = (Arc::clone(metrics), AtomicBool::new(false));
-        Arc::new(Self { value, bytes, metrics, evicted, charge })
+        Arc::new(Self {
+            value,
+            bytes,
+            metrics: Arc::clone(metrics),
+            evicted: AtomicBool::new(false),
+            charge: Mutex::new(charge),
+            stuck: Arc::clone(stuck),
+            is_stuck: AtomicUsize::new(0),
+        })
     }
 
-    /// The cache keeps it no longer; who has it still does.
-    fn evict(&self) {
-        if !self.evicted.swap(true, Ordering::Relaxed) {
-            self.metrics.evicted(self.bytes);
+    /// The cache keeps it no longer. Who has it still does, and is charged for it from now on, if
+    /// there is room. Returns how many bytes that frees.
+    fn evict(&self, is_held: bool, readers: &BytePool) -> usize {
+        if self.evicted.swap(true, Ordering::Relaxed) {
+            return 0;
         }
-    }
-
-    /// What of a pool it has.
-    pub(super) fn charged(&self) -> usize {
-        self.charge.bytes()
+        self.metrics.evicted(self.bytes);
+        let mut charge = self.charge.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = charge.bytes();
+        if !is_held {
+            return bytes;
+        }
+        if let Some(theirs) = readers.try_take(bytes) {
+            *charge = theirs;
+            return bytes;
+        }
+        self.is_stuck.store(bytes, Ordering::Relaxed);
+        self.stuck.fetch_add(bytes, Ordering::Relaxed);
+        0
     }
 
     /// What the cache weighs it with: its bytes and what it takes to find them.
@@ -77,12 +97,11 @@ impl<T> Slot<T> {
         self.weight
     }
 
-    /// Lets go of the value.
-    pub(super) fn evict(&self) {
+    /// Lets go of the value. Returns how many bytes that frees, once whoever is about to take a
+    /// look has.
+    pub(super) fn evict(&self, readers: &BytePool) -> usize {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(held) = held {
-            held.evict();
-        }
+        held.map_or(0, |held| held.evict(Arc::strong_count(&held) > 1, readers))
     }
 }
 
@@ -97,6 +116,7 @@ impl<T> Deref for Held<T> {
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         self.metrics.released(self.bytes, *self.evicted.get_mut());
+        self.stuck.fetch_sub(*self.is_stuck.get_mut(), Ordering::Relaxed);
     }
 }
 

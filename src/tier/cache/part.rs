@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use moka::policy::EvictionPolicy;
@@ -23,6 +24,10 @@ pub(super) struct Part<K, T> {
     /// What of the pool is never filled by what is kept.
     pub(super) headroom: usize,
     pub(super) metrics: Arc<CacheMetrics>,
+    /// What is held by readers alone is charged here, as far as there is room.
+    readers: BytePool,
+    /// The rest of it, charged to `pool`.
+    stuck: Arc<AtomicUsize>,
 }
 
 /// Chunks that were loaded at once.
@@ -36,15 +41,19 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    pub(super) fn new(pool: BytePool, metrics: Arc<CacheMetrics>) -> Self {
+    pub(super) fn new(pool: BytePool, readers: &BytePool, metrics: Arc<CacheMetrics>) -> Self {
         let headroom = pool.capacity() / 4;
+        let (readers, stuck) = (readers.clone(), Arc::default());
+        let theirs = readers.clone();
         let kept = Moka::builder()
             .max_capacity((pool.capacity() - headroom) as u64)
             .weigher(|_, slot: &Arc<Slot<T>>| slot.weight())
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(|_, slot: Arc<Slot<T>>, _| slot.evict())
+            .eviction_listener(move |_, slot: Arc<Slot<T>>, _| {
+                slot.evict(&theirs);
+            })
             .build();
-        Self { kept, pool, headroom, metrics }
+        Self { kept, pool, headroom, metrics, readers, stuck }
     }
 
     /// What is kept under `key`, which makes it the one used last.
@@ -68,9 +77,14 @@ where
         self.pool.take_up_to(bytes).await
     }
 
+    /// What readers hold that somebody waits for.
+    pub(super) fn stuck(&self) -> usize {
+        if self.pool.is_exhausted() { self.stuck.load(Ordering::Relaxed) } else { 0 }
+    }
+
     /// Keeps what was loaded.
     pub(super) fn keep(&self, key: K, value: T, bytes: usize, charge: Charge) -> Arc<Held<T>> {
-        let held = Held::new(value, bytes, charge, &self.metrics);
+        let held = Held::new(value, bytes, charge, &self.metrics, &self.stuck);
         self.kept.insert(key, Slot::new(Arc::clone(&held)));
         held
     }
@@ -85,8 +99,9 @@ where
     }
 
     /// Readers hold so much of what is kept no longer that a load does not find `bytes`: lets go of
-    /// so much, in no order. What a reader holds goes too, and its bytes come when the reader lets
-    /// go of it; else a load might wait for bytes that are only kept.
+    /// so much, in no order. What a reader holds goes too, and if the readers' pool has no room its
+    /// bytes come when the reader lets go of it; else a load might wait for bytes that are only
+    /// kept.
     fn make_room(&self, bytes: usize) {
         let free = self.pool.capacity() - self.pool.used();
         let mut missing = bytes.saturating_sub(free);
@@ -94,9 +109,7 @@ where
             if missing == 0 {
                 break;
             }
-            // The slot has one reference and this loop another.
-            let freed = slot.get().filter(|held| Arc::strong_count(held) <= 2);
-            missing = missing.saturating_sub(freed.map_or(0, |held| held.charged()));
+            missing = missing.saturating_sub(slot.evict(&self.readers));
             self.kept.invalidate(&*key);
         }
         self.kept.run_pending_tasks();

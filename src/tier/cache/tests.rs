@@ -19,21 +19,28 @@ struct Rig {
     registry: Registry,
     hot: BytePool,
     catch_up: BytePool,
+    readers: BytePool,
     cache: Cache,
 }
 
 fn rig(hot: usize, catch_up: usize, catch_up_loads: usize) -> Rig {
+    rig_with(hot, catch_up, catch_up_loads, 0)
+}
+
+/// As [`rig`], with so much memory for what readers hold and nobody keeps.
+fn rig_with(hot: usize, catch_up: usize, catch_up_loads: usize, readers: usize) -> Rig {
     let (bucket, registry) = (FaultStore::memory(), Registry::new());
     let pool = |bytes| BytePool::new(Pool::Upload, bytes);
-    let (hot, catch_up) = (pool(hot), pool(catch_up));
+    let (hot, catch_up, readers) = (pool(hot), pool(catch_up), pool(readers));
     let options = CacheOptions {
         hot: hot.clone(),
         catch_up: catch_up.clone(),
         footers: pool(MIB),
+        readers: readers.clone(),
         catch_up_loads,
     };
     let cache = Cache::new(bucket.store(), options, &registry);
-    Rig { bucket, registry, hot, catch_up, cache }
+    Rig { bucket, registry, hot, catch_up, readers, cache }
 }
 
 impl Rig {
@@ -121,12 +128,12 @@ async fn a_time_is_found_with_one_footer_and_one_chunk() {
     let rig = rig(16 * MIB, 16 * MIB, 4);
     let log = long(of(), 0, 4);
     let (object, _) = rig.stored(1, std::slice::from_ref(&log), LONG).await;
-    let found = rig.cache.since(&object, of(), 2, Age::CatchUp).await.unwrap().unwrap();
+    let found = rig.cache.since(&object, of(), 2, 0, Age::CatchUp).await.unwrap().unwrap();
     assert_eq!(found, Found { batches: log.batches[2].clone(), next_offset: 3 });
     assert_eq!(rig.bucket.gets(), 2);
     assert_eq!(rig.chunk_gets(0, &object), [log.batches[2].len()]);
-    assert_eq!(rig.cache.since(&object, of(), 4, Age::CatchUp).await, Ok(None));
-    assert_eq!(rig.cache.since(&object, partition(2, 0), 0, Age::CatchUp).await, Ok(None));
+    assert_eq!(rig.cache.since(&object, of(), 4, 0, Age::CatchUp).await, Ok(None));
+    assert_eq!(rig.cache.since(&object, partition(2, 0), 0, 0, Age::CatchUp).await, Ok(None));
 }
 
 #[tokio::test]
@@ -391,4 +398,91 @@ async fn readers_that_catch_up_load_no_more_at_once_than_they_may() {
     assert!(reads.await.into_iter().all(|read| read.unwrap().is_some()));
     young.await.unwrap().unwrap();
     assert_eq!(rig.bucket.gets(), 5);
+}
+
+#[tokio::test]
+async fn what_answers_hold_is_charged_to_those_who_hold_it() {
+    let rig = rig_with(MIB, 8 * MIB, 4, 64 * MIB);
+    let (object, _) = rig.stored(1, &[long(of(), 0, 40)], LONG).await;
+    let mut held = Vec::new();
+    for offset in 0..40 {
+        // Nobody waits, although all are held.
+        held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
+    }
+    let one = held[0].batches.len();
+    assert!(rig.readers.used() >= 32 * one && rig.readers.used() % one == 0);
+    assert_eq!(rig.cache.stuck(), 0);
+    held.truncate(5);
+    assert_eq!(rig.readers.used(), 5 * one);
+    drop(held);
+    assert_eq!(rig.readers.used(), 0);
+    assert!(rig.counted(r#"pinned_bytes{cache="catch_up"} 0"#));
+}
+
+#[tokio::test]
+async fn what_loads_wait_for_is_told_when_the_readers_have_no_room_either() {
+    let rig = rig_with(MIB, 8 * MIB, 4, MIB / 2);
+    let (object, _) = rig.stored(1, &[long(of(), 0, 12)], LONG).await;
+    let mut held = Vec::new();
+    for offset in 0..9 {
+        held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
+        if offset == 5 {
+            rig.cache.read(&object, of(), 6, Age::CatchUp).await.unwrap().unwrap();
+            rig.cache.read(&object, of(), 7, Age::CatchUp).await.unwrap().unwrap();
+            held.push(rig.cache.read(&object, of(), 8, Age::CatchUp).await.unwrap().unwrap());
+            break;
+        }
+    }
+    let mut waits = pin!(rig.cache.read(&object, of(), 9, Age::CatchUp));
+    must_wait(waits.as_mut());
+    // Long done if it could be.
+    rig.cache.read(&object, of(), 0, Age::Hot).await.unwrap().unwrap();
+    must_wait(waits.as_mut());
+    assert!(rig.cache.stuck() > 0);
+    held.clear();
+    waits.await.unwrap().unwrap();
+    assert_eq!(rig.cache.stuck(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_never_waits_is_read_ahead_for() {
+    let rig = rig(MIB, 128 * MIB, 4);
+    let (object, _) = rig.stored(1, &[long(of(), 0, 16)], LONG).await;
+    assert_eq!(rig.cache.at_hand(&object, of(), 0, Age::CatchUp), None);
+    rig.cache.begin(&object, of(), 0, Age::CatchUp);
+    rig.bucket.gets_made(2).await;
+    rig.cache.read(&object, of(), 0, Age::CatchUp).await.unwrap();
+    rig.cache.read(&object, of(), 1, Age::CatchUp).await.unwrap();
+    assert_eq!(rig.bucket.gets(), 3);
+    // In the middle of the second run.
+    let found = rig.cache.at_hand(&object, of(), 2, Age::CatchUp).unwrap();
+    assert_eq!(found.next_offset, 3);
+    rig.bucket.gets_made(4).await;
+    rig.cache.read(&object, of(), 3, Age::CatchUp).await.unwrap().unwrap();
+    assert_eq!(rig.bucket.gets(), 4);
+}
+
+#[tokio::test]
+async fn readers_at_the_end_hit_while_others_catch_up_with_ten_times_the_cache() {
+    let rig = rig_with(8 * MIB, 8 * MIB, 4, 8 * MIB);
+    let (young, _) = rig.stored(1, &[long(of(), 1_000, 5)], LONG).await;
+    let (old, _) = rig.stored(2, &[long(of(), 0, 80)], LONG).await;
+    scan(&rig, &young, 1_000, Age::Hot).await;
+    let (mut reads, mut offset) = (0, 0);
+    let misses = |rig: &Rig| {
+        let text = rig.registry.encode();
+        let line = text.lines().find(|line| line.contains(r#"misses_total{cache="hot"}"#)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = misses(&rig);
+    while let Some(found) = rig.cache.read(&old, of(), offset, Age::CatchUp).await.unwrap() {
+        offset = found.next_offset;
+        for at in 1_000..1_005 {
+            rig.cache.read(&young, of(), at, Age::Hot).await.unwrap().unwrap();
+            reads += 1;
+        }
+    }
+    assert_eq!(reads, 5 * 80);
+    assert_eq!(misses(&rig), before, "all of them hit");
+    assert!(rig.counted(r#"evictions_total{cache="hot"} 0"#));
 }

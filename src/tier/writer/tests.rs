@@ -189,7 +189,7 @@ fn look_up(bytes: &[u8], footer: &Footer, part: &Part) {
     }
     for timestamp in -1..60 {
         let expected = part.batches.iter().find(|batch| header(batch).max_timestamp >= timestamp);
-        let number = footer.chunk_since(section, timestamp);
+        let number = footer.chunk_since(section, timestamp, 0);
         assert_eq!(number.is_some(), expected.is_some());
         let (Some(number), Some(expected)) = (number, expected) else { continue };
         assert_eq!(footer.chunk_at(section, header(expected).base_offset), Some(number));

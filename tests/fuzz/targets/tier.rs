@@ -125,7 +125,8 @@ fn read(bytes: &[u8], sample: Option<&Sample>) -> bool {
             assert!(rest.len() <= found.len());
         }
         let _ = section.snapshot.verify(&place(bytes, &section.snapshot.range()));
-        let _ = footer.chunk_since(section, footer.max_timestamp(section));
+        let _ = footer.chunk_since(section, footer.max_timestamp(section), section.start_offset);
+        let _ = footer.chunk_greatest(section, section.end_offset - 1);
     }
     whole
 }
