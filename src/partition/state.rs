@@ -404,7 +404,6 @@ impl State {
         if self.pending_tier.is_empty() {
             self.pending_tier = VecDeque::new();
         }
-        self.index.trim(self.tier.compacted_end(), self.log_end);
     }
 
     /// The topic was deleted: refers to no object any more.
