@@ -409,6 +409,9 @@ impl State {
     /// The topic was deleted: refers to no object any more.
     pub(super) fn drop_tier(&mut self) {
         self.tier.clear(Lsn::ZERO);
+        for (_, change, _) in std::mem::take(&mut self.pending_tier) {
+            self.tier.discard(&change);
+        }
     }
 
     /// Forgets where WAL files below `file` have the log, as far as the bucket has it too.

@@ -244,6 +244,11 @@ impl Tier {
         self.trim(i64::MAX, lsn);
     }
 
+    /// Leaves what a change would add to whoever deletes garbage.
+    pub(super) fn discard(&self, change: &TierChange) {
+        change.added.iter().for_each(|added| self.objects.discard(added.object));
+    }
+
     fn insert(&mut self, tier: TierRef) {
         self.objects.retain(&tier.object);
         self.bytes += tier.bytes;

@@ -44,3 +44,4 @@ mod storm;
 mod sync;
 mod tables;
 mod versions;
+mod weather;

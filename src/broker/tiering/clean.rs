@@ -231,7 +231,7 @@ impl Broker {
         // less in their hands (the budget's order of pools).
         let _looking = self.budget.pool(Pool::Unpack).take_up_to(self.looking_bytes()).await;
         let _sending = self.tiering.pool.take_up_to(2 * PART_BYTES).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Compacted);
         let sizes = Sizes { part: PART_BYTES, ..self.tiering.sizes() };
         let mut upload = Upload::new(&self.tiering.store, head, sizes);

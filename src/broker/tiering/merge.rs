@@ -49,7 +49,7 @@ impl Broker {
         let sizes = self.tiering.sizes();
         // What is read is there twice while it is taken apart.
         let _memory = self.tiering.pool.take_up_to(sizes.part + 2 * READ_BYTES as usize).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Merged);
         let mut upload = Upload::new(&self.tiering.store, head, sizes);
         let copied = self.copy_sections(&mut upload, partition, refs).await;
