@@ -9,10 +9,10 @@ use super::gather::{Gathered, gather};
 use super::{Broker, TierError, Waiting};
 use crate::broker::garbage::ids::InFlight;
 use crate::failpoint;
-use crate::protocol::batch::BatchHeader;
 use crate::partition::{
     CommitTierError, LogError, Partition, TierChange, TierKind, TierRef, TierRefId,
 };
+use crate::protocol::batch::BatchHeader;
 use crate::task;
 use crate::tier::{Origin, SectionEnd, Upload, Uploaded};
 use crate::wal::{Class, Lsn};

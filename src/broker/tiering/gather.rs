@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use bytes::{Bytes, BytesMut};
 
 use super::{TierError, Waiting};
-use crate::partition::record::{self, Record};
 use crate::partition::WalSpan;
+use crate::partition::record::{self, Record};
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::types::TopicPartition;
 use crate::wal::{Entry, FileNumber, Stream};
