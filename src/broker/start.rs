@@ -15,7 +15,7 @@ use super::garbage::list::{self, ListError};
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use super::tiering::{TierMetrics, Tiering};
+use super::tiering::{CleanerMetrics, TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -169,6 +169,7 @@ impl Broker {
         broker.open_all_topics();
         broker.start_loops();
         broker.start_tiering();
+        broker.start_cleaner();
         Ok((broker, lock))
     }
 
@@ -365,6 +366,7 @@ fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::St
     Tiering {
         store,
         metrics: TierMetrics::new(&environment.registry),
+        cleaner: CleanerMetrics::new(&environment.registry),
         pool: environment.budget.pool(Pool::Upload).clone(),
         wal_bytes: stream.max_bytes(),
         max_age: environment.config.storage.tier_age_max,

@@ -125,7 +125,8 @@ async fn a_checkpoint_follows_each_change_of_the_view_and_none_without() {
     broker.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+/// In real time: the last checkpoint waits for the log's threads, and only so long.
+#[tokio::test]
 async fn the_last_change_of_a_run_is_covered_when_it_stops() {
     let bench = bench();
     let broker = bench.start().await;
