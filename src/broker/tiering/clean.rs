@@ -178,10 +178,11 @@ impl Broker {
         // Nothing else says how far a section is clean that the map had no room for.
         let in_section =
             refs.iter().any(|tier| tier.start_offset < pass.end() && pass.end() < tier.end_offset);
-        match in_section {
-            true => state.resumed.insert(of, pass.end()),
-            false => state.resumed.remove(&of),
-        };
+        if in_section {
+            state.resumed.insert(of, pass.end());
+        } else {
+            state.resumed.remove(&of);
+        }
         Ok(pass.cleaned())
     }
 
