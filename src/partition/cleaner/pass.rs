@@ -165,8 +165,8 @@ impl Pass {
         }
     }
 
-    /// `MemoryRecords.filterTo` for one batch with records. Nothing is counted of one that cannot be
-    /// read.
+    /// `MemoryRecords.filterTo` for one batch with records. Nothing is counted of one that cannot
+    /// be read.
     fn filter(&mut self, batch: &Batch) -> Result<Option<Bytes>, BatchError> {
         let header = batch.header();
         let payload = unpack(batch, self.payload_max)?;
