@@ -104,9 +104,8 @@ impl Pool {
         match self {
             Pool::Small | Pool::Unpack => 4,
             Pool::Receive | Pool::Wal => 10,
-            // What does not fit here is read from the log instead.
-            Pool::Tail => 7,
-            Pool::Send => 7,
+            // What does not fit into the tail is read from the log instead.
+            Pool::Tail | Pool::Send => 7,
             Pool::Upload => 6,
             Pool::Groups => 3,
             Pool::Sessions

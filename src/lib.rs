@@ -36,11 +36,11 @@
 //! # A Fetch, straight down
 //!
 //! `api::fetch` takes one metadata image and reads each partition below its high watermark: slices
-//! of the WAL's own blocks while they are in memory, ranges of the WAL's files after that. Bytes go
-//! to the socket as they are, in one vectored write. Under `min_bytes` the reply waits for the
-//! partitions, until `max_wait`, and then reads once more. What is no longer on this machine is read
-//! from the bucket, a chunk of some tiered object at a time, through the cache that `tier` keeps; a
-//! load that takes longer than the Fetch may wait is there for the next one.
+//! of the WAL's own blocks while they are in memory, ranges of the WAL's files after that. Bytes
+//! go to the socket as they are, in one vectored write. Under `min_bytes` the reply waits for the
+//! partitions, until `max_wait`, and then reads once more. What is no longer on this machine is
+//! read from the bucket, a chunk of some tiered object at a time, through the cache that `tier`
+//! keeps; a load that takes longer than the Fetch may wait is there for the next one.
 //!
 //! # The way to the bucket
 //!

@@ -219,7 +219,7 @@ fn part_of_volume(disk: &dyn Disk) -> u64 {
     match disk.space() {
         Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
         Err(error) => {
-            warn!(%error, "size of the data directory's volume unknown; wal.max.bytes is unlimited");
+            warn!(%error, "size of the volume of data.dir unknown; wal.max.bytes is unlimited");
             u64::MAX
         }
     }

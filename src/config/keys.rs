@@ -182,9 +182,9 @@ pub const KEYS: &[Key] = &[
         "wal.max.bytes",
         Bytes { min: -1, max: I64 },
         Is("-1"),
-        "The most disk that the write-ahead log may take, at least 64MiB. A third of it may be what \
-         the bucket has not got; when that is away and the log is full, producers are refused with \
-         a retriable error. -1 is a quarter of the volume that data.dir is on.",
+        "The most disk that the write-ahead log may take, at least 64MiB. A third of it may be \
+         what the bucket has not got; when that is away and the log is full, producers are \
+         refused with a retriable error. -1 is a quarter of the volume that data.dir is on.",
     ),
     key(
         "tier.max.age.ms",
@@ -327,8 +327,8 @@ pub const KEYS: &[Key] = &[
         "log.cleaner.max.compaction.lag.ms",
         Duration { min: 1, max: I64 },
         Is("9223372036854775807"),
-        "A partition whose records wait longer than this is compacted whatever the ratio is (topic: \
-         max.compaction.lag.ms).",
+        "A partition whose records wait longer than this is compacted whatever the ratio is \
+         (topic: max.compaction.lag.ms).",
     ),
     key(
         "log.cleaner.backoff.ms",

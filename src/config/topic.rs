@@ -392,7 +392,8 @@ impl TopicSettings {
                 self.retention = u64::try_from(ms).ok().map(Duration::from_millis);
             }
             ("retention.bytes", Some(bytes)) => self.retention_bytes = u64::try_from(bytes).ok(),
-            // -2 is what retention.ms says, and so is -1: the bucket has it, and here is little room.
+            // -2 is what retention.ms says, and so is -1: the bucket has it, and here is little
+            // room.
             ("local.retention.ms", Some(ms)) => {
                 self.local_retention_ms = (ms >= 0).then_some(ms);
             }

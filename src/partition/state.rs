@@ -67,8 +67,8 @@ pub(super) struct State {
     /// Changes of that whose records are not known to be durable, oldest first, each with the time
     /// on the log clock at which the bytes it brings were looked at.
     pending_tier: VecDeque<(Lsn, TierChange, i64)>,
-    /// Bytes from the end of what is in the bucket on; the stretch of the index that holds it counts
-    /// whole.
+    /// Bytes from the end of what is in the bucket on; the stretch of the index that holds it
+    /// counts whole.
     untiered_bytes: u64,
     /// At or after the append of the oldest of these, on the log clock.
     untiered_since_ms: i64,
@@ -415,7 +415,6 @@ impl State {
         if self.pending_tier.is_empty() {
             self.pending_tier = VecDeque::new();
         }
-        self.index.trim(self.tier.compacted_end(), self.log_end);
     }
 
     /// The topic was deleted: refers to no object any more.

@@ -203,9 +203,8 @@ impl Partition {
             (before, None) => before.is_none() && change.added.is_empty(),
         };
         let ends = before.last().is_none_or(|last| end >= last.end_offset);
-        if !change.removed.iter().all(|id| known(*id))
-            || !(is_gapless(&after) && begins && ends && end <= state.high_watermark())
-        {
+        let holds = is_gapless(&after) && begins && ends && end <= state.high_watermark();
+        if !holds || !change.removed.iter().all(|id| known(*id)) {
             return Err(CommitTierError::Stale);
         }
         let (class, kind) = (Class::Housekeeping, record::COMMIT_TIER);

@@ -22,6 +22,7 @@ mod amplify;
 mod bad_input;
 mod bombs;
 mod bounds;
+mod compaction;
 mod configs;
 mod copies;
 mod enospc;

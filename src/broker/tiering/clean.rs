@@ -1,11 +1,11 @@
 //! The cleaner: what the bucket has of compacted topics is read and written again without what is
 //! obsolete, the partition with the greatest share of dirty bytes first (Kafka's `LogCleaner`).
 //!
-//! A pass reads the dirty sections for their keys, and then all sections from the log start on. They
-//! are replaced in the order of the log, some at a time, each by an object and a `CommitTier` record
-//! of its own. So a pass may be cut anywhere: what is replaced is clean, and no tombstone takes the
-//! place of what it hides before that is gone. What a reader finds between two replacements is the
-//! log before or after, never less.
+//! A pass reads the dirty sections for their keys, and then all sections from the log start on.
+//! They are replaced in the order of the log, some at a time, each by an object and a `CommitTier`
+//! record of its own. So a pass may be cut anywhere: what is replaced is clean, and no tombstone
+//! takes the place of what it hides before that is gone. What a reader finds between two
+//! replacements is the log before or after, never less.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -178,10 +178,11 @@ impl Broker {
         // Nothing else says how far a section is clean that the map had no room for.
         let in_section =
             refs.iter().any(|tier| tier.start_offset < pass.end() && pass.end() < tier.end_offset);
-        match in_section {
-            true => state.resumed.insert(of, pass.end()),
-            false => state.resumed.remove(&of),
-        };
+        if in_section {
+            state.resumed.insert(of, pass.end());
+        } else {
+            state.resumed.remove(&of);
+        }
         Ok(pass.cleaned())
     }
 

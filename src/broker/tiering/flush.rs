@@ -92,16 +92,8 @@ impl Broker {
         if found != to {
             return Err(TierError::Incomplete { of, expected: to, found });
         }
-        self.end_section(upload, waiting)?;
+        end_section(upload, waiting)?;
         Ok(youngest)
-    }
-
-    fn end_section(&self, upload: &mut Upload<'_>, waiting: &Waiting) -> Result<(), TierError> {
-        let Waiting { partition, untiered } = waiting;
-        let epochs = partition.epochs_within(untiered.from, untiered.to);
-        let end_offset = untiered.to;
-        upload.end(&SectionEnd { end_offset, aborted: &[], epochs: &epochs, producers: &[] })?;
-        Ok(())
     }
 
     /// Brings the logs of many partitions into one object, gathering as many at once as memory
@@ -179,7 +171,7 @@ impl Broker {
         for batch in gathered.into_batches() {
             upload.push(&batch).await?;
         }
-        self.end_section(upload, waiting)?;
+        end_section(upload, waiting)?;
         Ok(append_time_ms)
     }
 
@@ -250,6 +242,14 @@ impl Broker {
         }
         Err(CommitTierError::NoRoom.into())
     }
+}
+
+fn end_section(upload: &mut Upload<'_>, waiting: &Waiting) -> Result<(), TierError> {
+    let Waiting { partition, untiered } = waiting;
+    let epochs = partition.epochs_within(untiered.from, untiered.to);
+    let end_offset = untiered.to;
+    upload.end(&SectionEnd { end_offset, aborted: &[], epochs: &epochs, producers: &[] })?;
+    Ok(())
 }
 
 fn section(waiting: &Waiting, append_time_ms: i64) -> Section {

@@ -65,7 +65,8 @@ fn names_types_and_defaults_are_those_of_kafkas_table() {
     }
 }
 
-/// Each has a test that shows its effect, in `tests/broker/configs.rs`.
+/// Each has a test that shows its effect, in `tests/broker/configs.rs` or, if compaction has to do
+/// with it, in `tests/broker/compaction.rs`.
 const WITH_EFFECT: &[&str] = &[
     "cleanup.policy",
     "compression.gzip.level",

@@ -35,11 +35,11 @@ impl Dirt {
     /// where the sections end that begin the log and are compacted, or at `resumed`, in the middle
     /// of the one behind them, if it was cut there.
     ///
-    /// Age is that of the append, on the clock of the log, where Kafka takes the records' timestamps:
-    /// a producer that sets those can neither hurry compaction nor stop it, and a jump of the wall
-    /// clock changes nothing. It is known of a section's youngest batch only. Records may therefore
-    /// wait longer than `max.compaction.lag.ms` by what their section took to fill, at most
-    /// `tier.max.age.ms`.
+    /// Age is that of the append, on the clock of the log, where Kafka takes the records'
+    /// timestamps: a producer that sets those can neither hurry compaction nor stop it, and a jump
+    /// of the wall clock changes nothing. It is known of a section's youngest batch only. Records
+    /// may therefore wait longer than `max.compaction.lag.ms` by what their section took to fill,
+    /// at most `tier.max.age.ms`.
     pub fn of(
         refs: &[TierRef],
         resumed: Option<i64>,

@@ -156,7 +156,20 @@ impl Pass {
         if header.record_count == 0 {
             return self.is_kept_empty(header).then(|| batch.bytes().clone());
         }
-        let Ok(payload) = unpack(batch, self.payload_max) else { return self.unreadable(batch) };
+        match self.filter(batch) {
+            Ok(kept) => kept,
+            Err(_unreadable) => {
+                self.cleaned.unreadable += 1;
+                Some(batch.bytes().clone())
+            }
+        }
+    }
+
+    /// `MemoryRecords.filterTo` for one batch with records. Nothing is counted of one that cannot
+    /// be read.
+    fn filter(&mut self, batch: &Batch) -> Result<Option<Bytes>, BatchError> {
+        let header = batch.header();
+        let payload = unpack(batch, self.payload_max)?;
         let (mut keep, mut has_tombstone) = (Vec::new(), false);
         let mut tally = self.cleaned;
         for record in batch.records(&payload).map_while(Result::ok) {
@@ -169,21 +182,17 @@ impl Pass {
             }
             keep.push(fate == Fate::Kept);
         }
-        let kept = if !keep.contains(&true) {
+        let horizon = header.delete_horizon().or_else(|| self.horizon(header, has_tombstone));
+        let kept = if keep.iter().all(|keep| !keep) {
             let empty = || batch.emptied().map(|batch| batch.bytes().clone());
-            self.is_kept_empty(header).then(empty).transpose()
+            self.is_kept_empty(header).then(empty).transpose()?
+        } else if keep.contains(&false) || horizon != header.delete_horizon() {
+            Some(batch.retain_records(&payload, &keep, horizon)?.bytes().clone())
         } else {
-            let horizon = header.delete_horizon().or_else(|| self.horizon(header, has_tombstone));
-            if !keep.contains(&false) && horizon == header.delete_horizon() {
-                Ok(Some(batch.bytes().clone()))
-            } else {
-                let written = batch.retain_records(&payload, &keep, horizon);
-                written.map(|batch| Some(batch.bytes().clone()))
-            }
+            Some(batch.bytes().clone())
         };
-        let Ok(kept) = kept else { return self.unreadable(batch) };
         self.cleaned = tally;
-        kept
+        Ok(kept)
     }
 
     /// `Cleaner.shouldRetainRecord`.
@@ -220,10 +229,5 @@ impl Pass {
         let producer = header.has_producer_id().then_some(&header.producer_id);
         header.next_offset() == self.last
             || producer.and_then(|id| self.retention.producers.get(id)).is_some_and(is_last)
-    }
-
-    fn unreadable(&mut self, batch: &Batch) -> Option<Bytes> {
-        self.cleaned.unreadable += 1;
-        Some(batch.bytes().clone())
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes written by kafka-clients 4.3.1: batches of `MemoryRecordsBuilder` (producer 4711, epoch 3,
-//! sequence 77, base offset 100, leader epoch 9) and what `MemoryRecords.filterTo` makes of them with
-//! the rule of `Cleaner.shouldRetainRecord`.
+//! sequence 77, base offset 100, leader epoch 9) and what `MemoryRecords.filterTo` makes of them
+//! with the rule of `Cleaner.shouldRetainRecord`.
 
 /// Records at 100 to 103, create time: (a, v1), (b, null), (a, v2) with three headers, (c, v3).
 pub(super) const DIRTY: &str = "\
