@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::ConfigReference { markdown } => cli::reference(markdown),
         Command::ConfigCheck(settings) => cli::check(&settings),
         Command::WalCheck(settings) => cli::wal_check(&settings),
+        Command::BucketCheck { settings, json } => cli::bucket_check(&settings, json),
         Command::Doctor { settings, json } => cli::doctor(&settings, json),
     }
 }

@@ -8,6 +8,7 @@
 //! **Invariant:** a partition in the registry is one that some image had; a topic that an image
 //! newly has gets its partitions before whoever asked for it is answered.
 
+pub mod bucket_check;
 mod bucket_checkpoint;
 pub mod bucket_log;
 mod checkpoint;

@@ -8,6 +8,7 @@
 //! Exit codes: 0 done, 1 failed, [`EXIT_USAGE`] wrong usage or configuration.
 
 mod banner;
+mod bucket;
 mod config;
 mod doctor;
 mod wal;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
+pub use bucket::bucket_check;
 pub use config::{check, reference};
 pub use doctor::doctor;
 pub use wal::wal_check;
@@ -40,6 +42,13 @@ pub enum Command {
     ConfigCheck(Settings),
     /// Examine the write-ahead log of a broker that is not running.
     WalCheck(Settings),
+    /// Examine what a broker that is not running has in its bucket ([`bucket_check`]).
+    BucketCheck {
+        /// The broker's configuration.
+        settings: Settings,
+        /// Whether the findings are printed as JSON.
+        json: bool,
+    },
     /// Try bucket, disk and listeners ([`doctor()`]).
     Doctor {
         /// The configuration to try.
@@ -115,6 +124,9 @@ enum Sub {
     /// Examine the write-ahead log.
     #[command(subcommand)]
     Wal(WalSub),
+    /// Examine the bucket.
+    #[command(subcommand)]
+    Bucket(BucketSub),
     /// Try the bucket, the disk and the listeners of a configuration, and say what is wrong, what
     /// that does and what helps; exit code 1 if something is.
     Doctor {
@@ -143,6 +155,19 @@ enum WalSub {
     /// Read the whole write-ahead log of a broker that is not running, and say whether a start
     /// would accept it; nothing is changed.
     Check(SettingsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum BucketSub {
+    /// Read all that a broker which is not running has in its bucket, and say whether a restore
+    /// would find everything; exit code 1 if not. Nothing is changed.
+    Check {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }
 
 /// How any command is told the configuration. The order of strength is: command line, environment
@@ -186,6 +211,9 @@ impl Cli {
             }
             Some(Sub::Config(ConfigSub::Check(settings))) => Command::ConfigCheck(settings.into()),
             Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
+            Some(Sub::Bucket(BucketSub::Check { json, settings })) => {
+                Command::BucketCheck { settings: settings.into(), json }
+            }
             Some(Sub::Doctor { json, settings }) => {
                 Command::Doctor { settings: settings.into(), json }
             }
@@ -261,6 +289,10 @@ mod tests {
             Command::WalCheck(flags(&[("data.dir", "/d")]))
         );
         let settings = flags(&[("data.dir", "/d")]);
+        assert_eq!(
+            parsed(&["bucket", "check", "--json", "--data-dir", "/d"]),
+            Command::BucketCheck { settings: settings.clone(), json: true }
+        );
         assert_eq!(
             parsed(&["doctor", "--json", "--data-dir", "/d"]),
             Command::Doctor { settings, json: true }

@@ -126,6 +126,19 @@ pub(super) async fn load(
         }
         None => bucket_snapshot(store, log).await?.inspect(|s| snapshotted = s.image.number()),
     };
+    let snapshot = read_from(log, base).await?;
+    Ok(Loaded { snapshot, snapshotted })
+}
+
+/// Reads a bucket's metadata without any data directory; an image of no entry if there is none.
+pub async fn read_image(store: &Store) -> Result<ClusterImage, LoadError> {
+    let log = metadata_log(store);
+    let base = bucket_snapshot(store, &log).await?;
+    Ok(read_from(&log, base).await?.image)
+}
+
+/// Applies every entry after `base`.
+async fn read_from(log: &NumberedLog, base: Option<Snapshot>) -> Result<Snapshot, LoadError> {
     let empty = || Snapshot { image: ClusterImage::empty(), entry: [0; ENVELOPE_BYTES] };
     let mut snapshot = base.unwrap_or_else(empty);
     loop {
@@ -135,7 +148,7 @@ pub(super) async fn load(
             apply(log, &mut snapshot, entry)?;
         }
         if entries.len() < READ_AHEAD {
-            return Ok(Loaded { snapshot, snapshotted });
+            return Ok(snapshot);
         }
     }
 }

@@ -51,7 +51,7 @@ pub use identity::{IdentityError, Prepared, prepare};
 pub use ids::{ClusterId, Identity, Incarnation};
 pub use image::{ApplyError, Broker, ClusterImage, FEATURE_LEVEL, FIRST_PRODUCER_ID};
 pub use limits::Limits;
-pub use load::LoadError;
+pub use load::{LoadError, read_image};
 pub use metrics::ClusterMetrics;
 pub use open::{ClusterOptions, OpenError};
 pub use record::{ALL_BROKERS, Record, RecordError};

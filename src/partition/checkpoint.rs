@@ -34,8 +34,8 @@ use super::index::{Entry, Run};
 use super::objects::Objects;
 use super::producers::{Producer, ProducerBatch, WINDOW};
 use super::state::State;
-use super::tiered::{REF_BYTES, get_ref, put_ref};
-use crate::budget::BytePool;
+use super::tiered::{REF_BYTES, TierRef, get_ref, put_ref};
+use crate::budget::{BytePool, Pool};
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::{FileNumber, Lsn};
 
@@ -60,6 +60,31 @@ pub enum CheckpointError {
         /// The field that cannot be read.
         field: &'static str,
     },
+}
+
+/// What a part says of a partition's log, for who looks at a bucket without running a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartView {
+    /// The partition.
+    pub of: TopicPartition,
+    /// Its first offset.
+    pub log_start: i64,
+    /// The offset behind its last record, also of those that are not in the bucket.
+    pub log_end: i64,
+    /// What of the log is in the bucket, oldest first.
+    pub refs: Vec<TierRef>,
+}
+
+impl PartView {
+    /// Reads a part.
+    pub fn decode(part: &[u8]) -> Result<Self, CheckpointError> {
+        // Nobody asks for producers here, and objects are counted for nobody.
+        let part = decode(part, &BytePool::new(Pool::Producers, 0), &Arc::default())?;
+        let state = &part.state;
+        let refs = state.tier().refs().copied().collect();
+        let (log_start, log_end) = (state.latest_start().0, state.log_end());
+        Ok(Self { of: part.of, log_start, log_end, refs })
+    }
 }
 
 /// A part that was read.

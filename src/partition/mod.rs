@@ -57,7 +57,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use append::{AppendError, AppendRequest, Appended};
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, PartView};
 pub use disk::{LogError, ReadMemory};
 pub use lookup::{FoundOffset, LookupError, MAX_DECOMPRESSED_BYTES, Room};
 pub use metrics::Metrics;

@@ -1,14 +1,18 @@
 //! What the broker keeps in the bucket beside the metadata: checkpoints, and no garbage.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Bench, append};
+use crate::broker::bucket_check::{self, BucketReport, CheckError, Problem, ProblemKind};
 use crate::broker::bucket_log::{CheckpointReader, Item, Summary};
 use crate::broker::garbage::list;
 use crate::broker::{Broker, PartKey};
+use crate::object::testing::FaultStore;
 use crate::object::{Key, NumberedLog, ObjectError, Writer, WriterId};
 use crate::partition::{Partition, TierChange, TierKind, TierRef, record};
+use crate::tier::format::HEAD_BYTES;
 use crate::tier::{ObjectId, ObjectRef};
 use crate::wal::Lsn;
 
@@ -77,6 +81,24 @@ fn bench() -> Bench {
     Bench::with(&[("tier.max.age.ms", "9223372036854775807")])
 }
 
+/// Waits until something holds. Paused time runs on while the log's threads work, so that how long
+/// it takes says nothing.
+async fn until(bench: &Bench, holds: impl AsyncFn() -> bool) {
+    for _ in 0..100_000 {
+        if holds().await {
+            return;
+        }
+        bench.clock.sleep(Duration::from_secs(10)).await;
+    }
+    panic!("it never holds");
+}
+
+/// Waits until every change of the view is in a checkpoint of the bucket.
+async fn until_covered(bench: &Bench, broker: &Broker) {
+    let view = || Lsn(broker.view_lsn.load(Ordering::Relaxed));
+    until(bench, async || broker.checkpointed_in_bucket() >= view()).await;
+}
+
 fn minutes(minutes: u64) -> Duration {
     Duration::from_mins(minutes)
 }
@@ -93,9 +115,10 @@ async fn a_checkpoint_follows_each_change_of_the_view_and_none_without() {
     assert_eq!(broker.loaded().await.0, None, "records alone make no checkpoint");
 
     broker.tier(&partition, 0..1).await;
+    until_covered(&bench, &broker).await;
     bench.clock.sleep(minutes(10)).await;
     let (summary, parts, end) = broker.loaded().await;
-    assert!(summary.unwrap().covers >= broker.view_lsn.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(summary.unwrap().covers >= broker.view_lsn.load(Ordering::Relaxed));
     let keys: Vec<_> = parts.iter().map(|(key, _)| *key).collect();
     assert_eq!(keys, [PartKey::Partition(partition.id()), PartKey::Garbage, PartKey::Writers]);
     assert_eq!(end, 2, "one entry");
@@ -103,7 +126,7 @@ async fn a_checkpoint_follows_each_change_of_the_view_and_none_without() {
     // What is dropped is listed, and a topic that is deleted is removed.
     let dropped = broker.tier(&partition, 1..2).await;
     broker.delete_before(&partition, 2);
-    bench.clock.sleep(minutes(2)).await;
+    until_covered(&bench, &broker).await;
     let (_, parts, _) = broker.loaded().await;
     let listed = |parts: &[(PartKey, Option<bytes::Bytes>)]| {
         let lists = parts.iter().filter(|(key, _)| *key == PartKey::Garbage);
@@ -111,14 +134,16 @@ async fn a_checkpoint_follows_each_change_of_the_view_and_none_without() {
     };
     assert!(listed(&parts).iter().any(|object| object.id == dropped));
     broker.delete_topic(partition.id().topic).await.unwrap();
-    bench.clock.sleep(minutes(2)).await;
-    let (_, parts, _) = broker.loaded().await;
-    let last = parts.iter().rfind(|(key, _)| *key == PartKey::Partition(partition.id()));
-    assert!(last.is_none_or(|(_, part)| part.is_none()), "{last:?}");
+    until(&bench, async || {
+        let (_, parts, _) = broker.loaded().await;
+        let last = parts.iter().rfind(|(key, _)| *key == PartKey::Partition(partition.id()));
+        last.is_none_or(|(_, part)| part.is_none())
+    })
+    .await;
 
     // Idle from here on: the garbage goes, and nothing is written.
-    bench.clock.sleep(minutes(30)).await;
-    assert!(!broker.has(dropped).await);
+    until(&bench, async || !broker.has(dropped).await).await;
+    until_covered(&bench, &broker).await;
     let (_, _, end) = broker.loaded().await;
     bench.clock.sleep(minutes(120)).await;
     assert_eq!(broker.loaded().await.2, end);
@@ -153,8 +178,7 @@ async fn an_object_goes_15_minutes_after_the_record_and_the_checkpoint_that_drop
     broker.delete_before(&partition, 1);
     bench.clock.sleep(minutes(14)).await;
     assert!(broker.has(first).await);
-    bench.clock.sleep(minutes(2)).await;
-    assert!(!broker.has(first).await);
+    until(&bench, async || !broker.has(first).await).await;
     assert!(broker.has(second).await);
     assert_eq!(broker.partitions.shared().objects.garbage(), []);
     broker.stop().await;
@@ -178,8 +202,7 @@ async fn garbage_survives_a_kill_before_and_after_the_checkpoint_beside_the_log(
         broker.kill().await;
         let broker = bench.start().await;
         assert!(broker.has(id).await);
-        bench.clock.sleep(minutes(17)).await;
-        assert!(!broker.has(id).await, "{checkpoints} checkpoints");
+        until(&bench, async || !broker.has(id).await).await;
         // Deleted, and no longer listed by the next checkpoint.
         broker.checkpoint().await.unwrap();
         broker.kill().await;
@@ -243,7 +266,7 @@ async fn a_broker_whose_checkpoints_another_writes_ends() {
     append(&broker, &partition, 1);
     append(&broker, &partition, 2);
     broker.tier(&partition, 0..1).await;
-    bench.clock.sleep(minutes(2)).await;
+    until_covered(&bench, &broker).await;
     let (_, _, end) = broker.loaded().await;
     let cluster = broker.image().cluster_id().0;
     let writer = Writer::new(WriterId { cluster, incarnation: [9; 16] }, 0);
@@ -271,4 +294,89 @@ fn keys_are_read_as_they_were_written() {
     for other in [&b""[..], b"p", b"gg", b"x", &frozen[..20], &[&frozen[..], b"x"].concat()] {
         assert_eq!(PartKey::decode(other), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_check_finds_what_is_missing_damaged_misplaced_and_orphaned() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 2).await;
+    for producer in 0..5 {
+        append(&broker, &partition, producer);
+        append(&broker, &broker.partition_of("t", 1), producer);
+    }
+    // The flusher makes a pack of what has waited long enough.
+    until(&bench, async || partition.tiered_end() == Some(5)).await;
+    until_covered(&bench, &broker).await;
+    let refs = partition.tier_refs();
+    assert_eq!(refs.len(), 1);
+    broker.stop().await;
+    let store = &broker.bucket.store;
+    let check = async || bucket_check::check(store, 1).await.unwrap();
+    let kinds = |report: &BucketReport| {
+        report.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>()
+    };
+
+    let report = check().await;
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!((report.partitions, report.objects, report.chunks), (2, 1, 2));
+    assert_eq!((report.orphans, report.garbage), (0, 0));
+    assert!(report.checkpoint_ms.is_some());
+
+    let key = refs[0].object.id.key();
+    let good = store.get(&key, 1 << 20).await.unwrap();
+    for at in [0, HEAD_BYTES + 3, good.len() - 1] {
+        let mut bad = good.to_vec();
+        bad[at] ^= 1;
+        store.put(&key, bad.into()).await.unwrap();
+        let report = check().await;
+        assert_eq!(kinds(&report), [ProblemKind::Corrupt], "byte {at}: {report:?}");
+        assert!(report.problems[0].what.contains(&key.to_string()));
+        assert!(report.problems[0].what.contains("t-0, t-1"));
+    }
+    store.delete(&key).await.unwrap();
+    let report = check().await;
+    assert_eq!(kinds(&report), [ProblemKind::Missing], "{report:?}");
+    store.put(&key, good).await.unwrap();
+
+    let orphan = ObjectId { incarnation: [9; 16], sequence: 3 }.key();
+    store.put(&orphan, "123".into()).await.unwrap();
+    let report = check().await;
+    assert!(report.is_sound());
+    assert_eq!((report.orphans, report.orphan_bytes), (1, 3));
+    assert_eq!(report.orphan_names, [orphan.to_string()]);
+
+    let other = bucket_check::check(store, 7).await.unwrap_err();
+    assert!(matches!(other, CheckError::NoBroker { node_id: 7 }), "{other}");
+    let empty = FaultStore::memory().store();
+    let none = bucket_check::check(&empty, 1).await.unwrap_err();
+    assert!(matches!(none, CheckError::NoCluster { .. }), "{none}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_check_tells_references_that_their_objects_do_not_keep() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    for producer in 0..5 {
+        append(&broker, &partition, producer);
+    }
+    until(&bench, async || partition.tiered_end() == Some(5)).await;
+    // The log has grown, and somebody says that the same object holds what is new.
+    append(&broker, &partition, 9);
+    let held = partition.tier_refs()[0];
+    let wrong = TierRef { start_offset: 5, end_offset: 6, ..held };
+    let change = TierChange { removed: Vec::new(), added: vec![wrong] };
+    let mut admission = broker.stream.try_admit(Partition::commit_len(&change)).unwrap();
+    let lsn = partition.commit_tier(&mut admission, change, 0).unwrap();
+    broker.stream.wait_durable_blocking(lsn).unwrap();
+    broker.view_changed(lsn);
+    until_covered(&bench, &broker).await;
+    broker.stop().await;
+    let report = bucket_check::check(&broker.bucket.store, 1).await.unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    let Problem { kind, detail, .. } = &report.problems[0];
+    assert_eq!(*kind, ProblemKind::Corrupt);
+    assert!(detail.contains("it has offsets 0 to 4"), "{detail}");
+    assert!(detail.contains("refers to 5 to 5"), "{detail}");
 }

@@ -1,11 +1,12 @@
 //! Any bytes as what we keep ourselves: payloads of the log, records of groups, markers, heads of
-//! objects, notes of uploads, entries of checkpoints in the bucket.
+//! objects, notes of uploads, entries of checkpoints in the bucket, lists of garbage.
 //!
 //! Held here: nothing panics, memory is a small multiple of the bytes, and what is read is written
 //! again as something that reads the same.
 
 use bytes::Bytes;
 use tidegate::broker::bucket_log;
+use tidegate::broker::garbage::list;
 use tidegate::group::record::{GroupValue, Key, OffsetValue, group_key, offset_key};
 use tidegate::object::{Head, NotedUpload};
 use tidegate::partition::record::{self, Record};
@@ -62,6 +63,9 @@ pub(super) fn run(data: &[u8]) {
         }
         if let Ok(items) = bucket_log::read_alone(&bytes) {
             assert!(items <= bytes.len() / 3);
+        }
+        if let Ok(objects) = list::decode(&bytes) {
+            assert_eq!(list::decode(&list::encode(objects.iter().copied())), Ok(objects));
         }
         let _ = ControlType::parse(&bytes);
         let (key, value) = bytes.split_at(bytes.len().min(4));
