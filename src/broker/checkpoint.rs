@@ -50,6 +50,7 @@ impl Broker {
         let partitions = self.partitions.all();
         let taken = task::blocking(move || take(&stream, covers, partitions)).await;
         taken.map_err(|error| TakeError::Panicked(error.to_string()))??;
+        failpoint::pass("checkpoint: published");
         self.metrics.checkpoints.inc();
         Ok(())
     }
