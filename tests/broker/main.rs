@@ -43,4 +43,6 @@ mod start;
 mod storm;
 mod sync;
 mod tables;
+mod tier_away;
+mod tiering;
 mod versions;
