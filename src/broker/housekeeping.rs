@@ -70,7 +70,7 @@ impl Broker {
     }
 
     /// Waits for `period`; false when the broker drains.
-    async fn tick(&self, period: Duration) -> bool {
+    pub(super) async fn tick(&self, period: Duration) -> bool {
         tokio::select! {
             () = self.clock.sleep(period) => true,
             () = self.shutdown.draining() => false,
@@ -82,7 +82,7 @@ impl Broker {
         while self.tick(GROWTH_CHECK).await {
             self.note_use();
             self.reconcile_if_counts_differ();
-            if self.stream.bytes_since_checkpoint() < CHECKPOINT_BYTES {
+            if self.stream.bytes_since_checkpoint() < self.checkpoint_bytes() {
                 continue;
             }
             if let Err(error) = self.checkpoint().await {
@@ -93,11 +93,17 @@ impl Broker {
         }
     }
 
-    /// Gives back files that retention or a deleted topic made free, also while nothing is written.
-    async fn reclaim(&self) {
+    /// The log grows by so much between two checkpoints: of a small one a part.
+    fn checkpoint_bytes(&self) -> u64 {
+        CHECKPOINT_BYTES.min(self.stream.max_bytes() / 8)
+    }
+
+    /// Gives back files that retention or a deleted topic made free, also while nothing is written,
+    /// and those that only the bucket needs, when the log is half full.
+    pub(super) async fn reclaim(&self) {
         let (oldest, _) = self.stream.oldest_file();
-        let needed = self.partitions.oldest_needed().map(|needed| needed.file);
-        if needed.is_some_and(|needed| needed <= oldest) || self.partitions.is_empty() {
+        let floor = self.trim_floor();
+        if self.stream.file_at(floor) <= oldest || self.partitions.is_empty() {
             return;
         }
         if self.stream.bytes_since_checkpoint() > 0
@@ -109,21 +115,24 @@ impl Broker {
         self.trim().await;
     }
 
-    /// Gives back the WAL's files below the oldest byte that a partition needs.
+    /// Gives back the WAL's files that nobody needs and that local retention does not want.
     async fn trim(&self) {
         let floor = self.trim_floor();
+        // Readers that find nothing of these files here go to the bucket.
+        self.partitions.forget_files(self.stream.file_at(floor));
         if let Err(error) = self.stream.trim(floor).await {
             warn!(%error, "write-ahead log not trimmed");
         }
     }
 
-    /// Nobody needs a record below the returned one.
+    /// Nobody needs a record below the returned one: the bucket has all of them, and neither local
+    /// retention wants them nor is there room for what it wants.
     pub(super) fn trim_floor(&self) -> Lsn {
         // Partitions are looked at one after another: what is appended meanwhile is above this.
         let bound = self.stream.reserved().next();
         let oldest = self.partitions.oldest_needed();
         self.metrics.oldest_file_pin.reset();
-        let floor = match oldest {
+        let needed = match oldest {
             Some(oldest) => {
                 let pin = label(self, oldest.of);
                 self.metrics.oldest_file_pin.with_label_values(&[&pin]).set(1);
@@ -132,9 +141,31 @@ impl Broker {
             None => bound,
         };
         let (first, _) = self.stream.oldest_file();
-        let needed = oldest.map_or(first.0, |oldest| oldest.file.0);
-        self.metrics.pinned_files.set(i64::try_from(needed.saturating_sub(first.0)).unwrap_or(0));
-        floor
+        let file = oldest.map_or(first.0, |oldest| oldest.file.0);
+        self.metrics.pinned_files.set(i64::try_from(file.saturating_sub(first.0)).unwrap_or(0));
+        let room = self.stream.max_bytes() / 2;
+        if self.stream.disk_bytes() > room {
+            return needed.min(self.stream.tail_of(room));
+        }
+        self.locally_wanted().map_or(needed, |wanted| needed.min(wanted))
+    }
+
+    /// The first record that `local.retention.ms` and `local.retention.bytes` want on this machine.
+    fn locally_wanted(&self) -> Option<Lsn> {
+        let (image, now_ms) = (self.image(), self.clock.wall_ms());
+        let mut wanted: Option<Lsn> = None;
+        for topic in image.topics() {
+            let settings = self.topic_settings(&image, topic);
+            let limits = RetentionLimits {
+                retention_ms: settings.local_retention_ms,
+                retention_bytes: settings.local_retention_bytes,
+            };
+            for partition in self.partitions.of_topic(topic.id) {
+                let first = partition.local_wanted(now_ms, limits).map(|(_, lsn)| lsn);
+                wanted = [wanted, first].into_iter().flatten().min();
+            }
+        }
+        wanted
     }
 
     fn note_capacity(&self) {

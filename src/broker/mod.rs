@@ -15,6 +15,7 @@ mod housekeeping;
 mod metrics;
 mod offsets;
 mod start;
+mod tiering;
 mod topics;
 
 use std::collections::HashMap;
@@ -68,6 +69,7 @@ pub struct Broker {
     stream: Stream,
     partitions: Arc<Partitions>,
     cache: Cache,
+    tiering: tiering::Tiering,
     groups: GroupCoordinator,
     fetch_sessions: FetchSessions,
     bucket: housekeeping::Bucket,

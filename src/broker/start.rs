@@ -12,6 +12,7 @@ use super::fetch_sessions::FetchSessions;
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
+use super::tiering::{ObjectNames, TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -130,6 +131,7 @@ impl Broker {
         let Environment { clock, random, registry, .. } = &environment;
         let store = Store::connect(&object, &Variables::of_process(), clock, random, registry)?;
         let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
+        let names = ObjectNames::new(prepared.incarnation().0);
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
         let (stream, recovered) = opened.ok_or_else(unopened)?;
@@ -148,9 +150,12 @@ impl Broker {
             clock: clock.clone(),
         };
         let cache = open_cache(&environment, bucket.store.clone());
-        let broker = assemble(environment, cluster, stream, partitions, log, bucket, cache);
+        let tiering = open_tiering(&environment, bucket.store.clone(), &stream, names);
+        let broker =
+            assemble(environment, cluster, stream, partitions, log, bucket, (cache, tiering));
         broker.open_all_topics();
         broker.start_loops();
+        broker.start_tiering();
         Ok((broker, lock))
     }
 
@@ -192,6 +197,17 @@ fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, Start
 
 type OpenedWal = Option<(crate::wal::Stream, Recovered)>;
 
+/// How much of the volume the log may take where nothing is configured: a quarter of it.
+fn part_of_volume(disk: &dyn Disk) -> u64 {
+    match disk.space() {
+        Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
+        Err(error) => {
+            warn!(%error, "size of the data directory's volume unknown; wal.max.bytes is unlimited");
+            u64::MAX
+        }
+    }
+}
+
 /// Opens the WAL, or makes one in a directory that never had any. A directory that must have one
 /// and does not is left as it is, for the metadata's rules to refuse.
 async fn open_wal(
@@ -207,7 +223,7 @@ async fn open_wal(
         WalSync::Always => SyncMode::Always,
         WalSync::Interval(every) => SyncMode::Interval(every),
     };
-    options.max_bytes = wal.bytes_max.unwrap_or(u64::MAX);
+    options.max_bytes = wal.bytes_max.unwrap_or_else(|| part_of_volume(&*disk));
     let env = Env {
         clock: environment.clock.clone(),
         random: environment.random.clone(),
@@ -307,6 +323,22 @@ fn open_cache(environment: &Environment, store: Store) -> Cache {
     Cache::new(store, options, &environment.registry)
 }
 
+fn open_tiering(
+    environment: &Environment,
+    store: Store,
+    stream: &crate::wal::Stream,
+    names: ObjectNames,
+) -> Tiering {
+    Tiering {
+        store,
+        names,
+        metrics: TierMetrics::new(&environment.registry),
+        pool: environment.budget.pool(Pool::Upload).clone(),
+        wal_bytes: stream.max_bytes(),
+        max_age: environment.config.storage.tier_age_max,
+    }
+}
+
 fn assemble(
     environment: Environment,
     cluster: Cluster,
@@ -314,7 +346,7 @@ fn assemble(
     partitions: Arc<Partitions>,
     log: OffsetsTopic,
     bucket: Bucket,
-    cache: Cache,
+    (cache, tiering): (Cache, Tiering),
 ) -> Arc<Broker> {
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
     let metrics = BrokerMetrics::new(&registry);
@@ -344,6 +376,7 @@ fn assemble(
         stream,
         partitions,
         cache,
+        tiering,
         groups,
         fetch_sessions,
         bucket,

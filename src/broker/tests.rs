@@ -69,21 +69,21 @@ impl Bench {
 
 impl Broker {
     /// Ends as a killed process does, with what is in the log and no last checkpoint.
-    async fn kill(&self) {
+    pub(super) async fn kill(&self) {
         self.groups.close();
         self.cluster.close().await;
         self.stream.close().await.unwrap();
     }
 
     /// Creates a topic, of which partition 0 is returned.
-    async fn topic(&self, name: &str, partitions: i32) -> Arc<Partition> {
+    pub(super) async fn topic(&self, name: &str, partitions: i32) -> Arc<Partition> {
         let wanted = super::NewTopic { partitions, ..self.default_topic(name) };
         let topic = self.create_topics(vec![wanted]).await.remove(0).unwrap();
         self.partition(TopicPartition { topic: topic.id, partition: 0 }).unwrap()
     }
 
     /// A partition by its topic's name.
-    fn partition_of(&self, name: &str, partition: i32) -> Arc<Partition> {
+    pub(super) fn partition_of(&self, name: &str, partition: i32) -> Arc<Partition> {
         let topic = self.image().topic(name).unwrap().id;
         self.partition(TopicPartition { topic, partition }).unwrap()
     }

@@ -182,8 +182,16 @@ pub const KEYS: &[Key] = &[
         "wal.max.bytes",
         Bytes { min: -1, max: I64 },
         Is("-1"),
-        "The most disk that the write-ahead log may take, at least 64MiB; when it is full, \
-         producers are refused with a retriable error. -1 is unlimited.",
+        "The most disk that the write-ahead log may take, at least 64MiB. A third of it may be what \
+         the bucket has not got; when that is away and the log is full, producers are refused with \
+         a retriable error. -1 is a quarter of the volume that data.dir is on.",
+    ),
+    key(
+        "tier.max.age.ms",
+        Duration { min: 1_000, max: I64 },
+        Is("600000"),
+        "The longest that records of small partitions wait before they are brought into the \
+         bucket together; every object costs a request.",
     ),
     key(
         "socket.request.max.bytes",

@@ -15,12 +15,8 @@ use super::error::Errors;
 use super::{
     AdminConfig, CleanupPolicy, CompressionType, Config, Endpoint, GroupsConfig, NodeConfig, Notes,
     ObjectUrl, ProcessConfig, ProducersConfig, Sources, StorageConfig, TimestampType,
-    TopicDefaults, TopicsConfig, WalConfig, WalSync,
+    TopicDefaults, TopicsConfig, WAL_BYTES_MIN, WalConfig, WalSync,
 };
-
-/// The smallest limit of the write-ahead log: its files are a sixteenth of it, and a file has to
-/// take the largest batch that clients send by default.
-const WAL_BYTES_MIN: i64 = 64 << 20;
 
 impl Sources {
     /// Checks everything and builds the configuration, or lists everything that is wrong.
@@ -130,15 +126,16 @@ fn storage(values: &mut Values) -> StorageConfig {
         data_dir = None;
     }
     let bytes_max = values.number("wal.max.bytes");
-    if bytes_max != -1 && bytes_max < WAL_BYTES_MIN {
-        values.refuse("wal.max.bytes", "must be -1 for unlimited, or at least 64MiB");
+    if bytes_max != -1 && bytes_max < WAL_BYTES_MIN as i64 {
+        values.refuse("wal.max.bytes", "must be -1 for a quarter of the volume, or at least 64MiB");
     }
     let sync = match values.text("wal.sync") {
         "interval" => WalSync::Interval(values.duration("wal.flush.interval.ms")),
         _ => WalSync::Always,
     };
     let wal = WalConfig { sync, bytes_max: u64::try_from(bytes_max).ok() };
-    StorageConfig { data_dir, object, wal }
+    let tier_age_max = values.duration("tier.max.age.ms");
+    StorageConfig { data_dir, object, wal, tier_age_max }
 }
 
 fn topics(values: &mut Values, notes: &mut Notes) -> TopicsConfig {

@@ -127,14 +127,20 @@ pub struct StorageConfig {
     pub object: ObjectConfig,
     /// The write-ahead log.
     pub wal: WalConfig,
+    /// `tier.max.age.ms`.
+    pub tier_age_max: Duration,
 }
+
+/// The smallest limit of the write-ahead log, in bytes: its files are a sixteenth of it, and a file
+/// has to take the largest batch that clients send by default.
+pub const WAL_BYTES_MIN: u64 = 64 << 20;
 
 /// The write-ahead log.
 #[derive(Clone, Debug)]
 pub struct WalConfig {
     /// `wal.sync` and `wal.flush.interval.ms`.
     pub sync: WalSync,
-    /// `wal.max.bytes`; `None` is unlimited.
+    /// `wal.max.bytes`; `None` is a quarter of the volume.
     pub bytes_max: Option<u64>,
 }
 

@@ -160,8 +160,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("follower.replication.throttled.replicas", NO_REPLICAS),
     ("index.interval.bytes", NO_SEGMENTS),
     ("leader.replication.throttled.replicas", NO_REPLICAS),
-    ("local.retention.bytes", TIERING),
-    ("local.retention.ms", TIERING),
     ("max.compaction.lag.ms", COMPACTION),
     ("min.cleanable.dirty.ratio", COMPACTION),
     ("min.compaction.lag.ms", COMPACTION),
@@ -184,7 +182,7 @@ const COMPACTION: &str = "compaction is not carried out yet";
 const NO_REPLICAS: &str = "a partition has one owner and no replicas";
 const NO_SEGMENTS: &str = "a partition has no segment files: all share one write-ahead log";
 const SYNCED: &str = "wal.sync decides for all topics when records are synced";
-const TIERING: &str = "tiered storage is not there yet, and will be the same for all topics";
+const TIERING: &str = "every topic is tiered";
 
 /// A topic setting that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -303,6 +301,11 @@ pub struct TopicSettings {
     pub retention: Option<Duration>,
     /// A partition larger than this loses its oldest data; `None` has no limit.
     pub retention_bytes: Option<u64>,
+    /// What is in the bucket and older than this, in milliseconds, is not wanted on this machine;
+    /// `None` wants it for as long as there is room.
+    pub local_retention_ms: Option<i64>,
+    /// Of a partition no more than so many bytes are wanted on this machine.
+    pub local_retention_bytes: Option<u64>,
     /// Whether `cleanup.policy` lets retention delete.
     pub delete: bool,
     /// Whether `cleanup.policy` asks for compaction: every record needs a key.
@@ -328,6 +331,8 @@ impl From<&TopicDefaults> for TopicSettings {
         Self {
             retention: defaults.retention,
             retention_bytes: defaults.retention_bytes,
+            local_retention_ms: None,
+            local_retention_bytes: None,
             delete: defaults.cleanup_policy.delete,
             compact: defaults.cleanup_policy.compact,
             max_message_bytes: defaults.message_bytes_max as usize,
@@ -376,6 +381,13 @@ impl TopicSettings {
                 self.retention = u64::try_from(ms).ok().map(Duration::from_millis);
             }
             ("retention.bytes", Some(bytes)) => self.retention_bytes = u64::try_from(bytes).ok(),
+            // -2 is what retention.ms says, and so is -1: the bucket has it, and here is little room.
+            ("local.retention.ms", Some(ms)) => {
+                self.local_retention_ms = (ms >= 0).then_some(ms);
+            }
+            ("local.retention.bytes", Some(bytes)) => {
+                self.local_retention_bytes = u64::try_from(bytes).ok();
+            }
             ("max.message.bytes", Some(bytes)) => {
                 self.max_message_bytes = usize::try_from(bytes).unwrap_or(0);
             }

@@ -68,7 +68,7 @@ pub use read::{
 pub use registry::{OldestNeeded, Partitions};
 pub use replay::{Replay, ReplayError, ReplayedRecord};
 pub use retention::{LogStartError, RetentionLimits};
-pub use tier_commit::{CommitTierError, Untiered, WalPlace};
+pub use tier_commit::{CommitTierError, Untiered, WalSpan};
 pub use tier_read::{TierRead, TierStep, TieredSince};
 pub use tiered::{TierChange, TierKind, TierRef, TierRefId};
 pub use wait::FetchWait;

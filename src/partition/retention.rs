@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::index::Stretch;
 use super::{Partition, record};
-use crate::wal::{Admission, Class, Lsn, ReserveError};
+use crate::wal::{Admission, Class, FileNumber, Lsn, ReserveError};
 
 /// How long and how much of a partition is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,35 +105,85 @@ impl Partition {
         Ok((offset, lsn))
     }
 
-    /// Where the log should start by its limits, if that is later than it does. Whole stretches of
-    /// the index go, oldest first, as Kafka's segments: by time while their greatest timestamp is
-    /// older at `now_ms` (wall time) than the limit, by size while what stays is not below it.
-    /// Never beyond the high watermark.
+    /// What of the log is to be kept on this machine by these limits, as the oldest WAL file with a
+    /// byte of it and an LSN at or before the first record there. What is not in the bucket is
+    /// always kept.
+    pub fn local_wanted(&self, now_ms: i64, limits: RetentionLimits) -> Option<(FileNumber, Lsn)> {
+        let log_now_ms = self.shared().stream.log_clock().now_ms();
+        let state = self.lock_advanced();
+        let (mut kept, mut from) = (state.index.bytes(), 0);
+        for stretch in state.index.from(i64::MIN, state.log_end()) {
+            let part = Part::from(&stretch);
+            let is_needed = part.end_offset > state.tiered_end();
+            if is_needed || !limits.drops(&part, &mut kept, now_ms, log_now_ms) {
+                break;
+            }
+            from = part.end_offset;
+        }
+        state.index.oldest_from(from, state.log_end())
+    }
+
+    /// Where the log should start by its limits, if that is later than it does. Whole sections in
+    /// the bucket go, then whole stretches of the index, oldest first, as Kafka's segments: by time
+    /// while their greatest timestamp is older at `now_ms` (wall time) than the limit, by size while
+    /// what stays is not below it. Never beyond the high watermark.
     pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {
         let log_now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();
-        let mut kept = state.index.bytes();
+        let tiered_end = state.tiered_end();
+        let tiered = state.tier().refs().map(|tier| Part {
+            end_offset: tier.end_offset,
+            max_timestamp: tier.max_timestamp,
+            append_time_ms: tier.append_time_ms,
+            bytes: tier.bytes,
+        });
+        let untiered = state.index.from(tiered_end, state.log_end());
+        let untiered = untiered.map(|stretch| Part::from(&stretch));
+        let mut kept = state.tier().bytes() + state.untiered().0;
         let (present, _) = state.latest_start();
         let mut start = present;
-        for stretch in state.index.from(i64::MIN, state.log_end()) {
-            if stretch.end_offset > state.high_watermark() {
+        for part in tiered.chain(untiered.filter(|part| part.end_offset > tiered_end)) {
+            let beyond = part.end_offset > state.high_watermark();
+            if beyond || !limits.drops(&part, &mut kept, now_ms, log_now_ms) {
                 break;
             }
-            // A batch without a timestamp ages from its append, on the clock that stamped that.
-            let age = if stretch.max_timestamp < 0 {
-                log_now_ms.saturating_sub(stretch.append_time_ms)
-            } else {
-                now_ms.saturating_sub(stretch.max_timestamp)
-            };
-            let expired = limits.retention_ms.is_some_and(|limit| age > limit);
-            let after = kept - u64::from(stretch.bytes);
-            let too_much = limits.retention_bytes.is_some_and(|limit| after >= limit);
-            if !expired && !too_much {
-                break;
-            }
-            kept = after;
-            start = start.max(stretch.end_offset);
+            start = start.max(part.end_offset);
         }
         (start > present).then_some(start)
+    }
+}
+
+/// A part of a log that goes as a whole.
+struct Part {
+    end_offset: i64,
+    max_timestamp: i64,
+    append_time_ms: i64,
+    bytes: u64,
+}
+
+impl From<&Stretch> for Part {
+    fn from(stretch: &Stretch) -> Self {
+        let &Stretch { end_offset, max_timestamp, append_time_ms, bytes, .. } = stretch;
+        Self { end_offset, max_timestamp, append_time_ms, bytes: u64::from(bytes) }
+    }
+}
+
+impl RetentionLimits {
+    /// Whether the oldest part goes, where `kept` bytes are left with it; if so they are without it
+    /// afterwards.
+    fn drops(&self, part: &Part, kept: &mut u64, now_ms: i64, log_now_ms: i64) -> bool {
+        // A batch without a timestamp ages from its append, on the clock that stamped that.
+        let age = if part.max_timestamp < 0 {
+            log_now_ms.saturating_sub(part.append_time_ms)
+        } else {
+            now_ms.saturating_sub(part.max_timestamp)
+        };
+        let after = kept.saturating_sub(part.bytes);
+        let expired = self.retention_ms.is_some_and(|limit| age > limit);
+        let too_much = self.retention_bytes.is_some_and(|limit| after >= limit);
+        if expired || too_much {
+            *kept = after;
+        }
+        expired || too_much
     }
 }

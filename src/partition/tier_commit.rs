@@ -15,11 +15,19 @@ use super::{Partition, record};
 use crate::tier::EpochStart;
 use crate::wal::{Admission, Class, FileNumber, Lsn, ReserveError};
 
-/// A place in the WAL: a file, and a position in it.
-pub type WalPlace = (FileNumber, u32);
+/// A part of a WAL file, from a record's start to a record's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalSpan {
+    /// The file.
+    pub file: FileNumber,
+    /// Where it starts.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+}
 
 /// What of a partition's log is not in the bucket and may go there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untiered {
     /// Its first offset.
     pub from: i64,
@@ -29,10 +37,24 @@ pub struct Untiered {
     pub bytes: u64,
     /// At or after the append of its first batch, on the log clock.
     pub since_ms: i64,
-    /// Where the record of its first batch is in the WAL, or one before it.
-    pub first: WalPlace,
-    /// Behind the record of its last batch, or of one behind it.
-    pub last: WalPlace,
+    /// Where its records are in the WAL, with a few more at both ends: one for each file, oldest
+    /// first.
+    pub spans: Vec<WalSpan>,
+}
+
+impl Untiered {
+    /// Takes in what follows.
+    fn extend(&mut self, stretch: &Stretch, high_watermark: i64) {
+        self.to = stretch.end_offset.min(high_watermark);
+        self.bytes += u64::from(stretch.bytes);
+        match self.spans.last_mut() {
+            Some(last) if last.file == stretch.file => last.end = stretch.end,
+            _ => {
+                let &Stretch { file, start, end, .. } = stretch;
+                self.spans.push(WalSpan { file, start, end });
+            }
+        }
+    }
 }
 
 /// Why a change of what is in the bucket was not taken. Nothing has changed.
@@ -61,30 +83,27 @@ pub enum CommitTierError {
 }
 
 impl Partition {
-    /// What may go to the bucket, of the records before `bound` in the WAL; `None` if there is
-    /// nothing, or while a change is under way.
-    pub fn untiered(&self, bound: Option<WalPlace>) -> Option<Untiered> {
+    /// What may go to the bucket, about `max_bytes` of it at most; `None` if there is nothing, or
+    /// while a change is under way.
+    pub fn untiered(&self, max_bytes: u64) -> Option<Untiered> {
         let state = self.lock_advanced();
         let (from, high_watermark) = (state.tiered_end(), state.high_watermark());
         let (_, since_ms) = state.untiered();
         if state.closed || state.is_tiering() || from >= high_watermark {
             return None;
         }
-        let mut found: Option<Untiered> = None;
+        let mut untiered = Untiered { from, to: from, bytes: 0, since_ms, spans: Vec::new() };
         for stretch in state.index.from(from, state.log_end()) {
-            let (start, end) = ((stretch.file, stretch.start), (stretch.file, stretch.end));
-            let beyond = bound.is_some_and(|bound| end > bound);
-            if stretch.base_offset >= high_watermark || beyond {
+            let is_behind = stretch.base_offset >= high_watermark;
+            let is_enough = untiered.to > from && untiered.bytes >= max_bytes;
+            if is_behind || is_enough {
                 break;
             }
-            let (bytes, to) = (u64::from(stretch.bytes), stretch.end_offset.min(high_watermark));
-            let empty = Untiered { from, to, bytes: 0, since_ms, first: start, last: end };
-            let untiered = found.get_or_insert(empty);
-            (untiered.to, untiered.last) = (to, end);
-            untiered.bytes += bytes;
+            if stretch.end_offset > from {
+                untiered.extend(&stretch, high_watermark);
+            }
         }
-        // A stretch that begins before what is in the bucket may end there.
-        found.filter(|untiered| untiered.to > from)
+        (untiered.to > from).then_some(untiered)
     }
 
     /// How many bytes are not in the bucket, also those that are not durable.

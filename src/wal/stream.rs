@@ -492,6 +492,30 @@ impl Stream {
         })
     }
 
+    /// The most that all files may hold together.
+    pub fn max_bytes(&self) -> u64 {
+        self.shared().sizes.total
+    }
+
+    /// The file that holds record `lsn`, or would: the newest one that begins at or below it.
+    pub fn file_at(&self, lsn: Lsn) -> FileNumber {
+        self.shared().files.with(|files| {
+            let below = files.values().rev().find(|file| file.header.first_lsn <= lsn);
+            below.or(files.values().next()).map_or(FileNumber(0), |file| file.number())
+        })
+    }
+
+    /// The first LSN of the file from which on the files in use are about `bytes`, all of one size,
+    /// or fewer; never that of the newest file.
+    pub fn tail_of(&self, bytes: u64) -> Lsn {
+        let shared = self.shared();
+        let keep = usize::try_from(bytes / shared.sizes.file).unwrap_or(usize::MAX).max(1);
+        shared.files.with(|files| {
+            let kept = files.values().rev().take(keep).last();
+            kept.map_or(Lsn::ZERO, |file| file.header.first_lsn)
+        })
+    }
+
     /// The log's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.shared().metrics

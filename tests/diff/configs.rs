@@ -46,6 +46,7 @@ const OWN: &[&str] = &[
     "object.tls.ca.file",
     "object.url",
     "shutdown.deadline.ms",
+    "tier.max.age.ms",
     "wal.flush.interval.ms",
     "wal.max.bytes",
     "wal.sync",
