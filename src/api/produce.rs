@@ -11,6 +11,7 @@
 mod unpack;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -53,6 +54,10 @@ const MESSAGE_BYTES: usize = 64;
 /// A request whose partitions take less than this is charged for its frame alone, and so is one
 /// whose partitions take less than an eighth of the frame.
 const UNCHARGED_PARTITIONS_BYTES: usize = 4 * 1024;
+
+/// How long an append waits for a full log before the client is told to retry: a producer that is
+/// faster than the bucket is slowed by it, and loses no batch to a retry.
+const FULL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often an append that found no room waits for it before the client is told to retry.
 const ROOM_ATTEMPTS: usize = 8;
@@ -379,7 +384,7 @@ async fn append_with_room(
             Err(AppendError::NoRoom) => {}
             outcome => return outcome,
         }
-        match cx.broker.stream().wait_for_room(Class::Data, needed).await {
+        match cx.broker.stream().wait_for_space(Class::Data, needed, FULL_PATIENCE).await {
             Ok(()) => {}
             Err(RoomError::Poisoned(_)) => return Err(AppendError::Poisoned),
             Err(_) => return Err(AppendError::NoRoom),

@@ -130,10 +130,13 @@ impl Broker {
         let object = environment.config.storage.object.within(&environment.data_dir);
         let Environment { clock, random, registry, .. } = &environment;
         let store = Store::connect(&object, &Variables::of_process(), clock, random, registry)?;
+        let uploads = store.note_uploads(&dir).await?;
         let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
         let names = ObjectNames::new(prepared.incarnation().0);
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
+        // Not before the bucket is known to be ours.
+        task::spawn("uploads", uploads.run(environment.shutdown.clone()));
         let (stream, recovered) = opened.ok_or_else(unopened)?;
         let shared = Arc::new(Shared {
             stream: stream.clone(),

@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
+use object_store::list::PaginatedListStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use object_store::prefix::PrefixStore;
 
 use super::error::reason;
+use super::list::Pages;
 use super::local::{LocalError, create_dir};
 use super::metrics::Throttles;
 use crate::clock::Clock;
@@ -86,7 +88,7 @@ impl Variables {
     }
 
     /// The variable `name`; an empty one counts as not set, as in the clouds' own tools.
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
@@ -115,6 +117,8 @@ pub(super) struct Backend {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The same where parts of an object have numbers, which those of a file have not.
     pub(super) multipart: Option<Arc<dyn MultipartStore>>,
+    /// The same where a listing comes in pages.
+    pub(super) pages: Option<Pages>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     pub(super) directory: Option<PathBuf>,
     /// The URL, and the endpoint if there is one: what tells this bucket from every other.
@@ -133,16 +137,25 @@ struct Opening<'a> {
     throttles: &'a Throttles,
 }
 
-/// A service's bucket below the prefix, for whole objects and for objects in parts.
-type Bucket = (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>);
+/// A service's bucket below the prefix: for whole objects, for objects in parts, for listings.
+struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    multipart: Arc<dyn MultipartStore>,
+    pages: Pages,
+}
 
 impl Opening<'_> {
-    fn bucket<S: ObjectStore + MultipartStore + Clone>(&self, store: S) -> Bucket {
+    fn bucket<S>(&self, store: S) -> Bucket
+    where
+        S: ObjectStore + MultipartStore + PaginatedListStore + Clone,
+    {
+        let prefix = self.prefix.into();
+        let pages = Pages { backend: Arc::new(store.clone()), prefix };
         if self.prefix.is_empty() {
-            return (Arc::new(store.clone()), Arc::new(store));
+            return Bucket { store: Arc::new(store.clone()), multipart: Arc::new(store), pages };
         }
-        let below = || Arc::new(PrefixStore::new(store.clone(), self.prefix));
-        (below(), below())
+        let below = Arc::new(PrefixStore::new(store, self.prefix));
+        Bucket { store: Arc::clone(&below) as _, multipart: below, pages }
     }
 
     fn unusable(&self, reason: impl Into<String>) -> OpenStoreError {
@@ -167,17 +180,31 @@ pub(super) fn open(
         ObjectUrl::Memory => {
             let store = Arc::new(InMemory::new());
             let multipart = Some(Arc::clone(&store) as _);
-            return Ok(Backend { store, multipart, directory: None, place: url, is_remote: false });
+            return Ok(Backend {
+                store,
+                multipart,
+                pages: None,
+                directory: None,
+                place: url,
+                is_remote: false,
+            });
         }
         ObjectUrl::File(directory) => {
             let store = Arc::new(open_directory(&url, directory)?);
             let directory = Some(directory.clone());
-            return Ok(Backend { store, multipart: None, directory, place: url, is_remote: false });
+            return Ok(Backend {
+                store,
+                multipart: None,
+                pages: None,
+                directory,
+                place: url,
+                is_remote: false,
+            });
         }
         ObjectUrl::Service { service, bucket, prefix } => (*service, bucket, prefix),
     };
     let opening = Opening { config, bucket, prefix, variables, clock, throttles };
-    let ((store, multipart), endpoint) = match service {
+    let (Bucket { store, multipart, pages }, endpoint) = match service {
         Service::S3 => s3::open(&opening)?,
         Service::Gcs => services::gcs(&opening)?,
         Service::Azure => services::azure(&opening)?,
@@ -186,7 +213,8 @@ pub(super) fn open(
         Some(endpoint) => format!("{url} at {endpoint}"),
         None => url,
     };
-    Ok(Backend { store, multipart: Some(multipart), directory: None, place, is_remote: true })
+    let (multipart, pages) = (Some(multipart), Some(pages));
+    Ok(Backend { store, multipart, pages, directory: None, place, is_remote: true })
 }
 
 fn open_directory(url: &str, directory: &Path) -> Result<LocalFileSystem, OpenStoreError> {

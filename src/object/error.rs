@@ -23,11 +23,13 @@ pub enum Operation {
     CompleteUpload,
     /// Give up an object's parts.
     AbortUpload,
+    /// See which objects there are.
+    List,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 9] = [
+    pub const ALL: [Operation; 10] = [
         Operation::Get,
         Operation::GetRange,
         Operation::Put,
@@ -37,19 +39,19 @@ impl Operation {
         Operation::PutPart,
         Operation::CompleteUpload,
         Operation::AbortUpload,
+        Operation::List,
     ];
 
-    /// Whether it puts an object into the bucket.
-    pub(super) fn is_write(self) -> bool {
+    /// Whether it looks for an object or an upload, which may be what a 404 is for.
+    pub(super) fn may_miss(self) -> bool {
         match self {
-            Operation::Put | Operation::Create | Operation::BeginUpload => true,
-            // A 404 of the others is for the object or the upload that they name.
+            Operation::Put | Operation::Create | Operation::BeginUpload | Operation::List => false,
             Operation::Get
             | Operation::GetRange
             | Operation::Delete
             | Operation::PutPart
             | Operation::CompleteUpload
-            | Operation::AbortUpload => false,
+            | Operation::AbortUpload => true,
         }
     }
 
@@ -65,6 +67,7 @@ impl Operation {
             Operation::PutPart => "put_part",
             Operation::CompleteUpload => "complete_upload",
             Operation::AbortUpload => "abort_upload",
+            Operation::List => "list",
         }
     }
 
@@ -173,6 +176,15 @@ pub(super) fn classify(error: &object_store::Error) -> Class {
         | E::UnknownConfigurationKey { .. } => Class::Denied,
         _ => Class::Transient,
     }
+}
+
+/// Whether the answer is that this bucket may not be listed or is not there. The crate gives the
+/// status of other operations with their errors, and that of a listing in words only.
+pub(super) fn refuses_listing(error: &object_store::Error) -> bool {
+    let object_store::Error::Generic { source, .. } = error else { return false };
+    let words = source.to_string();
+    words.starts_with("Error performing list request: ")
+        && ["401", "403", "404"].iter().any(|code| words.contains(&format!("status code: {code}")))
 }
 
 /// Whether a 404 is for the bucket and not for the object: taking a bucket that is gone for an

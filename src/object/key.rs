@@ -19,6 +19,16 @@ impl Key {
         Self::new(format!("{prefix}/{number:020}"))
     }
 
+    /// The key whose name was written down: what is encoded in it is not encoded again.
+    pub(super) fn as_written(name: &str) -> Self {
+        Self(Path::parse(name).unwrap_or_else(|_| Path::from(name)))
+    }
+
+    /// The name of an object that a backend shows.
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.clone())
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

@@ -32,6 +32,9 @@ const FLOOR_ATTEMPTS: u32 = 16;
 /// The most bytes of a floor's entry.
 const FLOOR_BYTES: u64 = 4096;
 
+/// How often an entry is read before it counts as corrupt.
+const READS: u32 = 3;
+
 const FLOOR_KIND: [u8; 4] = *b"FLOR";
 
 /// A log cannot be read.
@@ -321,14 +324,21 @@ async fn read_entry(
     number: u64,
     limit: u64,
 ) -> Result<Option<Entry>, ReadLogError> {
-    let bytes = match store.get(&key, limit.saturating_add(envelope::ENVELOPE_BYTES as u64)).await {
-        Ok(bytes) => bytes,
-        Err(ObjectError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let (head, payload) = match envelope::open(&bytes) {
-        Ok(parts) => parts,
-        Err(source) => return Err(ReadLogError::Format { key, source }),
+    let limit = limit.saturating_add(envelope::ENVELOPE_BYTES as u64);
+    let mut reads = 0;
+    let (bytes, head, payload) = loop {
+        let bytes = match store.get(&key, limit).await {
+            Ok(bytes) => bytes,
+            Err(ObjectError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        reads += 1;
+        match envelope::open(&bytes) {
+            Ok((head, payload)) => break (bytes, head, payload),
+            // What was damaged on its way is whole the next time.
+            Err(_) if reads < READS => {}
+            Err(source) => return Err(ReadLogError::Format { key, source }),
+        }
     };
     if head.number != number || head.kind != kind {
         let kind = String::from_utf8_lossy(&head.kind).into_owned();

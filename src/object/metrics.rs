@@ -128,7 +128,8 @@ fn billing_class(operation: Operation) -> &'static str {
         | Operation::Create
         | Operation::BeginUpload
         | Operation::PutPart
-        | Operation::CompleteUpload => "write",
+        | Operation::CompleteUpload
+        | Operation::List => "write",
         Operation::Get | Operation::GetRange => "read",
         Operation::Delete | Operation::AbortUpload => "free",
     }

@@ -6,7 +6,7 @@
 //! another's, or there is nothing yet.
 
 use super::envelope::{ENVELOPE_BYTES, Head, Sealed, WriterId};
-use super::error::ObjectError;
+use super::error::{ObjectError, Operation};
 use super::key::Key;
 use super::local;
 use super::store::Store;
@@ -95,11 +95,25 @@ impl Store {
     }
 
     async fn found(&self, key: &Key, body: &Sealed) -> Result<Found, ObjectError> {
-        match self.read_range(key, 0..ENVELOPE_BYTES as u64, READ_ATTEMPTS).await {
-            Ok(first) if first == body.first_bytes() => Ok(Found::Ours),
-            Ok(first) => Ok(Found::Other(Head::parse(&first).ok().map(|head| head.writer))),
-            Err(ObjectError::NotFound { .. }) => Ok(Found::Nothing),
-            Err(error) => Err(error),
+        let read = || self.read_range(key, 0..ENVELOPE_BYTES as u64, READ_ATTEMPTS);
+        let mut seen = None;
+        loop {
+            match (read().await, seen) {
+                (Ok(first), _) if first == body.first_bytes() => return Ok(Found::Ours),
+                (Ok(first), Some(same)) if first == same => {
+                    return Ok(Found::Other(Head::parse(&first).ok().map(|head| head.writer)));
+                }
+                // Bytes that were damaged on their way would make our own object another's, which
+                // ends the process that asked: only what is read twice alike is what is there.
+                (Ok(first), None) => seen = Some(first),
+                (Ok(_), Some(_)) => {
+                    let (operation, key) = (Operation::GetRange, key.clone());
+                    let reason = "it reads differently each time".to_owned();
+                    return Err(ObjectError::Unavailable { operation, key, attempts: 2, reason });
+                }
+                (Err(ObjectError::NotFound { .. }), _) => return Ok(Found::Nothing),
+                (Err(error), _) => return Err(error),
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::error::{Class, ObjectError, Operation, classify, reason};
+use super::error::{Class, ObjectError, Operation, classify, reason, refuses_listing};
 use super::key::Key;
 use crate::clock::{Clock, Random};
 
@@ -89,13 +89,16 @@ fn failure(
 ) -> ObjectError {
     let key = key.clone();
     match classify(error) {
-        // A write does not look for its object, so it is the bucket that was not found.
-        Class::NotFound if operation.is_write() => {
+        // What does not look for an object has not found the bucket.
+        Class::NotFound if !operation.may_miss() => {
             ObjectError::Denied { operation, key, reason: reason(error) }
         }
         Class::NotFound => ObjectError::NotFound { key },
         Class::Exists => ObjectError::AlreadyExists { key },
         Class::Denied => ObjectError::Denied { operation, key, reason: reason(error) },
+        Class::Transient if operation == Operation::List && refuses_listing(error) => {
+            ObjectError::Denied { operation, key, reason: reason(error) }
+        }
         Class::Transient => {
             ObjectError::Unavailable { operation, key, attempts, reason: reason(error) }
         }

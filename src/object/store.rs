@@ -5,20 +5,26 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 
 use super::backend::{self, OpenStoreError, Variables};
+#[cfg(debug_assertions)]
+use super::chaos;
 use super::error::{ObjectError, Operation};
 use super::hedge::Hedge;
 use super::key::Key;
 use super::limits::Limits;
+use super::list::Pages;
 use super::local::{self, LocalError};
 use super::metrics::ObjectMetrics;
 use super::retry::{ATTEMPTS, Retry};
+use super::uploads::Notes;
 use crate::clock::{Clock, Random};
 use crate::config::{ObjectConfig, ObjectUrl};
 use crate::failpoint;
@@ -40,10 +46,14 @@ struct Inner {
     backend: Arc<dyn ObjectStore>,
     /// The same where parts of an object have numbers, which those of a file have not.
     multipart: Option<Arc<dyn MultipartStore>>,
+    /// Where it lists itself in pages; `None` where that is done here.
+    pages: Option<Pages>,
     /// Where the objects are files, so that a name can be synced again; `None` elsewhere.
     directory: Option<PathBuf>,
     /// Directories whose names are known to be durable, all the way up to `directory`.
     rooted: Mutex<HashSet<PathBuf>>,
+    /// Where uploads are noted, in the process that owns a data directory.
+    notes: OnceLock<Arc<Notes>>,
     metrics: ObjectMetrics,
     limits: Limits,
     /// Asks twice for what takes long; `None` where nothing is gained by that.
@@ -85,14 +95,24 @@ impl Store {
     ) -> Result<Self, OpenStoreError> {
         let metrics = ObjectMetrics::new(registry);
         let backend = backend::open(config, variables, clock, metrics.throttles())?;
+        #[cfg(debug_assertions)]
+        let backend = match variables.get(chaos::VARIABLE).map(chaos::Weather::parse) {
+            None => backend,
+            Some(Ok(weather)) => chaos::over(backend, &weather, clock),
+            Some(Err(reason)) => {
+                return Err(OpenStoreError::Unusable { url: config.url.to_string(), reason });
+            }
+        };
         let limits = Limits::new(clock, config.requests_per_second);
         let inner = Inner {
             url: config.url.to_string(),
             place: backend.place,
             backend: backend.store,
             multipart: backend.multipart,
+            pages: backend.pages,
             directory: backend.directory,
             rooted: Mutex::default(),
+            notes: OnceLock::new(),
             metrics,
             limits,
             hedge: backend.is_remote.then(|| Hedge::new(clock)),
@@ -118,8 +138,10 @@ impl Store {
             place: url.to_owned(),
             backend,
             multipart,
+            pages: None,
             directory,
             rooted: Mutex::default(),
+            notes: OnceLock::new(),
             metrics: ObjectMetrics::new(registry),
             limits: Limits::new(clock, None),
             hedge: None,
@@ -149,7 +171,7 @@ impl Store {
             if found.meta.size > limit {
                 return Ok(Err(found.meta.size));
             }
-            Ok(Ok(found.bytes().await?))
+            Ok(Ok(whole(found).await?))
         });
         let too_large = |size| ObjectError::TooLarge { key: key.clone(), size, limit };
         let bytes = read.await?.map_err(too_large)?;
@@ -183,7 +205,10 @@ impl Store {
         let length = range.end.saturating_sub(range.start);
         let read = self.run(Operation::GetRange, key, length, attempts, || {
             let range = range.clone();
-            let ask = move || backend.get_range(key.path(), range.clone());
+            let ask = move || {
+                let options = GetOptions::new().with_range(Some(range.clone()));
+                async move { whole(backend.get_opts(key.path(), options).await?).await }
+            };
             async move {
                 match &self.inner.hedge {
                     Some(hedge) => hedge.run(ask, || self.inner.metrics.hedged()).await,
@@ -264,6 +289,30 @@ impl Store {
         self.inner.multipart.as_ref()
     }
 
+    /// Where uploads are noted, if they are.
+    pub(super) fn notes(&self) -> Option<&Arc<Notes>> {
+        self.inner.notes.get()
+    }
+
+    /// Notes uploads from now on; those that had been noted before stay where they are.
+    pub(super) fn set_notes(&self, notes: Arc<Notes>) -> Arc<Notes> {
+        Arc::clone(self.inner.notes.get_or_init(|| notes))
+    }
+
+    /// The directory of the objects, if they are files.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.inner.directory.as_deref()
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The backend if it lists itself in pages.
+    pub(super) fn pages(&self) -> Option<&Pages> {
+        self.inner.pages.as_ref()
+    }
+
     /// Makes the directories above `key`'s durable, if the store is one of files. The backend syncs
     /// those that it makes, but not one that a process made which was killed before it could; so
     /// this is done once for each directory.
@@ -323,6 +372,17 @@ impl Store {
         inner.metrics.observe(operation, attempts, elapsed, result.as_ref().err());
         result
     }
+}
+
+/// The body of an answer, if it is as long as the answer says of itself.
+async fn whole(found: GetResult) -> object_store::Result<Bytes> {
+    let expected = found.range.end.saturating_sub(found.range.start);
+    let bytes = found.bytes().await?;
+    if bytes.len() as u64 == expected {
+        return Ok(bytes);
+    }
+    let source = format!("the body ended after {} of {expected} bytes", bytes.len()).into();
+    Err(object_store::Error::Generic { store: "bucket", source })
 }
 
 #[cfg(test)]

@@ -212,10 +212,7 @@ impl FaultStore {
         match fault {
             Some(Fault::Before) => return Err(failure("fails before")),
             Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Denied) => {
-                let (path, source) = (path.to_string(), "denied".into());
-                return Err(object_store::Error::PermissionDenied { path, source });
-            }
+            Some(Fault::Denied) => return Err(denied(path.as_ref())),
             Some(Fault::Late) => {
                 self.late.lock().unwrap().push((path.clone(), payload, options));
                 return Err(failure("comes late"));
@@ -237,6 +234,10 @@ impl FaultStore {
 
 fn failure(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
     object_store::Error::Generic { store: "test", source: why.into() }
+}
+
+fn denied(path: &str) -> object_store::Error {
+    object_store::Error::PermissionDenied { path: path.to_owned(), source: "denied".into() }
 }
 
 impl fmt::Display for FaultStore {
@@ -313,8 +314,11 @@ impl ObjectStore for FaultStore {
             .boxed()
     }
 
-    fn list(&self, _prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        stream::once(async { Err(failure("nothing lists")) }).boxed()
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.step() {
+            Ok(()) => self.backend.list(prefix),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
     }
 
     fn list_with_delimiter<'s, 'p, 'a>(
@@ -326,7 +330,7 @@ impl ObjectStore for FaultStore {
         'p: 'a,
         Self: 'a,
     {
-        Box::pin(async { Err(failure("nothing lists")) })
+        Box::pin(async { Err(failure("nothing lists so")) })
     }
 
     fn copy_opts<'s, 'f, 't, 'a>(

@@ -12,6 +12,8 @@
 //! **Invariant:** what is served has the checksum that its writer gave it.
 
 pub mod cache;
+#[cfg(test)]
+mod chaos;
 pub mod footer;
 pub mod format;
 mod metrics;

@@ -25,6 +25,9 @@ pub const RECORD_OVERHEAD: usize = RECORD_HEADER;
 /// How long a refused growth is not tried again by those who ask for room.
 pub(super) const GROWTH_RETRY: Duration = Duration::from_secs(1);
 
+/// How often who waits for a full log looks again at most.
+const SPACE_LOOK: Duration = Duration::from_millis(20);
+
 /// A handle to the log; cheap to clone. The log closes when the last one is dropped; see
 /// [`Stream::close`] to wait for that.
 #[derive(Clone, Debug)]
@@ -383,6 +386,30 @@ impl Stream {
     /// first: loop). Waits only while space is being prepared.
     pub async fn wait_for_room(&self, class: Class, bytes: usize) -> Result<(), RoomError> {
         self.shared().wait_for_room(class, bytes).await
+    }
+
+    /// As [`Stream::wait_for_room`], but a full log is waited for too, up to `patience`: files may
+    /// be given back meanwhile.
+    pub async fn wait_for_space(
+        &self,
+        class: Class,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<(), RoomError> {
+        let shared = self.shared();
+        let deadline = shared.clock.now() + patience;
+        loop {
+            let freed = shared.room.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            match self.wait_for_room(class, bytes).await {
+                Err(RoomError::Full { .. }) if shared.clock.now() < deadline => {}
+                outcome => return outcome,
+            }
+            // Told of much else too, so that the look is not made more often than this.
+            shared.clock.sleep(SPACE_LOOK).await;
+            let _ = shared.clock.timeout_at(deadline, freed).await;
+        }
     }
 
     /// The LSN up to which everything is durable.

@@ -71,6 +71,8 @@ const WITH_EFFECT: &[&str] = &[
     "compression.gzip.level",
     "compression.type",
     "compression.zstd.level",
+    "local.retention.bytes",
+    "local.retention.ms",
     "max.message.bytes",
     "message.timestamp.after.max.ms",
     "message.timestamp.before.max.ms",

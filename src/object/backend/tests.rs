@@ -314,3 +314,65 @@ async fn files_that_do_not_hold_what_they_should_are_named() {
     let azure = ObjectConfig::at(ObjectUrl::parse("az://box").unwrap());
     assert!(refusal(&azure).contains("set object.azure.account"), "{}", refusal(&azure));
 }
+
+#[tokio::test]
+async fn a_service_is_listed_page_by_page_below_the_prefix() {
+    let object = |name: &str| {
+        format!(
+            "<Contents><Key>{name}</Key><Size>7</Size><ETag>\"e\"</ETag>\
+             <LastModified>2026-01-01T00:00:01.000Z</LastModified></Contents>"
+        )
+    };
+    let page = |objects: &str, next: &str| {
+        let next = match next {
+            "" => String::new(),
+            token => format!("<NextContinuationToken>{token}</NextContinuationToken>"),
+        };
+        format!("<ListBucketResult>{objects}{next}</ListBucketResult>")
+    };
+    let busy = Mutex::new(true);
+    let fake = Fake::start(move |seen| {
+        if seen.line.contains("continuation-token=t1") {
+            // The same page is asked for again.
+            if std::mem::take(&mut *busy.lock().unwrap()) {
+                return (503, String::new());
+            }
+            (200, page("", "t2"))
+        } else if seen.line.contains("continuation-token=t2") {
+            (200, page(&object("a/b/t/2"), ""))
+        } else {
+            (200, page(&[object("a/b/t/1"), object("a/b/t/x/1")].concat(), "t1"))
+        }
+    })
+    .await;
+    let registry = Registry::new();
+    let (clock, random) = (Clock::system(), Random::seeded(1));
+    let config = fake.at("s3://bkt/a/b");
+    let store = Store::connect(&config, &with_keys(), &clock, &random, &registry).unwrap();
+    let mut listing = store.list("t");
+    let first = listing.next_page().await.unwrap().unwrap();
+    assert_eq!(first[0].key, Key::new("t/1"));
+    assert_eq!((first[0].bytes, first[0].modified_ms), (7, 1_767_225_601_000));
+    let second = listing.next_page().await.unwrap().unwrap();
+    assert_eq!((first.len(), second.len(), &second[0].key), (2, 1, &Key::new("t/2")));
+    assert_eq!(listing.next_page().await.unwrap(), None);
+    let seen = fake.seen();
+    assert_eq!(seen.len(), 4, "{seen:#?}");
+    let asked = &seen[0].line;
+    assert!(asked.contains("prefix=a%2Fb%2Ft%2F") && asked.contains("max-keys=1000"), "{asked}");
+    let text = registry.encode();
+    let billed = r#"tidegate_object_billed_requests_total{class="write"} 4"#;
+    assert!(text.contains(billed), "{text}");
+}
+
+#[tokio::test]
+async fn a_listing_of_a_bucket_that_is_gone_is_not_empty() {
+    for (status, code) in [(404, "NoSuchBucket"), (403, "AccessDenied")] {
+        let answer = format!("<Error><Code>{code}</Code></Error>");
+        let fake = Fake::start(move |_| (status, answer.clone())).await;
+        let store = connect(&fake.at("s3://bkt"), &with_keys()).unwrap();
+        let error = store.list("").next_page().await.unwrap_err();
+        assert!(matches!(&error, ObjectError::Denied { .. }), "{error}");
+        assert!(error.to_string().contains(code), "{error}");
+    }
+}

@@ -10,7 +10,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, PutOptions, PutPayload, PutResult, Result};
 
-use super::{Fault, FaultStore, failure};
+use super::{Fault, FaultStore, denied, failure};
 
 /// The parts of uploads under way, by upload.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,7 @@ impl FaultStore {
         match fault {
             None | Some(Fault::After) => {}
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Denied) => return Err(denied("an upload")),
             Some(_) => return Err(failure("fails before")),
         }
         let result = work.await;

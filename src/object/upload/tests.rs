@@ -71,6 +71,38 @@ async fn a_part_that_fails_is_put_again_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_is_on_its_way_while_the_next_is_prepared() {
+    let bucket = FaultStore::memory();
+    let store = bucket.store();
+    let key = Key::new("k");
+    let mut upload = store.upload(&key).await.unwrap();
+    bucket.script(&[Fault::Hang]);
+    // The first part has no answer within the 10 s of an attempt, and is not waited for.
+    let clock = Clock::system();
+    let begun = clock.now();
+    upload.part("abc".into()).await.unwrap();
+    assert_eq!(clock.now(), begun);
+    upload.part("def".into()).await.unwrap();
+    assert!(clock.now().duration_since(begun).as_secs() >= 10, "one part is on its way at most");
+    upload.complete().await.unwrap();
+    assert_eq!(store.get(&key, 10).await.unwrap(), "abcdef");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_was_not_taken_ends_the_upload() {
+    let bucket = FaultStore::memory();
+    let store = bucket.store();
+    let mut upload = store.upload(&Key::new("k")).await.unwrap();
+    bucket.script(&[Fault::Before; 6]);
+    upload.part("abc".into()).await.unwrap();
+    let error = upload.part("def".into()).await.unwrap_err();
+    assert!(error.is_retriable(), "{error}");
+    assert_eq!(upload.part("def".into()).await.unwrap_err(), error);
+    assert_eq!(upload.complete().await.unwrap_err(), error);
+    assert!(store.get(&Key::new("k"), 10).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_completion_whose_answer_was_lost_is_unknown() {
     let bucket = FaultStore::memory();
     let store = bucket.store();

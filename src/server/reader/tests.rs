@@ -45,7 +45,7 @@ async fn a_frame_above_the_receive_pool_is_refused() {
     let world = World::with(Limits::default(), 64 * 80_000);
     let mut client = world.connect();
     client.io.write_i32(2_000_000).await.unwrap();
-    let error = FrameError::TooLarge { length: 2_000_000, limit: 12 * 80_000 };
+    let error = FrameError::TooLarge { length: 2_000_000, limit: 10 * 80_000 };
     assert_eq!(client.end().await.1, Cause::Frame(error));
 }
 
@@ -199,7 +199,7 @@ async fn frames_that_wait_for_memory_all_get_it_in_the_end() {
     let world = Arc::new(World::with(Limits::default(), 64 * 90_000));
     let mut clients = Vec::new();
     for number in 0..60_usize {
-        let bytes = if number.is_multiple_of(2) { 900_000 } else { 60_000 };
+        let bytes = if number.is_multiple_of(2) { 800_000 } else { 60_000 };
         let (clock, mut client) = (world.clock.clone(), world.connect());
         clients.push(task_of(async move {
             for id in 0..3 {

@@ -1,12 +1,12 @@
 //! Any bytes as what we keep ourselves: payloads of the log, records of groups, markers, heads of
-//! objects.
+//! objects, notes of uploads.
 //!
 //! Held here: nothing panics, memory is a small multiple of the bytes, and what is read is written
 //! again as something that reads the same.
 
 use bytes::Bytes;
 use tidegate::group::record::{GroupValue, Key, OffsetValue, group_key, offset_key};
-use tidegate::object::Head;
+use tidegate::object::{Head, NotedUpload};
 use tidegate::partition::record::{self, Record};
 use tidegate::protocol::control::{ControlType, EndTxnMarker};
 use tidegate::wal::Kind;
@@ -56,6 +56,9 @@ pub(super) fn run(data: &[u8]) {
         log_record(Kind(kind), &bytes);
         group_records(&bytes);
         let _ = Head::parse(&bytes);
+        if let Ok(list) = NotedUpload::decode(&bytes) {
+            assert_eq!(NotedUpload::decode(&NotedUpload::encode(&list)), Ok(list));
+        }
         let _ = ControlType::parse(&bytes);
         let (key, value) = bytes.split_at(bytes.len().min(4));
         if let Ok(marker) = EndTxnMarker::parse(key, value) {
