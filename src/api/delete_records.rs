@@ -40,6 +40,7 @@ impl Api for DeleteRecords {
             let result = DeleteRecordsTopicResult::default().with_name(topic.name);
             topics.push(result.with_partitions(partitions));
         }
+        cx.broker.view_changed(last);
         let durable = cx.broker.stream().wait_durable(last);
         Answer::Later(Box::pin(async move {
             if durable.await.is_err() {

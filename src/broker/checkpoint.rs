@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Broker;
+use super::garbage::list;
 use crate::cluster::{CheckError, Fence};
 use crate::failpoint;
-use crate::partition::Partition;
+use crate::partition::{Partition, Partitions};
 use crate::task;
 use crate::wal::local::{CheckpointError, CheckpointKind};
 use crate::wal::{Lsn, Stream};
@@ -37,7 +38,7 @@ impl Broker {
     /// Publishes a checkpoint of every partition, or of those that changed since the last one. One
     /// at a time: what one has found out must not be published after what the next one has.
     pub(super) async fn checkpoint(&self) -> Result<(), TakeError> {
-        let _one_at_a_time = self.checkpointing.lock().await;
+        let mut garbage = self.checkpointing.lock().await;
         // A bucket that is away says nothing, and keeps no checkpoint from being written here.
         let looked = self.clock.timeout(FENCE_LOOK, self.cluster.check_fenced()).await;
         if let Ok(Err(CheckError::Fenced(fence))) = looked {
@@ -47,9 +48,10 @@ impl Broker {
         // Before the list: a record below it went through a partition that the list will have.
         let covers = stream.reserved();
         failpoint::pass("checkpoint: scope");
-        let partitions = self.partitions.all();
-        let taken = task::blocking(move || take(&stream, covers, partitions)).await;
-        taken.map_err(|error| TakeError::Panicked(error.to_string()))??;
+        let partitions = Arc::clone(&self.partitions);
+        let before = garbage.clone();
+        let taken = task::blocking(move || take(&stream, covers, &partitions, &before)).await;
+        *garbage = taken.map_err(|error| TakeError::Panicked(error.to_string()))??;
         failpoint::pass("checkpoint: published");
         self.metrics.checkpoints.inc();
         Ok(())
@@ -57,25 +59,33 @@ impl Broker {
 }
 
 /// Takes each part under its partition's lock. A record up to `covers` has already changed its
-/// partition, because its LSN was given out under the same lock.
+/// partition, because its LSN was given out under the same lock. The list of garbage comes last, so
+/// that it has what the parts do not refer to any more; it is returned, and left out of a delta if
+/// it is as `before`.
 fn take(
     stream: &Stream,
     covers: Lsn,
-    partitions: Vec<Arc<Partition>>,
-) -> Result<(), CheckpointError> {
+    partitions: &Partitions,
+    before: &Bytes,
+) -> Result<Bytes, CheckpointError> {
     let kind = stream.next_checkpoint();
-    let wanted = partitions
-        .into_iter()
-        .filter(|partition| kind == CheckpointKind::Base || partition.is_dirty());
+    let all = partitions.all().into_iter();
+    let wanted = all.filter(|partition| kind == CheckpointKind::Base || partition.is_dirty());
     let mut taken: Vec<(Arc<Partition>, Lsn)> = Vec::new();
     let parts = wanted.map(|partition| {
         let (lsn, part) = partition.checkpoint_part();
         taken.push((partition, lsn));
         Bytes::from(part)
     });
-    stream.checkpoint(kind, covers, parts)?;
+    let mut garbage = Bytes::new();
+    let listed = std::iter::once_with(|| {
+        garbage = list::of(&partitions.shared().objects);
+        garbage.clone()
+    });
+    let listed = listed.filter(|list| kind == CheckpointKind::Base || list != before);
+    stream.checkpoint(kind, covers, parts.chain(listed))?;
     for (partition, lsn) in taken {
         partition.checkpointed(lsn);
     }
-    Ok(())
+    Ok(garbage)
 }

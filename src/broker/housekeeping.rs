@@ -35,7 +35,7 @@ const DELETION_PAUSE: Duration = Duration::from_hours(1);
 /// How often the bucket is asked again whether it keeps its promises (DESIGN §4).
 const PROBE_CHECK: Duration = Duration::from_hours(24);
 
-/// What the daily probe works on.
+/// What the loops beside the requests know of the bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) store: Store,
@@ -65,6 +65,12 @@ impl Broker {
         task::spawn("producers", async move { broker.watch_producers().await });
         let broker = Arc::clone(self);
         task::spawn("offsets", async move { broker.watch_offsets().await });
+        let broker = Arc::clone(self);
+        task::spawn("bucket-checkpoints", async move { broker.watch_bucket_checkpoints().await });
+        let broker = Arc::clone(self);
+        task::spawn("garbage", async move { broker.watch_garbage().await });
+        let broker = Arc::clone(self);
+        task::spawn("orphans", async move { broker.watch_orphans().await });
         let broker = Arc::clone(self);
         task::spawn("probe", async move { broker.watch_bucket().await });
     }
@@ -299,7 +305,8 @@ impl Broker {
         }
         let index = partition.id().partition;
         match moved {
-            Ok(_) => {
+            Ok((_, lsn)) => {
+                self.view_changed(lsn);
                 self.metrics.retained.inc();
                 debug!(
                     topic,

@@ -1,6 +1,6 @@
 //! What the broker itself counts.
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::metrics::Registry;
 
@@ -31,6 +31,18 @@ pub struct BrokerMetrics {
     pub(super) retained: IntCounter,
     /// 1 while time-based deletion pauses after a clock jump.
     pub(super) deletion_paused: IntGauge,
+    /// Checkpoints published in the bucket, by kind.
+    pub(super) bucket_checkpoints: IntCounterVec,
+    /// Checkpoints that the bucket did not take.
+    pub(super) bucket_checkpoint_failures: IntCounter,
+    /// Tiered objects that nobody refers to and that are not deleted yet.
+    pub(super) garbage_objects: IntGauge,
+    /// Their bytes.
+    pub(super) garbage_bytes: IntGauge,
+    /// Tiered objects deleted, by what they were and outcome.
+    pub(super) deleted_objects: IntCounterVec,
+    /// Sweeps for orphans that went through the whole bucket.
+    pub(super) sweeps: IntCounter,
 }
 
 impl BrokerMetrics {
@@ -75,6 +87,32 @@ impl BrokerMetrics {
             deletion_paused: registry.gauge(
                 "broker_deletion_paused",
                 "1 while time-based deletion pauses after a clock jump.",
+            ),
+            bucket_checkpoints: registry.counters(
+                "broker_bucket_checkpoints_total",
+                "Checkpoints published in the bucket, by kind.",
+                &["kind"],
+            ),
+            bucket_checkpoint_failures: registry.counter(
+                "broker_bucket_checkpoint_failures_total",
+                "Checkpoints that the bucket did not take; they are tried again.",
+            ),
+            garbage_objects: registry.gauge(
+                "broker_garbage_objects",
+                "Tiered objects that nobody refers to and that are not deleted yet.",
+            ),
+            garbage_bytes: registry.gauge(
+                "broker_garbage_bytes",
+                "Bytes of tiered objects that nobody refers to and that are not deleted yet.",
+            ),
+            deleted_objects: registry.counters(
+                "broker_deleted_objects_total",
+                "Tiered objects deleted, by what they were (garbage, orphan) and outcome.",
+                &["what", "outcome"],
+            ),
+            sweeps: registry.counter(
+                "broker_orphan_sweeps_total",
+                "Looks for orphans that went through the whole bucket.",
             ),
         }
     }

@@ -8,9 +8,12 @@
 //! **Invariant:** a partition in the registry is one that some image had; a topic that an image
 //! newly has gets its partitions before whoever asked for it is answered.
 
+mod bucket_checkpoint;
+pub mod bucket_log;
 mod checkpoint;
 mod configs;
 pub mod fetch_sessions;
+pub mod garbage;
 mod housekeeping;
 mod metrics;
 mod offsets;
@@ -21,11 +24,13 @@ mod topics;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use bytes::Bytes;
 use tracing::warn;
 
 pub use crate::cluster::NewTopic;
+pub use bucket_checkpoint::PartKey;
 pub use configs::AlterConfigs;
 pub use metrics::BrokerMetrics;
 pub use start::{Environment, StartError, Waiting};
@@ -44,7 +49,9 @@ use crate::task;
 use crate::tier::Cache;
 use crate::wal::Stream;
 use crate::wal::disk::Space;
+use bucket_checkpoint::BucketCheckpoints;
 use fetch_sessions::FetchSessions;
+use garbage::ids::ObjectIds;
 
 /// The topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -77,8 +84,15 @@ pub struct Broker {
     /// By listener name; written once the listeners are bound.
     advertised: std::sync::OnceLock<HashMap<Arc<str>, Advertised>>,
     metrics: BrokerMetrics,
-    /// Held by whoever takes a checkpoint.
-    checkpointing: tokio::sync::Mutex<()>,
+    /// Held by whoever takes a checkpoint; the list of garbage that the last one has.
+    checkpointing: tokio::sync::Mutex<Bytes>,
+    /// Held by whoever publishes a checkpoint in the bucket.
+    bucket_checkpoints: tokio::sync::Mutex<BucketCheckpoints>,
+    /// The last record that a checkpoint in the bucket must cover.
+    view_lsn: AtomicU64,
+    /// Records up to here are in a checkpoint of the bucket.
+    checkpointed_in_bucket: AtomicU64,
+    object_ids: ObjectIds,
     /// Held by whoever changes configuration.
     altering: tokio::sync::Mutex<()>,
     /// Whether time-based deletion pauses after a clock jump (DESIGN D8). Written by the retention
@@ -140,6 +154,11 @@ impl Broker {
     /// The group coordinator.
     pub fn groups(&self) -> &GroupCoordinator {
         &self.groups
+    }
+
+    /// The names of this run's tiered objects.
+    pub fn object_ids(&self) -> &ObjectIds {
+        &self.object_ids
     }
 
     /// The data directory, an absolute path.

@@ -1,18 +1,21 @@
 //! Starting and stopping a broker: data directory, WAL, metadata, replay, in this order.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Broker;
+use super::bucket_checkpoint::BucketCheckpoints;
 use super::fetch_sessions::FetchSessions;
+use super::garbage::ids::{ObjectIds, WritersError};
+use super::garbage::list::{self, ListError};
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use super::tiering::{ObjectNames, TierMetrics, Tiering};
+use super::tiering::{CleanerMetrics, TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -23,7 +26,7 @@ use crate::config::topic::TopicSettings;
 use crate::config::{Config, WalSync};
 use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
-use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, probe};
+use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, WriterId, probe};
 use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
@@ -99,6 +102,12 @@ pub enum StartError {
     /// A checkpoint holds a part that cannot be read.
     #[error("read checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A checkpoint holds a list of garbage that cannot be read.
+    #[error("read checkpoint: {0}")]
+    Garbage(#[from] ListError),
+    /// The data directory cannot say whose objects it may delete.
+    #[error(transparent)]
+    Writers(#[from] WritersError),
     /// A record of the log cannot be read.
     #[error("read the write-ahead log: {0}")]
     Read(#[from] crate::wal::ReadError),
@@ -132,12 +141,13 @@ impl Broker {
         let store = Store::connect(&object, &Variables::of_process(), clock, random, registry)?;
         let uploads = store.note_uploads(&dir).await?;
         let bucket = Bucket { store: store.clone(), dir: dir.clone(), random: random.clone() };
-        let names = ObjectNames::new(prepared.incarnation().0);
         let (opened, wal_state) = open_wal(&environment, &prepared).await?;
+        let run = (prepared.identity().0, prepared.incarnation().0);
         let cluster = open_cluster(&environment, dir, prepared, store, wal_state).await?;
         // Not before the bucket is known to be ours.
         task::spawn("uploads", uploads.run(environment.shutdown.clone()));
         let (stream, recovered) = opened.ok_or_else(unopened)?;
+        let objects = run_objects(&cluster, &bucket.dir, run).await?;
         let shared = Arc::new(Shared {
             stream: stream.clone(),
             metrics: Arc::new(partition::Metrics::new(registry)),
@@ -153,12 +163,13 @@ impl Broker {
             clock: clock.clone(),
         };
         let cache = open_cache(&environment, bucket.store.clone());
-        let tiering = open_tiering(&environment, bucket.store.clone(), &stream, names);
-        let broker =
-            assemble(environment, cluster, stream, partitions, log, bucket, (cache, tiering));
+        let tiering = open_tiering(&environment, bucket.store.clone(), &stream);
+        let bucket = (bucket, cache, tiering, objects);
+        let broker = assemble(environment, cluster, stream, partitions, log, bucket);
         broker.open_all_topics();
         broker.start_loops();
         broker.start_tiering();
+        broker.start_cleaner();
         Ok((broker, lock))
     }
 
@@ -169,6 +180,7 @@ impl Broker {
         if let Err(error) = self.checkpoint().await {
             warn!(%error, "last checkpoint not written; the next start replays more");
         }
+        self.last_bucket_checkpoint().await;
         self.cluster.close().await;
         if let Err(error) = self.stream.close().await {
             warn!(%error, "write-ahead log not closed");
@@ -300,10 +312,21 @@ async fn replay(
     let partitions = Arc::clone(partitions);
     let replaying = move || -> Result<(), StartError> {
         let mut replay = Replay::new(&partitions, |topic| image.topic_by_id(topic).is_some());
+        let mut garbage = Vec::new();
         for checkpoint in &recovered.checkpoints {
             for part in checkpoint.parts() {
-                replay.load_part(&part?)?;
+                let part = part?;
+                if list::is_list(&part) {
+                    garbage = list::decode(&part)?;
+                } else {
+                    replay.load_part(&part)?;
+                }
             }
+        }
+        // After all parts: what a later one does not refer to any more may be in an earlier one.
+        let objects = &partitions.shared().objects;
+        for object in garbage {
+            objects.discard(object);
         }
         for entry in recovered.replay {
             replay.apply(entry?.into())?;
@@ -313,6 +336,19 @@ async fn replay(
         Ok(())
     };
     task::blocking(replaying).await.map_err(|error| StartError::Panicked(error.to_string()))?
+}
+
+/// The names of this run's objects, and what it writes checkpoints in the bucket as.
+type RunObjects = (ObjectIds, BucketCheckpoints);
+
+async fn run_objects(
+    cluster: &Cluster,
+    dir: &DataDir,
+    (identity, incarnation): ([u8; 16], [u8; 16]),
+) -> Result<RunObjects, StartError> {
+    let object_ids = ObjectIds::open(dir, incarnation).await?;
+    let writer = WriterId { cluster: cluster.image().cluster_id().0, incarnation };
+    Ok((object_ids, BucketCheckpoints::new(writer, identity)))
 }
 
 fn open_cache(environment: &Environment, store: Store) -> Cache {
@@ -326,16 +362,11 @@ fn open_cache(environment: &Environment, store: Store) -> Cache {
     Cache::new(store, options, &environment.registry)
 }
 
-fn open_tiering(
-    environment: &Environment,
-    store: Store,
-    stream: &crate::wal::Stream,
-    names: ObjectNames,
-) -> Tiering {
+fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::Stream) -> Tiering {
     Tiering {
         store,
-        names,
         metrics: TierMetrics::new(&environment.registry),
+        cleaner: CleanerMetrics::new(&environment.registry),
         pool: environment.budget.pool(Pool::Upload).clone(),
         wal_bytes: stream.max_bytes(),
         max_age: environment.config.storage.tier_age_max,
@@ -348,9 +379,11 @@ fn assemble(
     stream: crate::wal::Stream,
     partitions: Arc<Partitions>,
     log: OffsetsTopic,
-    bucket: Bucket,
-    (cache, tiering): (Cache, Tiering),
+    (bucket, cache, tiering, objects): (Bucket, Cache, Tiering, RunObjects),
 ) -> Arc<Broker> {
+    let (object_ids, bucket_checkpoints) = objects;
+    // What was in the log before this run may be in no checkpoint of the bucket.
+    let view_lsn = AtomicU64::new(stream.reserved().0);
     let Environment { config, clock, random, budget, registry, shutdown, .. } = environment;
     let metrics = BrokerMetrics::new(&registry);
     let fetch_sessions = FetchSessions::new(
@@ -385,7 +418,11 @@ fn assemble(
         bucket,
         advertised: OnceLock::new(),
         metrics,
-        checkpointing: tokio::sync::Mutex::new(()),
+        checkpointing: tokio::sync::Mutex::default(),
+        bucket_checkpoints: tokio::sync::Mutex::new(bucket_checkpoints),
+        view_lsn,
+        checkpointed_in_bucket: AtomicU64::new(0),
+        object_ids,
         altering: tokio::sync::Mutex::new(()),
         deletion_paused: AtomicBool::new(false),
     })

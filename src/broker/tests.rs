@@ -1,5 +1,6 @@
 //! A whole broker in a directory of its own, and what must hold between its rooms.
 
+mod bucket;
 mod checkpoints;
 mod times;
 

@@ -175,13 +175,19 @@ impl Broker {
 
     async fn append_drop(&self, topic: TopicId) {
         let Ok(mut admission) = self.stream.admit(record::DROP_LEN).await else { return };
-        if self.partitions.append_drop(&mut admission, topic).is_ok() {
-            return;
+        let mut appended = self.partitions.append_drop(&mut admission, topic);
+        if appended.is_err()
+            && self.stream.wait_for_room(Class::Housekeeping, record::DROP_LEN).await.is_ok()
+        {
+            appended = self.partitions.append_drop(&mut admission, topic);
         }
-        let room = self.stream.wait_for_room(Class::Housekeeping, record::DROP_LEN).await;
-        let again = room.is_ok() && self.partitions.append_drop(&mut admission, topic).is_ok();
-        if !again {
-            warn!(topic_id = %topic, "drop record not written; a start skips the data anyway");
+        match appended {
+            Ok(lsn) => self.view_changed(lsn),
+            Err(error) => warn!(
+                topic_id = %topic,
+                %error,
+                "drop record not written; a start skips the data anyway"
+            ),
         }
     }
 }

@@ -34,15 +34,15 @@ const CHECKED_ENTRIES: u64 = 256;
 /// Another run of this broker took this one's place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "broker {node_id} was started elsewhere: metadata entry {entry} names {by}, and this run is \
-     incarnation {ours}; go on with the other, or stop it and start this one with --take-over"
+    "broker {node_id} was started elsewhere: {by}, and this run is incarnation {ours}; go on with \
+     the other, or stop it and start this one with --take-over"
 )]
 pub struct Fence {
     /// The broker's id.
     pub node_id: i32,
-    /// The entry that says so.
+    /// The metadata entry that says so, or the last one known when something else did.
     pub entry: u64,
-    /// What took its place, in words.
+    /// What says that another took its place, in words.
     pub by: String,
     /// The incarnation of this run.
     pub ours: Incarnation,
@@ -137,10 +137,13 @@ impl Shared {
             Record::BrokerIncarnation { node_id, incarnation }
                 if *node_id == self.node_id && *incarnation != self.incarnation =>
             {
-                Some(fence(format!("incarnation {incarnation}")))
+                Some(fence(format!("metadata entry {entry} names incarnation {incarnation}")))
             }
             Record::BrokerBound { node_id, identity } if *node_id == self.node_id => {
-                Some(fence(format!("a data directory with identity {identity}")))
+                let by = format!(
+                    "metadata entry {entry} names a data directory with identity {identity}"
+                );
+                Some(fence(by))
             }
             _ => None,
         })
@@ -286,6 +289,14 @@ impl Cluster {
             shared.checked.fetch_max(number, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Ends this run's part in the cluster because something else than the metadata shows that
+    /// another took its place: `by` says what. [`Cluster::fenced`] resolves.
+    pub async fn end_for(&self, by: String) -> Arc<Fence> {
+        let shared = &self.inner.shared;
+        let (node_id, entry) = (shared.node_id, self.image().number());
+        shared.fence(Fence { node_id, entry, by, ours: shared.incarnation }).await
     }
 
     /// Resolves when another run of this broker took this one's place.

@@ -193,7 +193,6 @@ impl Partition {
         let pin = self.shared().stream.pin(span.file)?;
         for (start, end) in span.segments() {
             pin.read_span(u64::from(start), u64::from(end), &mut visit)?;
-            self.shared().metrics.disk_read_bytes.inc_by(u64::from(end - start));
         }
         failed.map_or(Ok(batches), Err)
     }

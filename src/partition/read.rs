@@ -215,9 +215,11 @@ impl LaterRead {
     /// The batches in a span whose base offsets lie between two offsets.
     fn read_between(&self, span: &Span, from: i64, to: i64) -> Result<Vec<Bytes>, LogError> {
         let mut batches = self.partition.read_span(span)?;
+        let metrics = &self.partition.shared().metrics;
+        metrics.disk_read_bytes.inc_by(span.file_bytes() as u64);
         batches.retain(|batch| (from..to).contains(&batch.base_offset));
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-        self.partition.shared().metrics.disk_bytes.inc_by(bytes as u64);
+        metrics.disk_bytes.inc_by(bytes as u64);
         Ok(batches.into_iter().map(|batch| batch.bytes).collect())
     }
 }
@@ -338,7 +340,9 @@ impl Partition {
     /// Adds what can be added without reading a file.
     fn step(self: &Arc<Self>, state: &State, progress: &mut Progress) -> Step {
         let full = progress.room == 0 && !progress.at_least_one;
-        if full || progress.next >= progress.until {
+        // What has moved to the bucket since the plan was begun is left for the next one.
+        let moved = progress.next < state.local_start();
+        if full || moved || progress.next >= progress.until {
             return Step::Done;
         }
         let on_disk = state.tail_start().min(progress.until);
@@ -471,6 +475,8 @@ impl DiskRead {
     pub fn run(mut self) -> Result<ReadPlan, ReadError> {
         loop {
             let read = self.partition.read_span(&self.cut);
+            let metrics = &self.partition.shared().metrics;
+            metrics.disk_read_bytes.inc_by(self.cut.file_bytes() as u64);
             let state = self.partition.lock_advanced();
             if self.progress.next < state.log_start() {
                 // The log start passed by while the file was read, and may have been why it failed.

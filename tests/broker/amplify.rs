@@ -65,7 +65,7 @@ fn partitions_of_an_unknown_topic_share_its_long_name() {
     let broker = Broker::start();
     let mut wire = broker.connect();
     let before = broker.resident();
-    wire.send_raw(&produce_frame(32_000, 83_000)).unwrap();
+    wire.send_raw(&produce_frame(32_000, 68_000)).unwrap();
     assert!(wire.receive_frame().is_some(), "each partition is refused");
     let _ = wire.send_raw(&produce_frame(40_000, 1));
     assert!(wire.is_closed_by_broker(), "no string is that long");

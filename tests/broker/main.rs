@@ -46,3 +46,4 @@ mod tables;
 mod tier_away;
 mod tiering;
 mod versions;
+mod weather;

@@ -136,8 +136,8 @@ fn halves_of_large_requests_do_not_stop_a_producer_of_large_requests() {
     let _halves: Vec<Wire> = (0..PEERS)
         .map(|_| {
             let mut wire = broker.connect();
-            // 8 MiB are announced, of which the broker keeps room for all once 64 KiB came.
-            let mut half = (8_i32 << 20).to_be_bytes().to_vec();
+            // 6 MiB are announced, of which the broker keeps room for all once 64 KiB came.
+            let mut half = (6_i32 << 20).to_be_bytes().to_vec();
             half.resize(200 * KIB, 0);
             let _ = wire.send_raw(&half);
             wire

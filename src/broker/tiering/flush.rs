@@ -6,12 +6,13 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::gather::{Gathered, gather};
-use super::names::InFlight;
 use super::{Broker, TierError, Waiting};
+use crate::broker::garbage::ids::InFlight;
 use crate::failpoint;
 use crate::partition::{
     CommitTierError, LogError, Partition, TierChange, TierKind, TierRef, TierRefId,
 };
+use crate::protocol::batch::BatchHeader;
 use crate::task;
 use crate::tier::{Origin, SectionEnd, Upload, Uploaded};
 use crate::wal::{Class, Lsn};
@@ -40,7 +41,7 @@ impl Broker {
     ) -> Result<u64, TierError> {
         let sizes = self.tiering.sizes();
         let _memory = self.tiering.pool.take_up_to(sizes.part).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Flushed);
         let mut upload = Upload::new(&self.tiering.store, head, sizes);
         let append_time_ms = match self.stream_section(&mut upload, waiting).await {
@@ -77,15 +78,19 @@ impl Broker {
         });
         let (mut youngest, mut found) = (0, from);
         while let Some((batch, append_time_ms)) = batches.recv().await {
-            if let Ok(header) = crate::protocol::batch::BatchHeader::parse(&batch) {
-                found = header.next_offset();
-            }
             upload.push(&batch).await?;
+            // The upload has looked at the header. A hole would be missed by nobody else.
+            match BatchHeader::parse(&batch) {
+                Ok(header) if header.base_offset == found => found = header.next_offset(),
+                _ => break,
+            }
             youngest = append_time_ms;
         }
-        reading.await.map_err(|error| TierError::Panicked(error.to_string()))??;
+        let of = partition.id();
+        let read = reading.await.map_err(|error| TierError::Panicked(error.to_string()))?;
+        read.map_err(|source| TierError::Log { of, source })?;
         if found != to {
-            return Err(TierError::Incomplete { of: partition.id(), expected: to, found });
+            return Err(TierError::Incomplete { of, expected: to, found });
         }
         self.end_section(upload, waiting)?;
         Ok(youngest)
@@ -109,7 +114,7 @@ impl Broker {
         let sizes = self.tiering.sizes();
         let most = self.tiering.gather_bytes();
         let _memory = self.tiering.pool.take_up_to(sizes.part + most as usize).await;
-        let name = self.tiering.names.next();
+        let name = self.object_ids.begin();
         let head = self.head(name.id(), Origin::Flushed);
         let mut upload = Upload::new(&self.tiering.store, head, sizes);
         let sections = match self.pack_sections(&mut upload, waiting, most).await {
@@ -142,10 +147,22 @@ impl Broker {
             let (stream, wanted) = (self.stream.clone(), group.to_vec());
             let gathered = task::blocking(move || gather(&stream, &wanted))
                 .await
-                .map_err(|error| TierError::Panicked(error.to_string()))??;
-            for (waiting, gathered) in group.iter().zip(gathered) {
-                let append_time_ms = self.push_gathered(upload, waiting, gathered).await?;
-                sections.push(section(waiting, append_time_ms));
+                .map_err(|error| TierError::Panicked(error.to_string()))?;
+            match gathered {
+                Ok(gathered) => {
+                    for (waiting, gathered) in group.iter().zip(gathered) {
+                        let append_time_ms = self.push_gathered(upload, waiting, gathered).await?;
+                        sections.push(section(waiting, append_time_ms));
+                    }
+                }
+                // One by one, to find out whose log it is.
+                Err(TierError::Wal(_)) => {
+                    for waiting in group {
+                        let append_time_ms = self.stream_section(upload, waiting).await?;
+                        sections.push(section(waiting, append_time_ms));
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(sections)
@@ -190,7 +207,10 @@ impl Broker {
             let Some(added) = reference(uploaded, &section, kind) else { continue };
             let change = TierChange { removed: section.removed, added: vec![added] };
             match self.commit_section(&section.partition, change, planned_ms).await {
-                Ok(lsn) => last = Some(lsn),
+                Ok(lsn) => {
+                    self.view_changed(lsn);
+                    last = Some(lsn);
+                }
                 Err(TierError::Commit(CommitTierError::Closed | CommitTierError::Stale)) => {
                     self.tiering.metrics.stale.inc();
                 }

@@ -1,10 +1,11 @@
 //! Any bytes as what we keep ourselves: payloads of the log, records of groups, markers, heads of
-//! objects, notes of uploads.
+//! objects, notes of uploads, entries of checkpoints in the bucket.
 //!
 //! Held here: nothing panics, memory is a small multiple of the bytes, and what is read is written
 //! again as something that reads the same.
 
 use bytes::Bytes;
+use tidegate::broker::bucket_log;
 use tidegate::group::record::{GroupValue, Key, OffsetValue, group_key, offset_key};
 use tidegate::object::{Head, NotedUpload};
 use tidegate::partition::record::{self, Record};
@@ -58,6 +59,9 @@ pub(super) fn run(data: &[u8]) {
         let _ = Head::parse(&bytes);
         if let Ok(list) = NotedUpload::decode(&bytes) {
             assert_eq!(NotedUpload::decode(&NotedUpload::encode(&list)), Ok(list));
+        }
+        if let Ok(items) = bucket_log::read_alone(&bytes) {
+            assert!(items <= bytes.len() / 3);
         }
         let _ = ControlType::parse(&bytes);
         let (key, value) = bytes.split_at(bytes.len().min(4));
