@@ -173,11 +173,12 @@ fn first_step(
     match (asked.timestamp, cx.version) {
         (LATEST, _) if committed => found(offsets.last_stable, epoch),
         (LATEST, _) => found(offsets.high_watermark, epoch),
-        (EARLIEST, _) | (EARLIEST_LOCAL, 8..) => {
+        (EARLIEST_LOCAL, 8..) => found(partition.local_start(), epoch),
+        (EARLIEST, _) => {
             // The epoch of the first record; of an empty log the present one.
             found(offsets.log_start, partition.epoch_of(offsets.log_start).unwrap_or(epoch))
         }
-        (LATEST_TIERED, 9..) => found(-1, -1),
+        (LATEST_TIERED, 9..) => found(partition.tiered_end().map_or(-1, |end| end - 1), -1),
         (MAX_TIMESTAMP, 7..) | (0.., _) => Ok(Step::Search(partition)),
         _ => Err(ErrorCode::UnsupportedVersion),
     }

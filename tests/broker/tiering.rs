@@ -12,7 +12,8 @@ use tidegate::protocol::batch::{BatchBuilder, ProducerRef};
 
 use crate::harness::{Broker, Options, Wire};
 use crate::requests::{
-    FETCH, Fetch, NONE, PRODUCE, batches, noise, produce_request, produced, text, topic_name,
+    FETCH, Fetch, KAFKA_STORAGE_ERROR, NONE, PRODUCE, batches, noise, produce_request, produced,
+    producer_id, text, topic_name,
 };
 
 pub const KIB: usize = 1 << 10;
@@ -52,15 +53,18 @@ pub struct Log {
     pub bytes: usize,
     /// How many were acknowledged.
     pub end: i64,
+    /// The idempotent producer of all of them: each offset is also the sequence of its batch.
+    producer: ProducerRef,
     begun_ms: i64,
 }
 
 impl Log {
-    pub fn new(topic: &str, partition: i32, bytes: usize) -> Self {
+    pub fn new(wire: &mut Wire, topic: &str, partition: i32, bytes: usize) -> Self {
         assert!(bytes <= NOISE.len() / 2);
+        let producer = producer_id(wire);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let begun_ms = now.as_millis() as i64 - 3_600_000;
-        Self { topic: topic.to_owned(), partition, bytes, end: 0, begun_ms }
+        Self { topic: topic.to_owned(), partition, bytes, end: 0, producer, begun_ms }
     }
 
     /// The time of the record at `offset`.
@@ -72,7 +76,8 @@ impl Log {
     fn batch(&self, offset: i64) -> Bytes {
         let seed = (offset as usize).wrapping_mul(7_919).wrapping_add(self.partition as usize * 31);
         let from = seed % (NOISE.len() - self.bytes);
-        let mut builder = BatchBuilder::new().producer(ProducerRef::NONE);
+        let producer = ProducerRef { sequence: offset as i32, ..self.producer };
+        let mut builder = BatchBuilder::new().producer(producer);
         let key = offset.to_be_bytes();
         builder.append(self.time(offset), Some(&key), Some(&NOISE[from..from + self.bytes]), &[]);
         builder.build()
@@ -108,6 +113,18 @@ impl Log {
             }
         }
         refused
+    }
+
+    /// Writes the next `count` batches, each of them again until it is taken: only a full log may
+    /// refuse one, and only for a while.
+    pub fn write_patiently(&mut self, broker: &Broker, wire: &mut Wire, count: i64) {
+        let end = self.end + count;
+        broker.wait_until("every batch is taken", |_| {
+            // As a client that backs off: what is refused is counted once for each look.
+            let refused = self.write_until_refused(wire, end - self.end);
+            assert!(matches!(refused, None | Some(KAFKA_STORAGE_ERROR)), "{refused:?}");
+            self.end == end
+        });
     }
 
     /// Reads from `from` to `to` and compares every byte.
@@ -164,6 +181,11 @@ impl Log {
 
     /// An answer of `ListOffsets`.
     pub fn offset(&self, wire: &mut Wire, timestamp: i64) -> i64 {
+        self.try_offset(wire, timestamp).expect("the broker answers")
+    }
+
+    /// [`Log::offset`] of a broker that may end: `None` when it has.
+    pub fn try_offset(&self, wire: &mut Wire, timestamp: i64) -> Option<i64> {
         let partition = ListOffsetsPartition::default()
             .with_partition_index(self.partition)
             .with_current_leader_epoch(-1)
@@ -175,11 +197,38 @@ impl Log {
             .with_replica_id(BrokerId(-1))
             .with_timeout_ms(30_000)
             .with_topics(vec![topic]);
-        let response = wire.call(10, &request);
+        let response = wire.try_call(10, &request)?;
         let answer = &response.topics[0].partitions[0];
         assert_eq!(answer.error_code, NONE, "{timestamp} of partition {}", self.partition);
-        answer.offset
+        Some(answer.offset)
     }
+
+    /// Writes the next `count` batches one by one to a broker that may end: false when it has. What
+    /// was under way then may be in the log or not.
+    pub fn write_until_cut(&mut self, wire: &mut Wire, count: i64) -> bool {
+        for _ in 0..count {
+            let batch = self.batch(self.end);
+            let request = produce_request(&self.topic, self.partition, -1, batch);
+            let Some(response) = wire.try_call(PRODUCE, &request) else { return false };
+            let answer = produced(&response);
+            assert_eq!((answer.error_code, answer.base_offset), (NONE, self.end));
+            self.end += 1;
+        }
+        true
+    }
+
+    /// Whether the bucket has all of it.
+    pub fn is_tiered(&self, wire: &mut Wire) -> bool {
+        self.offset(wire, LATEST_TIERED) == self.end - 1
+    }
+}
+
+/// Waits until the bucket has all of `logs`.
+pub fn wait_until_tiered(broker: &Broker, logs: &[Log]) {
+    let mut wire = broker.connect();
+    broker.wait_until("the bucket has all of it", |_| {
+        logs.iter().all(|log| log.is_tiered(&mut wire))
+    });
 }
 
 /// Creates a topic with settings of its own.
@@ -200,6 +249,11 @@ pub fn create_topic_with(wire: &mut Wire, topic: &str, partitions: i32, configs:
 /// The smallest write-ahead log and the smallest memory.
 pub fn small() -> Options {
     Options::new().set("wal.max.bytes", WAL_MAX).set("memory.budget.bytes", BUDGET)
+}
+
+/// [`small`], with logs that go to the bucket as soon as they may.
+pub fn eager() -> Options {
+    small().set("tier.max.age.ms", 1_000)
 }
 
 /// The smallest limit of the write-ahead log.

@@ -22,7 +22,7 @@ pub use wire::Wire;
 
 /// How often, and how many times, a condition is looked at that no event tells.
 const POLL: Duration = Duration::from_millis(20);
-const POLLS: u32 = 1_500;
+const POLLS: u32 = 6_000;
 /// Lines of the broker's log that a failed test shows: its own words are not to be lost among them.
 const LINES_OF_LOG: usize = 60;
 
@@ -227,6 +227,13 @@ impl Broker {
     /// The most memory that was ever resident, in bytes.
     pub fn resident_max(&self) -> u64 {
         self.status_kib("VmHWM:") * 1024
+    }
+
+    /// Waits until the process has killed itself where it was told to.
+    pub fn wait_for_the_failpoint(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
     }
 
     /// Whether the process still runs.
