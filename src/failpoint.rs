@@ -1,16 +1,94 @@
 //! Places in the code where a test steps in, to make happen there what otherwise only another
-//! thread at the wrong moment does. Outside tests a place is nothing.
+//! thread at the wrong moment does, or a power button. Outside tests a place is nothing.
 //!
-//! A test arms a place for its own thread, so that tests beside each other do not meet; whoever
-//! comes by on another thread passes.
+//! A unit test arms a place for its own thread, so that tests beside each other do not meet;
+//! whoever comes by on another thread passes. A test of the whole process names a place in
+//! [`VARIABLE`], and the process kills itself (SIGKILL) when it comes by. That is for debug builds
+//! only: a release build knows no such variable and refuses to start with it, as with any setting
+//! that does not exist.
 
 #[cfg(test)]
 pub(crate) use armed::{arm, pass};
+#[cfg(all(debug_assertions, not(test)))]
+pub(crate) use kill::pass;
+
+/// The environment variable that names the place where a debug build kills itself: `place`, or
+/// `place#3` for the third time that any thread comes by. It is no setting.
+#[cfg(debug_assertions)]
+pub(crate) const VARIABLE: Option<&str> = Some("TIDEGATE_FAILPOINT");
+/// No variable kills a release build.
+#[cfg(not(debug_assertions))]
+pub(crate) const VARIABLE: Option<&str> = None;
 
 /// Code comes by `place`.
-#[cfg(not(test))]
+#[cfg(not(any(debug_assertions, test)))]
 #[inline]
 pub(crate) fn pass(_place: &'static str) {}
+
+#[cfg(debug_assertions)]
+#[cfg_attr(test, allow(dead_code, reason = "a unit test kills nothing; it tests the reading"))]
+mod kill {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    static FATAL: OnceLock<Option<Fatal>> = OnceLock::new();
+
+    /// Where the process ends.
+    struct Fatal {
+        place: String,
+        /// How often it is still passed before that.
+        left: AtomicU64,
+    }
+
+    impl Fatal {
+        fn parse(text: &str) -> Self {
+            let (place, time) = match text.rsplit_once('#') {
+                Some((place, time)) => (place, time.parse().unwrap_or(1)),
+                None => (text, 1_u64),
+            };
+            Self { place: place.to_owned(), left: AtomicU64::new(time.saturating_sub(1)) }
+        }
+
+        /// Whether the process ends here and now.
+        fn is_now(&self, place: &str) -> bool {
+            let passed = |left: u64| left.checked_sub(1);
+            self.place == place
+                && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, passed).is_err()
+        }
+    }
+
+    /// Code comes by `place`.
+    pub(crate) fn pass(place: &'static str) {
+        let fatal = FATAL.get_or_init(|| {
+            let named = std::env::var(super::VARIABLE?).ok()?;
+            Some(Fatal::parse(&named))
+        });
+        if fatal.as_ref().is_some_and(|fatal| fatal.is_now(place)) {
+            // The signal is there before the call returns; should it be refused, this ends too.
+            let _ = kill_process(getpid(), Signal::KILL);
+            std::process::abort();
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_place_ends_the_process_at_the_time_that_is_named_and_others_never() {
+            let first = Fatal::parse("upload: sent");
+            assert!(!first.is_now("upload: begun"));
+            assert!(first.is_now("upload: sent"));
+            let third = Fatal::parse("upload: sent#3");
+            assert!(!third.is_now("upload: sent"));
+            assert!(!third.is_now("upload: begun"));
+            assert!(!third.is_now("upload: sent"));
+            assert!(third.is_now("upload: sent"));
+        }
+    }
+}
 
 #[cfg(test)]
 mod armed {

@@ -52,6 +52,7 @@ impl Broker {
         let before = garbage.clone();
         let taken = task::blocking(move || take(&stream, covers, &partitions, &before)).await;
         *garbage = taken.map_err(|error| TakeError::Panicked(error.to_string()))??;
+        failpoint::pass("checkpoint: published");
         self.metrics.checkpoints.inc();
         Ok(())
     }

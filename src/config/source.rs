@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::error::{Errors, Origin, Problem};
 use super::machine::Machine;
 use super::secret::Secret;
+use crate::failpoint;
 
 /// What the names of our environment variables begin with.
 const ENV_PREFIX: &str = "TIDEGATE_";
@@ -81,6 +82,10 @@ impl Sources {
 /// `TIDEGATE_LOG_RETENTION_MS` sets `log.retention.ms`. What Kubernetes sets in every container
 /// beside a Service named tidegate (`TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_9092_TCP`) is not ours.
 fn of_variable(name: &str, value: &str) -> Option<Setting> {
+    // A debug build's own; a release build takes it for a setting that it does not know.
+    if failpoint::VARIABLE == Some(name) {
+        return None;
+    }
     let ours = name.strip_prefix(ENV_PREFIX)?;
     if ours.starts_with("SERVICE_") || ours == "PORT" || ours.starts_with("PORT_") {
         return None;
@@ -110,5 +115,7 @@ mod tests {
         ] {
             assert!(of_variable(injected, "x").is_none(), "{injected}");
         }
+        let failpoint = of_variable("TIDEGATE_FAILPOINT", "x");
+        assert_eq!(failpoint.is_some(), !cfg!(debug_assertions), "release builds refuse it");
     }
 }

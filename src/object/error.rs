@@ -70,6 +70,20 @@ impl Operation {
             Operation::List => "list",
         }
     }
+
+    /// The places before and after it where a test ends the process.
+    pub(super) fn places(self) -> [&'static str; 2] {
+        match self {
+            Operation::Put => ["bucket: before put", "bucket: after put"],
+            Operation::Create => ["bucket: before create", "bucket: after create"],
+            Operation::Delete => ["bucket: before delete", "bucket: after delete"],
+            Operation::BeginUpload => ["bucket: before begin", "bucket: after begin"],
+            Operation::PutPart => ["bucket: before part", "bucket: after part"],
+            Operation::CompleteUpload => ["bucket: before complete", "bucket: after complete"],
+            Operation::AbortUpload => ["bucket: before abort", "bucket: after abort"],
+            _ => ["bucket: before read", "bucket: after read"],
+        }
+    }
 }
 
 impl std::fmt::Display for Operation {

@@ -27,6 +27,7 @@ use super::retry::{ATTEMPTS, Retry};
 use super::uploads::Notes;
 use crate::clock::{Clock, Random};
 use crate::config::{ObjectConfig, ObjectUrl};
+use crate::failpoint;
 use crate::metrics::Registry;
 
 /// The size that a read of unknown size is given time for.
@@ -362,7 +363,10 @@ impl Store {
         let inner = &self.inner;
         let start = inner.clock.now();
         let place = inner.limits.admit().await;
+        let [before, after] = operation.places();
+        failpoint::pass(before);
         let (attempts, result) = inner.retry.run(operation, key, bytes, attempts, call).await;
+        failpoint::pass(after);
         drop(place);
         let elapsed = inner.clock.now().duration_since(start);
         inner.metrics.observe(operation, attempts, elapsed, result.as_ref().err());

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
+pub mod bucket;
 pub mod tables;
 pub mod wire;
 
@@ -11,6 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,9 +22,12 @@ pub use wire::Wire;
 
 /// How often, and how many times, a condition is looked at that no event tells.
 const POLL: Duration = Duration::from_millis(20);
-const POLLS: u32 = 1_500;
+const POLLS: u32 = 6_000;
 /// Lines of the broker's log that a failed test shows: its own words are not to be lost among them.
 const LINES_OF_LOG: usize = 60;
+
+/// The variable that names the place where a debug build kills itself.
+const FAILPOINT: &str = "TIDEGATE_FAILPOINT";
 
 /// How a broker is started.
 pub struct Options {
@@ -69,6 +74,8 @@ impl Options {
 /// A broker process. Killed when dropped.
 pub struct Broker {
     child: Child,
+    /// Says once whether the process has become ready, or has ended before.
+    ready: Mutex<Receiver<bool>>,
     options: Options,
     folder: Arc<TempDir>,
     port: u16,
@@ -84,11 +91,28 @@ impl Broker {
 
     /// Starts a broker in a fresh data directory and waits until it is ready.
     pub fn start_with(options: Options) -> Self {
+        let mut broker = Self::begin(options);
+        broker.become_ready();
+        broker
+    }
+
+    /// Starts a broker in a fresh data directory and does not wait.
+    pub fn begin(options: Options) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let (port, admin_port) = (free_port(), free_port());
         let log = Arc::new(Mutex::new(String::new()));
-        let child = spawn(&options, folder.path(), port, admin_port, &log);
-        Self { child, options, folder, port, admin_port, log }
+        let (child, ready) = spawn(&options, folder.path(), port, admin_port, &log);
+        Self { child, ready, options, folder, port, admin_port, log }
+    }
+
+    /// Waits until the process that was begun is ready; it must not end before.
+    pub fn become_ready(&mut self) {
+        assert!(self.is_ready_at_last(), "the broker ended before it was ready:\n{}", self.log());
+    }
+
+    /// Waits until the process that was begun is ready, or has ended before it was: false.
+    pub fn is_ready_at_last(&mut self) -> bool {
+        self.ready.get_mut().unwrap().recv().unwrap()
     }
 
     /// Kills the process as a power button would (SIGKILL).
@@ -111,8 +135,21 @@ impl Broker {
 
     /// Starts the process again on the same ports and data directory; it must have ended.
     pub fn restart(&mut self) {
-        self.child =
+        self.begin_again();
+        self.become_ready();
+    }
+
+    /// [`Broker::restart`] without the wait.
+    pub fn begin_again(&mut self) {
+        (self.child, self.ready) =
             spawn(&self.options, self.folder.path(), self.port, self.admin_port, &self.log);
+    }
+
+    /// [`Broker::begin_again`], with a place where the process kills itself (`src/failpoint.rs`).
+    pub fn begin_again_until(&mut self, failpoint: &str) {
+        self.options.env.push((FAILPOINT.to_owned(), failpoint.to_owned()));
+        self.begin_again();
+        self.options.env.pop();
     }
 
     /// Changes a setting for the next start.
@@ -192,6 +229,13 @@ impl Broker {
         self.status_kib("VmHWM:") * 1024
     }
 
+    /// Waits until the process has killed itself where it was told to.
+    pub fn wait_for_the_failpoint(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
+
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -261,23 +305,27 @@ fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Comm
     command
 }
 
+/// A process, and what says once whether it has become ready or has ended before.
 fn spawn(
     options: &Options,
     folder: &Path,
     port: u16,
     admin_port: u16,
     log: &Arc<Mutex<String>>,
-) -> Child {
+) -> (Child, Mutex<Receiver<bool>>) {
     let mut command = command(options, folder, port, admin_port);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     collect_log(child.stderr.take().unwrap(), Arc::clone(log));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
-    // The rest of standard output is read away, so that the process never blocks on it.
-    std::thread::spawn(move || lines.for_each(drop));
-    assert!(ready, "the broker ended before it was ready:\n{}", log.lock().unwrap());
-    child
+    let (told, ready) = channel();
+    std::thread::spawn(move || {
+        let is_ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
+        let _ = told.send(is_ready);
+        // The rest of standard output is read away, so that the process never blocks on it.
+        lines.for_each(drop);
+    });
+    (child, Mutex::new(ready))
 }
 
 fn collect_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {

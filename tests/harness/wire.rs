@@ -21,11 +21,16 @@ pub struct Wire {
 impl Wire {
     /// Connects to `address`.
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_connect(address).expect("the broker takes connections")
+    }
+
+    /// Connects to `address`, if anybody is there.
+    pub fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, correlation_id: 0 }
+        Some(Self { stream, correlation_id: 0 })
     }
 
     /// Sends a request and waits for its response.
@@ -50,13 +55,24 @@ impl Wire {
 
     /// Receives the response of the request with correlation id `id`, which must be next.
     pub fn receive<R: Request>(&mut self, version: i16, id: i32) -> R::Response {
-        let mut body = self.receive_frame().expect("the broker answers");
+        self.try_receive::<R>(version, id).expect("the broker answers")
+    }
+
+    /// [`Wire::receive`] on a connection that the broker may close: `None` when it has.
+    pub fn try_receive<R: Request>(&mut self, version: i16, id: i32) -> Option<R::Response> {
+        let mut body = self.receive_frame()?;
         let header_version = R::Response::header_version(version);
         let header = ResponseHeader::decode(&mut body, header_version).unwrap();
         assert_eq!(header.correlation_id, id, "responses leave in the order of their requests");
         let response = R::Response::decode(&mut body, version).unwrap();
         assert!(!body.has_remaining(), "{} bytes after the response", body.remaining());
-        response
+        Some(response)
+    }
+
+    /// [`Wire::call`] on a connection that the broker may close: `None` when it has.
+    pub fn try_call<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response> {
+        self.try_send(version, request).ok()?;
+        self.try_receive::<R>(version, self.correlation_id)
     }
 
     /// Sends bytes as they are.
@@ -73,7 +89,8 @@ impl Wire {
             return None;
         }
         let mut frame = vec![0; i32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut frame).unwrap();
+        // A process that is killed may leave half of it.
+        self.stream.read_exact(&mut frame).ok()?;
         Some(frame.into())
     }
 

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use super::OpenError;
 use super::grow::UNFINISHED;
+use crate::failpoint;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::durable::Poisoned;
 use crate::wal::stream::Shared;
@@ -510,6 +511,7 @@ impl Shared {
         buffer.extend_from_slice(&encode_trailer(numbers));
         flush(&*file, &mut buffer, &mut at).map_err(about)?;
         file.sync().map_err(about)?;
+        failpoint::pass("checkpoint: written");
         Ok(at)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::failpoint;
 use crate::wal::room::ReadyFile;
 use crate::wal::stream::Shared;
 use crate::wal::{Class, Kind, Lsn, ReserveError, RoomError, Stream};
@@ -37,6 +38,7 @@ impl Stream {
         };
         self.wait_durable(lsn).await?;
         shared.wait_synced(lsn).await?;
+        failpoint::pass("trim: synced");
         {
             let mut state = shared.state();
             state.floor = state.floor.max(floor);

@@ -1,0 +1,89 @@
+//! How many requests tiered storage costs (issue 5, Must show 4): counted where they arrive, so
+//! that nothing is forgotten: parts, creates, completes, packs, checkpoints, metadata.
+//!
+//! The short form writes as fast as it can; `TIDEGATE_LONG=1` writes a GiB at 10 MiB/s over 10,
+//! 1,000 and 10,000 partitions, best with a release build (see the head of this suite).
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::harness::bucket::{Bucket, Class};
+use crate::harness::{Broker, Options};
+use crate::requests::{FETCH, Fetch, fetched};
+use crate::tiering::{KIB, Log, MIB, TIERED, create_topic_with};
+
+const BATCH: usize = 64 * KIB;
+const GIB: u64 = 1024 * MIB;
+/// A third of it, 128 MiB, makes a pack; half of it stays on this machine.
+const WAL: u64 = 384 * MIB;
+/// The upload's share of it is two parts of 48 MiB.
+const BUDGET: u64 = GIB;
+const WRITES_PER_GIB: u64 = 64;
+
+const BILLED: &str = "tidegate_object_billed_requests_total";
+
+fn start(bucket: &Bucket) -> (Broker, TempDir) {
+    let options = Options::new().set("memory.budget.bytes", BUDGET).set("wal.max.bytes", WAL);
+    let (options, folder) = bucket.options(options).on_disk();
+    (Broker::start_with(options), folder)
+}
+
+/// Writes `bytes` bytes to `partitions` partitions in turn, at 10 MiB/s if it is long.
+fn write(broker: &Broker, partitions: i32, bytes: u64, is_paced: bool) -> Vec<Log> {
+    let mut wire = broker.connect();
+    create_topic_with(&mut wire, "a", partitions, &[]);
+    let mut logs: Vec<Log> =
+        (0..partitions).map(|partition| Log::new(&mut wire, "a", partition, BATCH)).collect();
+    let rounds = bytes / BATCH as u64 / partitions as u64;
+    let (begun, mut written) = (Instant::now(), 0);
+    for _ in 0..rounds {
+        for log in &mut logs {
+            log.write_patiently(broker, &mut wire, 1);
+            written += BATCH as u64;
+            if is_paced {
+                let due = Duration::from_millis(written * 100 / MIB);
+                std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            }
+        }
+    }
+    logs
+}
+
+/// The requests that bring `bytes` bytes over `partitions` partitions into the bucket.
+fn assert_writes_are_few(partitions: i32, bytes: u64, is_paced: bool) {
+    let bucket = Bucket::start();
+    let (broker, _folder) = start(&bucket);
+    let (before, counted) = (bucket.requests(Class::Write, ""), broker.metrics());
+    let logs = write(&broker, partitions, bytes, is_paced);
+    // What is left is less than a pack, and waits for more or for its age.
+    broker.wait_until("what is enough for an object is in the bucket", |broker| {
+        broker.metric("tidegate_broker_tier_lag_bytes") < (WAL / 3) as f64
+            && bucket.bytes(Class::Write, TIERED) + WAL / 3 >= bytes
+    });
+    let writes = bucket.requests(Class::Write, "") - before;
+    let came = bucket.bytes(Class::Write, TIERED);
+    println!("{partitions} partitions: {writes} requests for {} MiB", came / MIB);
+    assert!(writes * GIB <= WRITES_PER_GIB * came, "{writes} requests for {came} bytes");
+    let label = format!("{BILLED}{{class=\"write\"}}");
+    let told = broker.metrics().get(&label) - counted.get(&label);
+    assert!(told >= writes as f64, "the broker counts {told} of {writes}");
+
+    // Idle for as long as a consumer waits in vain, five seconds by the broker's clock.
+    let (data, mut wire) = (bucket.requests(Class::Write, TIERED), broker.connect());
+    let fetch = Fetch { offset: logs[0].end, min_bytes: 1, max_wait_ms: 5_000, max_bytes: 1 << 20 };
+    assert!(fetched(wire.call(FETCH, &fetch.request("a"))).is_empty());
+    assert_eq!(bucket.requests(Class::Write, TIERED), data, "nothing is brought when idle");
+}
+
+#[test]
+fn few_requests_bring_ten_and_a_thousand_partitions_into_the_bucket() {
+    if std::env::var_os("TIDEGATE_LONG").is_some() {
+        for partitions in [10, 1_000, 10_000] {
+            assert_writes_are_few(partitions, GIB, true);
+        }
+        return;
+    }
+    assert_writes_are_few(10, 512 * MIB, false);
+    assert_writes_are_few(1_000, 512 * MIB, false);
+}
