@@ -234,7 +234,7 @@ impl Cache {
     /// How many bytes readers hold that loads wait for: those that were evicted and for which the
     /// readers' pool had no room. Whoever takes its answer most slowly is to be closed for them.
     pub fn stuck(&self) -> usize {
-        [&self.inner.hot, &self.inner.catch_up].map(|part| part.stuck()).into_iter().sum()
+        self.inner.hot.stuck() + self.inner.catch_up.stuck()
     }
 
     /// An object's footer.

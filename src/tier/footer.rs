@@ -180,15 +180,15 @@ impl Footer {
     /// The number of the first chunk with a record of `timestamp` or later, from the one on where
     /// a reader at offset `from` begins.
     pub fn chunk_since(&self, section: &Section, timestamp: i64, from: i64) -> Option<u32> {
-        let numbers = self.chunks_from(section, from);
-        numbers.into_iter().find(|number| self.timestamp_of(*number) >= timestamp)
+        let mut numbers = self.chunks_from(section, from);
+        numbers.find(|number| self.timestamp_of(*number) >= timestamp)
     }
 
     /// The number of the chunk with the greatest timestamp, the first of several, from the one on
     /// where a reader at offset `from` begins.
     pub fn chunk_greatest(&self, section: &Section, from: i64) -> Option<u32> {
         let numbers = self.chunks_from(section, from);
-        numbers.into_iter().rev().max_by_key(|number| self.timestamp_of(*number))
+        numbers.rev().max_by_key(|number| self.timestamp_of(*number))
     }
 
     fn chunks_from(&self, section: &Section, from: i64) -> Range<u32> {

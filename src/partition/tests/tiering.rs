@@ -395,8 +395,8 @@ async fn tier(rig: &mut Rig, of: &[i32], share: usize, model: &mut Model) {
         assert!(untiered.is_none_or(is_whole), "{untiered:?} {from}");
         // Up to the end of a batch.
         let cut = from + (known.end() - from) * share as i64 / 100;
-        let ends = known.batches.iter().map(|batch| header(batch).next_offset());
-        let to = ends.into_iter().find(|end| *end >= cut && *end > from);
+        let mut ends = known.batches.iter().map(|batch| header(batch).next_offset());
+        let to = ends.find(|end| *end >= cut && *end > from);
         let to = if Some(at) == of.first() { to } else { None };
         pieces.extend(untiered.and_then(|_| rig.local(&partition, to)));
     }
