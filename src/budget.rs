@@ -44,6 +44,8 @@ pub enum Pool {
     Hot,
     /// The same for readers that catch up.
     CatchUp,
+    /// The keys that compaction reads, for as long as a pass takes. Its only user never waits.
+    Cleaner,
     /// Bytes on their way to the bucket.
     Upload,
     /// Replay and loading of coordinator partitions.
@@ -58,7 +60,7 @@ pub enum Pool {
 
 impl Pool {
     /// Every pool, in the order in which pools are taken.
-    pub const ALL: [Pool; 14] = [
+    pub const ALL: [Pool; 15] = [
         Pool::Small,
         Pool::Receive,
         Pool::Unpack,
@@ -69,6 +71,7 @@ impl Pool {
         Pool::Footers,
         Pool::Hot,
         Pool::CatchUp,
+        Pool::Cleaner,
         Pool::Upload,
         Pool::Recovery,
         Pool::Producers,
@@ -88,6 +91,7 @@ impl Pool {
             Pool::Footers => "footers",
             Pool::Hot => "hot",
             Pool::CatchUp => "catch_up",
+            Pool::Cleaner => "cleaner",
             Pool::Upload => "upload",
             Pool::Recovery => "recovery",
             Pool::Producers => "producers",
@@ -100,12 +104,16 @@ impl Pool {
         match self {
             Pool::Small | Pool::Unpack => 4,
             Pool::Receive | Pool::Wal => 10,
-            // What does not fit here is read from the log instead.
-            Pool::Tail => 8,
-            Pool::Send => 7,
+            // What does not fit into the tail is read from the log instead.
+            Pool::Tail | Pool::Send => 7,
             Pool::Upload => 6,
-            Pool::Hot | Pool::Groups => 3,
-            Pool::Sessions | Pool::CatchUp | Pool::Recovery | Pool::Producers => 2,
+            Pool::Groups => 3,
+            Pool::Sessions
+            | Pool::Hot
+            | Pool::CatchUp
+            | Pool::Cleaner
+            | Pool::Recovery
+            | Pool::Producers => 2,
             Pool::Footers => 1,
         }
     }
@@ -128,7 +136,7 @@ pub struct TooLarge {
 /// The process's memory budget, split into pools.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pools: [BytePool; 14],
+    pools: [BytePool; 15],
 }
 
 impl Budget {

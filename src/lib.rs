@@ -9,12 +9,12 @@
 //! | 0 | [`clock`] [`shutdown`] [`budget`] [`task`] [`metrics`] | injected time and chance, drain, the byte budget, named tasks, the registry |
 //! | 1 | [`config`] | the server's configuration and the topic keys |
 //! | 1 | [`protocol`] | what Kafka bytes mean: frames, headers, the guard, versions, batches, records |
-//! | 2 | [`object`] | the bucket: store stack, create-once objects, numbered logs, probe |
+//! | 2 | [`object`] | the bucket: store stack, create-once objects, uploads, numbered logs, probe |
 //! | 3 | [`wal`] | the one write-ahead log: groups, durability, recovery, checkpoints |
 //! | 3 | [`tier`] | tiered objects: their format, writer, reader, upload and cache |
 //! | 3 | [`server`] | the front door: sockets, limits, order, back-pressure; knows the trait `Service` only |
 //! | 4 | [`cluster`] | the metadata log and the immutable image that it folds into |
-//! | 5 | [`partition`] | one partition: append, read, watermarks, producers, index, retention |
+//! | 5 | [`partition`] | one partition: append, read, watermarks, producers, index, retention, references to tiered objects, compaction |
 //! | 6 | [`group`] | the group coordinator and `__consumer_offsets` |
 //! | 7 | [`broker`] | all handles in one place, and the background loops |
 //! | 8 | [`api`] | the broker's back end: one file per Kafka API |
@@ -36,9 +36,20 @@
 //! # A Fetch, straight down
 //!
 //! `api::fetch` takes one metadata image and reads each partition below its high watermark: slices
-//! of the WAL's own blocks while they are in memory, ranges of the WAL's files after that. Bytes go
-//! to the socket as they are, in one vectored write. Under `min_bytes` the reply waits for the
-//! partitions, until `max_wait`, and then reads once more.
+//! of the WAL's own blocks while they are in memory, ranges of the WAL's files after that. Bytes
+//! go to the socket as they are, in one vectored write. Under `min_bytes` the reply waits for the
+//! partitions, until `max_wait`, and then reads once more. What is no longer on this machine is
+//! read from the bucket, a chunk of some tiered object at a time, through the cache that `tier`
+//! keeps; a load that takes longer than the Fetch may wait is there for the next one.
+//!
+//! # The way to the bucket
+//!
+//! `broker`'s tiering task looks each second at what the bucket has not got, and makes objects of
+//! it: of one partition if that has enough, of many otherwise. What is uploaded is synced before;
+//! then each partition refers to its section by a `CommitTier` record in the WAL, which alone says
+//! what is where. Files of the WAL are given back when a checkpoint covers them and the bucket has
+//! all of them. What no partition refers to any more is garbage, deleted after a checkpoint in the
+//! bucket without it.
 //!
 //! # What never bends
 //!

@@ -15,7 +15,7 @@ use super::garbage::list::{self, ListError};
 use super::housekeeping::Bucket;
 use super::metrics::BrokerMetrics;
 use super::offsets::OffsetsTopic;
-use super::tiering::{TierMetrics, Tiering};
+use super::tiering::{CleanerMetrics, TierMetrics, Tiering};
 use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
@@ -169,6 +169,7 @@ impl Broker {
         broker.open_all_topics();
         broker.start_loops();
         broker.start_tiering();
+        broker.start_cleaner();
         Ok((broker, lock))
     }
 
@@ -216,7 +217,7 @@ fn part_of_volume(disk: &dyn Disk) -> u64 {
     match disk.space() {
         Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
         Err(error) => {
-            warn!(%error, "size of the data directory's volume unknown; wal.max.bytes is unlimited");
+            warn!(%error, "size of the volume of data.dir unknown; wal.max.bytes is unlimited");
             u64::MAX
         }
     }
@@ -365,6 +366,7 @@ fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::St
     Tiering {
         store,
         metrics: TierMetrics::new(&environment.registry),
+        cleaner: CleanerMetrics::new(&environment.registry),
         pool: environment.budget.pool(Pool::Upload).clone(),
         wal_bytes: stream.max_bytes(),
         max_age: environment.config.storage.tier_age_max,

@@ -24,7 +24,11 @@ pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
     let config = match settings.load() {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
+            if json {
+                println!("{}", unreadable(&errors.to_string()).json());
+            } else {
+                eprintln!("{errors}");
+            }
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -42,6 +46,15 @@ pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
         print!("{report}");
     }
     if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A script that asks for JSON gets it, whatever is wrong.
+fn unreadable(errors: &str) -> Report {
+    let mut report = Report::default();
+    let fix = "correct what is named; `tidegate config reference` lists every key";
+    let trouble = report::trouble("it holds no configuration", "the broker does not start", fix);
+    report.problem("configuration", errors, trouble);
+    report
 }
 
 async fn examine(config: &Config, clock: &Clock, random: &Random) -> Report {
@@ -66,6 +79,19 @@ fn absolute(path: &PathBuf) -> PathBuf {
 mod tests {
     use super::*;
     use crate::config::Sources;
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_told_as_json_too() {
+        let errors = Sources::of_flags(&[("no.such.key", "1")]).load().unwrap_err().to_string();
+        let told: serde_json::Value = serde_json::from_str(&unreadable(&errors).json()).unwrap();
+        let finding = &told["findings"][0];
+        assert_eq!(
+            (&finding["part"], &finding["status"]),
+            (&"configuration".into(), &"problem".into())
+        );
+        assert!(finding["found"].as_str().unwrap().contains("no.such.key"), "{told}");
+        assert!(finding["fix"].as_str().unwrap().contains("config reference"), "{told}");
+    }
 
     #[tokio::test]
     async fn a_sound_configuration_has_no_problem_and_each_part_a_finding() {

@@ -280,6 +280,7 @@ fn type_of(kind: Kind) -> ConfigType {
     match kind {
         Kind::Bool => ConfigType::Boolean,
         Kind::Int { .. } | Kind::Duration { .. } | Kind::Bytes { .. } => ConfigType::Long,
+        Kind::Ratio => ConfigType::Double,
         Kind::Text | Kind::Choice(_) => ConfigType::String,
         Kind::List => ConfigType::List,
     }

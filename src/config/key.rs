@@ -59,6 +59,8 @@ pub enum Kind {
         /// The greatest value in bytes.
         max: i64,
     },
+    /// A fraction from 0 to 1.
+    Ratio,
     /// Any text; its own reader checks it further.
     Text,
     /// One of these words, whatever their case.
@@ -75,6 +77,7 @@ impl Kind {
             Kind::Int { .. } => "integer",
             Kind::Duration { .. } => "duration",
             Kind::Bytes { .. } => "size",
+            Kind::Ratio => "ratio",
             Kind::Text => "text",
             Kind::Choice(_) => "choice",
             Kind::List => "list",
@@ -93,6 +96,7 @@ impl Kind {
                     format!("from {min} to {max}")
                 }
             }
+            Kind::Ratio => "from 0 to 1".to_owned(),
             Kind::Text | Kind::List => String::new(),
         }
     }
@@ -110,6 +114,7 @@ impl Kind {
             Kind::Bytes { .. } => {
                 format!("must be bytes {range}, or a size with a unit such as 64MiB")
             }
+            Kind::Ratio => format!("must be a number {range}"),
             Kind::Text => "must be text".to_owned(),
             Kind::List => "must be a list separated by commas".to_owned(),
         }

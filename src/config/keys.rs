@@ -1,7 +1,7 @@
 //! The table of keys. A key is here because code reads it; the loader's tests see to that.
 
 use super::key::Default::{From, Is};
-use super::key::Kind::{Bool, Bytes, Choice, Duration, Int, List, Text};
+use super::key::Kind::{Bool, Bytes, Choice, Duration, Int, List, Ratio, Text};
 use super::key::{Default, Key, Kind};
 
 const I16: i64 = i16::MAX as i64;
@@ -182,9 +182,9 @@ pub const KEYS: &[Key] = &[
         "wal.max.bytes",
         Bytes { min: -1, max: I64 },
         Is("-1"),
-        "The most disk that the write-ahead log may take, at least 64MiB. A third of it may be what \
-         the bucket has not got; when that is away and the log is full, producers are refused with \
-         a retriable error. -1 is a quarter of the volume that data.dir is on.",
+        "The most disk that the write-ahead log may take, at least 64MiB. A third of it may be \
+         what the bucket has not got; when that is away and the log is full, producers are \
+         refused with a retriable error. -1 is a quarter of the volume that data.dir is on.",
     ),
     key(
         "tier.max.age.ms",
@@ -299,8 +299,42 @@ pub const KEYS: &[Key] = &[
         "log.cleanup.policy",
         List,
         Is("delete"),
-        "delete removes old records, compact keeps them (topic: cleanup.policy). compact is \
-         stored and exempts from deletion; compaction itself is not carried out yet.",
+        "delete removes old records, compact all but the last one of each key; both may be set \
+         (topic: cleanup.policy).",
+    ),
+    key(
+        "log.cleaner.min.cleanable.ratio",
+        Ratio,
+        Is("0.5"),
+        "A partition is compacted when more than this share of its bytes in the bucket was written \
+         since it was compacted last (topic: min.cleanable.dirty.ratio).",
+    ),
+    key(
+        "log.cleaner.delete.retention.ms",
+        Duration { min: 0, max: I64 },
+        Is("86400000"),
+        "How long compaction keeps a tombstone after it first met it: the time a reader has to get \
+         from the beginning to the end (topic: delete.retention.ms).",
+    ),
+    key(
+        "log.cleaner.min.compaction.lag.ms",
+        Duration { min: 0, max: I64 },
+        Is("0"),
+        "For how long compaction leaves records alone, whatever follows them (topic: \
+         min.compaction.lag.ms).",
+    ),
+    key(
+        "log.cleaner.max.compaction.lag.ms",
+        Duration { min: 1, max: I64 },
+        Is("9223372036854775807"),
+        "A partition whose records wait longer than this is compacted whatever the ratio is \
+         (topic: max.compaction.lag.ms).",
+    ),
+    key(
+        "log.cleaner.backoff.ms",
+        Duration { min: 1, max: I64 },
+        Is("15000"),
+        "How often compaction looks for work when there was none.",
     ),
     key(
         "log.message.timestamp.type",

@@ -138,19 +138,32 @@ fn storage(values: &mut Values) -> StorageConfig {
     StorageConfig { data_dir, object, wal, tier_age_max }
 }
 
+const MIN_COMPACTION_LAG: &str = "log.cleaner.min.compaction.lag.ms";
+const MAX_COMPACTION_LAG: &str = "log.cleaner.max.compaction.lag.ms";
+
 fn topics(values: &mut Values, notes: &mut Notes) -> TopicsConfig {
+    let (min, max) = (MIN_COMPACTION_LAG, MAX_COMPACTION_LAG);
+    if values.are_good(&[min, max]) && values.number(min) > values.number(max) {
+        let what = values.both(min, max);
+        values.conflict(what, "records must not have to wait for longer than they may");
+    }
     TopicsConfig {
         auto_create: values.bool("auto.create.topics.enable"),
         deletable: values.bool("delete.topic.enable"),
         partitions: values.number("num.partitions") as i32,
         replication_factor: values.number("default.replication.factor") as i16,
         retention_check_interval: values.duration("log.retention.check.interval.ms"),
+        cleaner_backoff: values.duration("log.cleaner.backoff.ms"),
         defaults: TopicDefaults {
             min_insync_replicas: values.number("min.insync.replicas") as i32,
             retention: retention(values, notes),
             retention_bytes: u64::try_from(values.number("log.retention.bytes")).ok(),
             message_bytes_max: values.number("message.max.bytes") as u32,
             cleanup_policy: cleanup_policy(values),
+            min_dirty_ratio: values.ratio("log.cleaner.min.cleanable.ratio"),
+            delete_retention: values.duration("log.cleaner.delete.retention.ms"),
+            min_compaction_lag: values.duration(MIN_COMPACTION_LAG),
+            max_compaction_lag: values.duration(MAX_COMPACTION_LAG),
             timestamp_type: match values.text("log.message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,

@@ -166,6 +166,8 @@ pub struct TopicsConfig {
     pub replication_factor: i16,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `log.cleaner.backoff.ms`.
+    pub cleaner_backoff: Duration,
     /// What a topic's own settings are where it has none.
     pub defaults: TopicDefaults,
 }
@@ -183,6 +185,14 @@ pub struct TopicDefaults {
     pub message_bytes_max: u32,
     /// `log.cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `log.cleaner.min.cleanable.ratio`.
+    pub min_dirty_ratio: f64,
+    /// `log.cleaner.delete.retention.ms`.
+    pub delete_retention: Duration,
+    /// `log.cleaner.min.compaction.lag.ms`.
+    pub min_compaction_lag: Duration,
+    /// `log.cleaner.max.compaction.lag.ms`: not below the one before.
+    pub max_compaction_lag: Duration,
     /// `log.message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `log.message.timestamp.before.max.ms`.

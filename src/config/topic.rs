@@ -134,6 +134,8 @@ pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> Cow<'stati
         "compression.gzip.level" => defaults.gzip_level.to_string(),
         "compression.type" => defaults.compression.name().to_owned(),
         "compression.zstd.level" => defaults.zstd_level.to_string(),
+        "delete.retention.ms" => millis(defaults.delete_retention).to_string(),
+        "max.compaction.lag.ms" => millis(defaults.max_compaction_lag).to_string(),
         "max.message.bytes" => defaults.message_bytes_max.to_string(),
         "message.timestamp.after.max.ms" => millis(defaults.timestamp_after_max).to_string(),
         "message.timestamp.before.max.ms" => millis(defaults.timestamp_before_max).to_string(),
@@ -141,6 +143,8 @@ pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> Cow<'stati
             TimestampType::CreateTime => "CreateTime".to_owned(),
             TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
         },
+        "min.cleanable.dirty.ratio" => format!("{:?}", defaults.min_dirty_ratio),
+        "min.compaction.lag.ms" => millis(defaults.min_compaction_lag).to_string(),
         "min.insync.replicas" => defaults.min_insync_replicas.to_string(),
         "retention.bytes" => limit(defaults.retention_bytes),
         "retention.ms" => limit(defaults.retention.map(|kept| millis(kept) as u64)),
@@ -153,16 +157,12 @@ pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> Cow<'stati
 /// has the same list, and a test compares the two.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("compression.lz4.level", "the LZ4 encoder has one level"),
-    ("delete.retention.ms", COMPACTION),
     ("file.delete.delay.ms", NO_SEGMENTS),
     ("flush.messages", SYNCED),
     ("flush.ms", SYNCED),
     ("follower.replication.throttled.replicas", NO_REPLICAS),
     ("index.interval.bytes", NO_SEGMENTS),
     ("leader.replication.throttled.replicas", NO_REPLICAS),
-    ("max.compaction.lag.ms", COMPACTION),
-    ("min.cleanable.dirty.ratio", COMPACTION),
-    ("min.compaction.lag.ms", COMPACTION),
     ("min.insync.replicas", "durability is the log's and the bucket's: the effect is that of 1"),
     ("preallocate", NO_SEGMENTS),
     ("remote.log.copy.disable", TIERING),
@@ -178,7 +178,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("unclean.leader.election.enable", NO_REPLICAS),
 ];
 
-const COMPACTION: &str = "compaction is not carried out yet";
 const NO_REPLICAS: &str = "a partition has one owner and no replicas";
 const NO_SEGMENTS: &str = "a partition has no segment files: all share one write-ahead log";
 const SYNCED: &str = "wal.sync decides for all topics when records are synced";
@@ -295,7 +294,7 @@ fn is_replica(text: &str) -> bool {
 }
 
 /// What a topic is run with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicSettings {
     /// Data older than this is deleted; `None` keeps it for ever.
     pub retention: Option<Duration>,
@@ -310,6 +309,14 @@ pub struct TopicSettings {
     pub delete: bool,
     /// Whether `cleanup.policy` asks for compaction: every record needs a key.
     pub compact: bool,
+    /// The share of dirty bytes above which a partition is compacted.
+    pub min_dirty_ratio: f64,
+    /// How long compaction keeps tombstones, in milliseconds.
+    pub delete_retention_ms: i64,
+    /// For how long compaction leaves records alone, in milliseconds.
+    pub min_compaction_lag_ms: i64,
+    /// After which time records must be compacted, in milliseconds.
+    pub max_compaction_lag_ms: i64,
     /// The largest record batch in bytes.
     pub max_message_bytes: usize,
     /// What stamps a record.
@@ -335,6 +342,10 @@ impl From<&TopicDefaults> for TopicSettings {
             local_retention_bytes: None,
             delete: defaults.cleanup_policy.delete,
             compact: defaults.cleanup_policy.compact,
+            min_dirty_ratio: defaults.min_dirty_ratio,
+            delete_retention_ms: millis(defaults.delete_retention),
+            min_compaction_lag_ms: millis(defaults.min_compaction_lag),
+            max_compaction_lag_ms: millis(defaults.max_compaction_lag),
             max_message_bytes: defaults.message_bytes_max as usize,
             timestamp_type: defaults.timestamp_type,
             timestamp_before_max_ms: millis(defaults.timestamp_before_max),
@@ -381,13 +392,20 @@ impl TopicSettings {
                 self.retention = u64::try_from(ms).ok().map(Duration::from_millis);
             }
             ("retention.bytes", Some(bytes)) => self.retention_bytes = u64::try_from(bytes).ok(),
-            // -2 is what retention.ms says, and so is -1: the bucket has it, and here is little room.
+            // -2 is what retention.ms says, and so is -1: the bucket has it, and here is little
+            // room.
             ("local.retention.ms", Some(ms)) => {
                 self.local_retention_ms = (ms >= 0).then_some(ms);
             }
             ("local.retention.bytes", Some(bytes)) => {
                 self.local_retention_bytes = u64::try_from(bytes).ok();
             }
+            ("min.cleanable.dirty.ratio", _) => {
+                self.min_dirty_ratio = value.parse().unwrap_or(self.min_dirty_ratio);
+            }
+            ("delete.retention.ms", Some(ms)) => self.delete_retention_ms = ms,
+            ("min.compaction.lag.ms", Some(ms)) => self.min_compaction_lag_ms = ms,
+            ("max.compaction.lag.ms", Some(ms)) => self.max_compaction_lag_ms = ms,
             ("max.message.bytes", Some(bytes)) => {
                 self.max_message_bytes = usize::try_from(bytes).unwrap_or(0);
             }

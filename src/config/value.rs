@@ -9,7 +9,7 @@ pub(super) enum Value {
     Bool(bool),
     /// Of [`Kind::Int`], of [`Kind::Duration`] in milliseconds, of [`Kind::Bytes`] in bytes.
     Number(i64),
-    /// Of [`Kind::Text`] or [`Kind::Choice`].
+    /// Of [`Kind::Text`] or [`Kind::Choice`], and of [`Kind::Ratio`] as it was written.
     Text(String),
     /// Of [`Kind::List`].
     List(Vec<String>),
@@ -51,6 +51,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             .find(|choice| choice.eq_ignore_ascii_case(text))
             .map(|choice| Value::Text((*choice).to_owned()))
             .ok_or_else(refused),
+        Kind::Ratio => match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Value::Text(text.to_owned())),
+            _ => Err(refused()),
+        },
         Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::List => Ok(Value::List(
             text.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect(),

@@ -35,6 +35,7 @@ use super::list::Pages;
 use crate::clock::{Clock, Random};
 
 /// Where the binary of a build with debug assertions is told the weather.
+#[cfg_attr(not(debug_assertions), allow(dead_code, reason = "only such builds have it"))]
 pub(super) const VARIABLE: &str = "OBJECT_FAULTS_FOR_TESTS";
 
 /// How many operations there are.
@@ -141,6 +142,7 @@ impl fmt::Display for Chaos {
 }
 
 /// Puts a backend into the weather.
+#[cfg_attr(not(debug_assertions), allow(dead_code, reason = "only such builds have it"))]
 pub(super) fn over(backend: Backend, weather: &Weather, clock: &Clock) -> Backend {
     let Backend { store, multipart, pages, directory, place, is_remote } = backend;
     let (lists, prefix) = match pages {

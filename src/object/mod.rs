@@ -9,9 +9,9 @@
 //! metadata is one, and nothing else creates numbered objects.
 //!
 //! `cluster/` and the tiered objects use this room. It also holds [`DataDir`], the small files of
-//! the data directory that are replaced as a whole, [`UploadSweep`], which gives up what uploads have
-//! left behind, and [`probe`], which asks a bucket whether it
-//! keeps its promises before anything is entrusted to it, and [`measure`], which times it.
+//! the data directory that are replaced as a whole, [`UploadSweep`], which gives up what uploads
+//! have left behind, [`probe`], which asks a bucket whether it keeps its promises before anything
+//! is entrusted to it, and [`measure`], which times it.
 //!
 //! **Invariant:** an outcome that is unknown is reported as unknown, never as a failure.
 //! **Invariant:** correctness never rests on listing the bucket; [`Store::list`] is for finding

@@ -50,6 +50,12 @@ pub enum Property {
     Delete,
 }
 
+impl Property {
+    /// Every promise, in the order in which they are asked for.
+    pub const ALL: [Self; 4] =
+        [Self::CreateRace, Self::ReadAfterWrite, Self::RangedGet, Self::Delete];
+}
+
 impl fmt::Display for Property {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -135,24 +141,71 @@ fn parse(body: &[u8], url: &str) -> Result<Option<i64>, Truncated> {
     Ok((cursor.take(cursor.remaining())? == url.as_bytes()).then_some(wall_ms))
 }
 
-/// Runs the probe. Its objects lie under `probe/` and are removed.
-pub async fn run(store: &Store, random: &Random) -> Result<(), ProbeError> {
-    let prefix = format!("probe/{:032x}", random.u128());
-    let key = |name: String| Key::new(format!("{prefix}/{name}"));
-    for race in 0..RACES {
-        create_race(store, &key(format!("race-{race}"))).await?;
-    }
-    let object = key("object".to_owned());
-    read_after_write(store, &object).await?;
-    ranged_get(store, &object).await?;
-    deletion(store, &object).await?;
-    for race in 0..RACES {
-        store.delete(&key(format!("race-{race}"))).await?;
-    }
-    Ok(())
+/// What was seen of one promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The promise.
+    pub property: Property,
+    /// How it was broken; `None` if it was kept.
+    pub broken: Option<String>,
 }
 
-async fn create_race(store: &Store, key: &Key) -> Result<(), ProbeError> {
+/// Runs the probe: an error for the first promise that is broken.
+pub async fn run(store: &Store, random: &Random) -> Result<(), ProbeError> {
+    let verdicts = examine(store, random).await?;
+    let broken = verdicts.into_iter().find_map(|Verdict { property, broken }| {
+        let url = store.place().to_owned();
+        broken.map(|seen| ProbeError::Broken { url, property, seen })
+    });
+    broken.map_or(Ok(()), Err)
+}
+
+/// Asks for every promise. The objects lie under `probe/` and are removed. A bucket that stops to
+/// answer after it has broken a promise is asked no more.
+pub async fn examine(store: &Store, random: &Random) -> Result<Vec<Verdict>, ObjectError> {
+    let prefix = format!("probe/{:032x}", random.u128());
+    let key = |name: String| Key::new(format!("{prefix}/{name}"));
+    let races: Vec<_> = (0..RACES).map(|race| key(format!("race-{race}"))).collect();
+    let object = key("object".to_owned());
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for property in Property::ALL {
+        let seen = match property {
+            Property::CreateRace => create_races(store, &races).await,
+            Property::ReadAfterWrite => read_after_write(store, &object).await,
+            Property::RangedGet => ranged_get(store, &object).await,
+            Property::Delete => deletion(store, &object).await,
+        };
+        match seen {
+            Ok(broken) => verdicts.push(Verdict { property, broken }),
+            Err(error) => return told(verdicts, error),
+        }
+    }
+    for race in &races {
+        if let Err(error) = store.delete(race).await {
+            return told(verdicts, error);
+        }
+    }
+    Ok(verdicts)
+}
+
+/// What is known of a bucket that stopped to answer: a promise that it has broken, or nothing.
+fn told(verdicts: Vec<Verdict>, error: ObjectError) -> Result<Vec<Verdict>, ObjectError> {
+    let is_broken = verdicts.iter().any(|verdict| verdict.broken.is_some());
+    if is_broken { Ok(verdicts) } else { Err(error) }
+}
+
+async fn create_races(store: &Store, races: &[Key]) -> Result<Option<String>, ObjectError> {
+    for key in races {
+        let seen = create_race(store, key).await?;
+        if seen.is_some() {
+            return Ok(seen);
+        }
+    }
+    Ok(None)
+}
+
+/// How the promise was broken, if it was; the same below.
+async fn create_race(store: &Store, key: &Key) -> Result<Option<String>, ObjectError> {
     let body = |racer: u64| Bytes::from(format!("racer {racer:04}"));
     let racers = (0..RACERS).map(|racer| store.create(key, body(racer)));
     let mut winners = Vec::new();
@@ -161,67 +214,51 @@ async fn create_race(store: &Store, key: &Key) -> Result<(), ProbeError> {
             Ok(()) => winners.push(body(racer)),
             // An answer that was lost may be the winner's: at most one winner is still required.
             Err(ObjectError::AlreadyExists { .. } | ObjectError::Unavailable { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     let found = store.get(key, NOTE_BYTES).await?;
     let late = match store.create(key, body(RACERS)).await {
         Ok(()) => true,
         Err(ObjectError::AlreadyExists { .. }) => false,
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    let seen = match winners.as_slice() {
-        _ if late => "a name that exists was created again".to_owned(),
-        [] => return Ok(()),
-        [winner] if *winner == found => return Ok(()),
-        [_] => "the object is not the winner's".to_owned(),
-        several => format!("{} of {RACERS} concurrent creates succeeded", several.len()),
-    };
-    Err(broken(store, Property::CreateRace, seen))
+    Ok(match winners.as_slice() {
+        _ if late => Some("a name that exists was created again".to_owned()),
+        [] => None,
+        [winner] if *winner == found => None,
+        [_] => Some("the object is not the winner's".to_owned()),
+        several => Some(format!("{} of {RACERS} concurrent creates succeeded", several.len())),
+    })
 }
 
-async fn read_after_write(store: &Store, key: &Key) -> Result<(), ProbeError> {
+async fn read_after_write(store: &Store, key: &Key) -> Result<Option<String>, ObjectError> {
     for body in ["first content", "second content, longer", "0123456789"] {
         store.put(key, Bytes::from(body)).await?;
-        match store.get(key, NOTE_BYTES).await {
-            Ok(found) if found == body => {}
-            Ok(_) => {
-                let seen = "an object read back differs from what was written".to_owned();
-                return Err(broken(store, Property::ReadAfterWrite, seen));
-            }
-            Err(ObjectError::NotFound { .. }) => {
-                let seen = "an object just written was not found".to_owned();
-                return Err(broken(store, Property::ReadAfterWrite, seen));
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let seen = match store.get(key, NOTE_BYTES).await {
+            Ok(found) if found == body => continue,
+            Ok(_) => "an object read back differs from what was written",
+            Err(ObjectError::NotFound { .. }) => "an object just written was not found",
+            Err(error) => return Err(error),
+        };
+        return Ok(Some(seen.to_owned()));
     }
-    Ok(())
+    Ok(None)
 }
 
-async fn ranged_get(store: &Store, key: &Key) -> Result<(), ProbeError> {
+async fn ranged_get(store: &Store, key: &Key) -> Result<Option<String>, ObjectError> {
     let found = store.get_range(key, 3..7).await?;
-    if found != "3456" {
-        let seen = format!("bytes 3..7 of an object of 10 came back as {} bytes", found.len());
-        return Err(broken(store, Property::RangedGet, seen));
-    }
-    Ok(())
+    let told = || format!("bytes 3..7 of an object of 10 came back as {} bytes", found.len());
+    Ok((found != "3456").then(told))
 }
 
-async fn deletion(store: &Store, key: &Key) -> Result<(), ProbeError> {
+async fn deletion(store: &Store, key: &Key) -> Result<Option<String>, ObjectError> {
     store.delete(key).await?;
     match store.get(key, NOTE_BYTES).await {
-        Err(ObjectError::NotFound { .. }) => Ok(()),
-        Ok(_) => {
-            let seen = "an object just deleted was read".to_owned();
-            Err(broken(store, Property::Delete, seen))
-        }
-        Err(error) => Err(error.into()),
+        Err(ObjectError::NotFound { .. }) => Ok(None),
+        Ok(_) => Ok(Some("an object just deleted was read".to_owned())),
+        Err(error) => Err(error),
     }
-}
-
-fn broken(store: &Store, property: Property, seen: String) -> ProbeError {
-    ProbeError::Broken { url: store.place().to_owned(), property, seen }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(all, ["a%231", "cut#1", "whole"]);
         // As if the kill had been a while ago, for a file system whose clock is coarse.
         let aged = File::options().append(true).open(bucket.join("t/1/cut#1")).unwrap();
-        aged.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        aged.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
 
         let dir = DataDir::open(temp.path().join("data")).await.unwrap();
         let sweep = store.note_uploads(&dir).await.unwrap();

@@ -111,8 +111,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes the object of its parts. After an error it is unknown whether it is there. If a part was
-    /// not taken nothing is asked for, and the others are given up.
+    /// Makes the object of its parts. After an error it is unknown whether it is there. If a part
+    /// was not taken nothing is asked for, and the others are given up.
     pub async fn complete(mut self) -> Result<(), ObjectError> {
         if let Session::Numbered(session) = &mut self.session
             && let Err(error) = session.settle().await

@@ -29,6 +29,7 @@
 
 mod append;
 mod checkpoint;
+pub mod cleaner;
 mod disk;
 mod epochs;
 mod index;

@@ -340,7 +340,9 @@ impl Partition {
     /// Adds what can be added without reading a file.
     fn step(self: &Arc<Self>, state: &State, progress: &mut Progress) -> Step {
         let full = progress.room == 0 && !progress.at_least_one;
-        if full || progress.next >= progress.until {
+        // What has moved to the bucket since the plan was begun is left for the next one.
+        let moved = progress.next < state.local_start();
+        if full || moved || progress.next >= progress.until {
             return Step::Done;
         }
         let on_disk = state.tail_start().min(progress.until);

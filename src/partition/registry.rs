@@ -112,8 +112,8 @@ impl Partitions {
         self.read().is_empty()
     }
 
-    /// What keeps the oldest WAL file: the partition whose first byte that is not in the bucket lies
-    /// in it, the first of several. `None` when the bucket has all. Looks at every partition.
+    /// What keeps the oldest WAL file: the partition whose first byte that is not in the bucket
+    /// lies in it, the first of several. `None` when the bucket has all. Looks at every partition.
     pub fn oldest_needed(&self) -> Option<OldestNeeded> {
         let needed = |partition: Arc<Partition>| {
             let state = partition.lock_advanced();

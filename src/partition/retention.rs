@@ -124,9 +124,9 @@ impl Partition {
     }
 
     /// Where the log should start by its limits, if that is later than it does. Whole sections in
-    /// the bucket go, then whole stretches of the index, oldest first, as Kafka's segments: by time
-    /// while their greatest timestamp is older at `now_ms` (wall time) than the limit, by size while
-    /// what stays is not below it. Never beyond the high watermark.
+    /// the bucket go, then whole stretches of the index, oldest first, as Kafka's segments: by
+    /// time while their greatest timestamp is older at `now_ms` (wall time) than the limit, by
+    /// size while what stays is not below it. Never beyond the high watermark.
     pub fn retention_candidate(&self, now_ms: i64, limits: RetentionLimits) -> Option<i64> {
         let log_now_ms = self.shared().stream.log_clock().now_ms();
         let state = self.lock_advanced();

@@ -67,8 +67,8 @@ pub(super) struct State {
     /// Changes of that whose records are not known to be durable, oldest first, each with the time
     /// on the log clock at which the bytes it brings were looked at.
     pending_tier: VecDeque<(Lsn, TierChange, i64)>,
-    /// Bytes from the end of what is in the bucket on; the stretch of the index that holds it counts
-    /// whole.
+    /// Bytes from the end of what is in the bucket on; the stretch of the index that holds it
+    /// counts whole.
     untiered_bytes: u64,
     /// At or after the append of the oldest of these, on the log clock.
     untiered_since_ms: i64,
@@ -375,9 +375,11 @@ impl State {
         (self.untiered_bytes, self.untiered_since_ms)
     }
 
-    /// The first offset that is in memory or in a WAL file; below it the bucket has the log.
+    /// The first offset that is read from memory or from a WAL file; below it the bucket has the
+    /// log. What is compacted is read there, also while the WAL still has what it was made of.
     pub(super) fn local_start(&self) -> i64 {
-        self.index.first_offset().unwrap_or(self.log_end).min(self.tail_start())
+        let first = self.index.first_offset().unwrap_or(self.log_end).min(self.tail_start());
+        first.max(self.tier.compacted_end())
     }
 
     /// Whether a change of the references is under way.
@@ -407,6 +409,9 @@ impl State {
     /// The topic was deleted: refers to no object any more.
     pub(super) fn drop_tier(&mut self) {
         self.tier.clear(Lsn::ZERO);
+        for (_, change, _) in std::mem::take(&mut self.pending_tier) {
+            self.tier.discard(&change);
+        }
     }
 
     /// Forgets where WAL files below `file` have the log, as far as the bucket has it too.

@@ -87,11 +87,14 @@ impl Partition {
     /// while a change is under way.
     pub fn untiered(&self, max_bytes: u64) -> Option<Untiered> {
         let state = self.lock_advanced();
-        let (from, high_watermark) = (state.tiered_end(), state.high_watermark());
+        let (tiered_end, high_watermark) = (state.tiered_end(), state.high_watermark());
         let (_, since_ms) = state.untiered();
-        if state.closed || state.is_tiering() || from >= high_watermark {
+        if state.closed || state.is_tiering() || tiered_end >= high_watermark {
             return None;
         }
+        // The log may start within a batch, which goes whole.
+        let first = state.index.from(tiered_end, state.log_end()).next()?;
+        let from = state.tier().end().unwrap_or(first.base_offset);
         let mut untiered = Untiered { from, to: from, bytes: 0, since_ms, spans: Vec::new() };
         for stretch in state.index.from(from, state.log_end()) {
             let is_behind = stretch.base_offset >= high_watermark;
@@ -194,9 +197,8 @@ impl Partition {
             (before, None) => before.is_none() && change.added.is_empty(),
         };
         let ends = before.last().is_none_or(|last| end >= last.end_offset);
-        if !change.removed.iter().all(|id| known(*id))
-            || !(is_gapless(&after) && begins && ends && end <= state.high_watermark())
-        {
+        let holds = is_gapless(&after) && begins && ends && end <= state.high_watermark();
+        if !holds || !change.removed.iter().all(|id| known(*id)) {
             return Err(CommitTierError::Stale);
         }
         let (class, kind) = (Class::Housekeeping, record::COMMIT_TIER);

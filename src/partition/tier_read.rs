@@ -61,7 +61,7 @@ impl TierRead {
             let found = match cache.read(&self.section.object, self.of(), next, self.age()).await {
                 Ok(Some(found)) => found,
                 Ok(None) => return Err(self.failed(next, &gone(&self.section))),
-                Err(error @ tier::ReadError::Missing { .. }) => return self.again(error, plan),
+                Err(error @ tier::ReadError::Missing { .. }) => return self.again(&error, plan),
                 Err(error) if plan.bytes == 0 => return Err(self.failed(next, &error)),
                 Err(_) => break,
             };
@@ -105,13 +105,13 @@ impl TierRead {
 
     /// The object is gone: the section may have been put into another one since, or the log start
     /// has passed it by. If it was not, it is lost.
-    fn again(&self, error: tier::ReadError, plan: ReadPlan) -> Result<TierStep, ReadError> {
+    fn again(&self, error: &tier::ReadError, plan: ReadPlan) -> Result<TierStep, ReadError> {
         if plan.bytes > 0 {
             return Ok(TierStep::Done(plan));
         }
         match self.partition.read(&self.request)? {
             Plan::Tiered(next) if next.section.object.id == self.section.object.id => {
-                Err(self.failed(self.request.offset, &error))
+                Err(self.failed(self.request.offset, error))
             }
             next => Ok(TierStep::Next(next)),
         }

@@ -176,6 +176,12 @@ impl Tier {
         self.refs.back().map(|last| last.end_offset)
     }
 
+    /// Where the compacted sections that begin the log end; 0 if it begins with another.
+    pub(super) fn compacted_end(&self) -> i64 {
+        let compacted = self.refs.iter().take_while(|tier| tier.kind == TierKind::Compacted);
+        compacted.last().map_or(0, |last| last.end_offset)
+    }
+
     /// The bytes of all sections.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -236,6 +242,11 @@ impl Tier {
     /// Drops all references.
     pub(super) fn clear(&mut self, lsn: Lsn) {
         self.trim(i64::MAX, lsn);
+    }
+
+    /// Leaves what a change would add to whoever deletes garbage.
+    pub(super) fn discard(&self, change: &TierChange) {
+        change.added.iter().for_each(|added| self.objects.discard(added.object));
     }
 
     fn insert(&mut self, tier: TierRef) {

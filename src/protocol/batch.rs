@@ -30,6 +30,7 @@ use super::record::{Record, Records};
 
 mod builder;
 mod error;
+mod retain;
 #[cfg(test)]
 pub(super) mod tests;
 mod validate;

@@ -11,6 +11,8 @@
 //! **Invariant:** nothing is copied and nothing is interpreted. Duplicate headers, their order and
 //! keys that are not UTF-8 stay what they are; kafka-protocol's codec keeps none of the three.
 
+use bytes::{BufMut, BytesMut};
+
 use super::varint::{self, VarintError};
 
 /// Why a batch's payload is not the records it should be; answered `INVALID_RECORD`.
@@ -74,6 +76,31 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// The headers.
     pub headers: Headers<'a>,
+}
+
+impl Record<'_> {
+    /// Writes the record with another timestamp delta. Everything else stays byte for byte.
+    pub fn put_with_timestamp_delta(
+        &self,
+        out: &mut BytesMut,
+        timestamp_delta: i64,
+    ) -> Result<(), RecordError> {
+        if timestamp_delta == self.timestamp_delta {
+            out.put_slice(self.raw);
+            return Ok(());
+        }
+        let mut fields = Fields(self.raw);
+        fields.length("record length")?;
+        let attributes = fields.take("record attributes", 1)?;
+        fields.varlong("timestamp delta")?;
+        let behind = fields.0;
+        let len = attributes.len() + varint::len_i64(timestamp_delta) + behind.len();
+        varint::put_i32(out, len as i32);
+        out.put_slice(attributes);
+        varint::put_i64(out, timestamp_delta);
+        out.put_slice(behind);
+        Ok(())
+    }
 }
 
 /// Walks the records of a decompressed payload.

@@ -226,9 +226,12 @@ where
             self.reader.stop();
             return Ok(false);
         }
-        if self.writer.held() >= WRITE_FIRST || !self.has_room() {
+        if self.writer.held() >= WRITE_FIRST {
             self.reader.pause();
             return Ok(false);
+        }
+        if !self.has_room() {
+            return self.poll_end(task);
         }
         let Poll::Ready(read) = self.reader.poll_frame(task, &mut self.io) else {
             return Ok(false);
@@ -252,6 +255,19 @@ where
             self.replies.push_close(cause);
         }
         Ok(true)
+    }
+
+    /// Watches for the end of a connection from which no request is taken: its peer may be gone,
+    /// and then nobody waits for what is in flight.
+    fn poll_end(&mut self, task: &mut Task<'_>) -> Result<bool, Cause> {
+        match self.reader.poll_end(task, &mut self.io) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(false),
+            Poll::Ready(Err(cause @ (Cause::PeerClosed | Cause::Truncated))) => {
+                self.ended = Some(cause);
+                Ok(true)
+            }
+            Poll::Ready(Err(cause)) => Err(cause),
+        }
     }
 
     /// Whether one more request may be in flight.

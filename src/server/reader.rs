@@ -201,6 +201,24 @@ impl Reader {
         Some(Frame { bytes, charge, received: self.read_at })
     }
 
+    /// Watches for the end of the stream while no frame is wanted. What comes instead is kept until
+    /// one is, and nothing more is read then. No memory is waited for: that of others, which come
+    /// by their frames, goes first, and the end is looked for when the connection is next polled.
+    pub(super) fn poll_end<IO: AsyncRead + Unpin>(
+        &mut self,
+        task: &mut Task<'_>,
+        io: &mut IO,
+    ) -> Poll<Result<(), Cause>> {
+        let is_between = matches!(self.stage, Stage::Small) && self.buffer.is_empty();
+        if !is_between || self.wait.is_some() || !self.try_charge_buffer() {
+            self.pause();
+            return Poll::Pending;
+        }
+        ready!(self.poll_fill(task, io, LENGTH_BYTES))?;
+        self.pause();
+        Poll::Ready(Ok(()))
+    }
+
     /// The reader will not be polled for a while: gives back a buffer that holds nothing. One that
     /// holds bytes counts as a transfer without progress, lest requests that wait for long, behind
     /// which their peer sends more, hold the small pool for as long.
@@ -375,21 +393,29 @@ impl Reader {
 
     /// Charges a whole read buffer before it is read into; `false` if that has to be waited for.
     fn charge_buffer(&mut self) -> bool {
+        if self.try_charge_buffer() {
+            return true;
+        }
+        let pool = &self.context.small;
+        let whole = READ_BUFFER.min(pool.capacity());
+        // Waiting with a part of it in hand could leave everybody with a part.
+        self.charge = Charge::none();
+        let room = admitted(Arc::clone(&self.context), pool.clone(), whole, Reported::Small);
+        self.wait_for(Waiting::Small(Box::pin(room)));
+        false
+    }
+
+    /// The same without waiting.
+    fn try_charge_buffer(&mut self) -> bool {
         let pool = &self.context.small;
         let whole = READ_BUFFER.min(pool.capacity());
         let missing = whole.saturating_sub(self.charge.bytes());
         if missing == 0 {
             return true;
         }
-        if let Some(more) = pool.try_take(missing) {
-            self.charge.merge(more);
-            return true;
-        }
-        // Waiting with a part of it in hand could leave everybody with a part.
-        self.charge = Charge::none();
-        let room = admitted(Arc::clone(&self.context), pool.clone(), whole, Reported::Small);
-        self.wait_for(Waiting::Small(Box::pin(room)));
-        false
+        let Some(more) = pool.try_take(missing) else { return false };
+        self.charge.merge(more);
+        true
     }
 
     /// Makes the buffer large enough for `total` bytes from its front on.

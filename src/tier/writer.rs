@@ -17,6 +17,9 @@ use super::format::{
 /// How large a chunk is, unless a single batch is larger.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
+/// No more is allocated before there is something to write.
+const ROOM_BYTES_MAX: usize = 132 << 20;
+
 /// A chunk of several batches is never larger.
 const CHUNK_BYTES_MAX: usize = 1 << 30;
 
@@ -70,6 +73,18 @@ pub enum WriteError {
     /// Sections, aborted transactions or epochs are out of order, or a section has no batch.
     #[error(transparent)]
     Layout(#[from] TierFormatError),
+}
+
+impl WriteError {
+    /// The one partition that it is about.
+    pub fn partition(&self) -> Option<TopicPartition> {
+        match self {
+            WriteError::Batch { of, .. }
+            | WriteError::Offsets { of, .. }
+            | WriteError::SnapshotTooLong { of, .. } => Some(*of),
+            WriteError::FooterTooLong { .. } | WriteError::Layout(_) => None,
+        }
+    }
 }
 
 /// What a section's batches do not say themselves.
@@ -133,7 +148,10 @@ impl Writer {
             aborted: Vec::new(),
             epochs: Vec::new(),
         };
-        let buffer = BytesMut::from(&head.encode()[..]);
+        // All at once, so that what is there is not copied each time it doubles.
+        let room = sizes.part.saturating_add(sizes.chunk).min(ROOM_BYTES_MAX);
+        let mut buffer = BytesMut::with_capacity(room);
+        buffer.extend_from_slice(&head.encode());
         Self { sizes, footer, counts: Counts::default(), buffer, taken: 0, open: None }
     }
 

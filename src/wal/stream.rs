@@ -538,8 +538,8 @@ impl Stream {
         let shared = self.shared();
         let keep = usize::try_from(bytes / shared.sizes.file).unwrap_or(usize::MAX).max(1);
         shared.files.with(|files| {
-            let kept = files.values().rev().take(keep).last();
-            kept.map_or(Lsn::ZERO, |file| file.header.first_lsn)
+            let gone = files.len().saturating_sub(keep);
+            files.values().nth(gone).map_or(Lsn::ZERO, |file| file.header.first_lsn)
         })
     }
 

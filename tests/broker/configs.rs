@@ -1,5 +1,6 @@
 //! Configs as clients set and see them, and what each of them does from the next request on. The
-//! topic configs without effect are listed in `src/config/topic.rs`; every other has its test here.
+//! topic configs without effect are listed in `src/config/topic.rs`; every other has its test here,
+//! or in `compaction.rs`.
 
 use std::time::SystemTime;
 

@@ -70,9 +70,8 @@ fn attack(broker: &Broker, corpus: &[(String, Vec<u8>)], number: usize) -> Wire 
         // Storms whose answers nobody reads.
         6 => (0..200).try_for_each(|_| wire.try_send(4, &api_versions())),
         7 => (0..100).try_for_each(|_| wire.try_send(METADATA, &all_topics())),
-        // One below the most in flight: of a peer with more nothing is read, and it is not seen to
-        // have gone before somebody wants the memory of what waits.
-        8 => (0..63).try_for_each(|_| wire.try_send(FETCH, &Fetch::parked(0, 1).request("idle"))),
+        // As many as may be in flight.
+        8 => (0..64).try_for_each(|_| wire.try_send(FETCH, &Fetch::parked(0, 1).request("idle"))),
         _ => wire.send_raw(&noise(seed, 300)),
     };
     wire

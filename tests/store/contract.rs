@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use tidegate::clock::Random;
 use tidegate::object::{Key, ObjectError, PutNewError, Store, Writer, WriterId, probe};
 
-const LIMIT: u64 = 64 << 20;
+use crate::parts;
+
+pub const LIMIT: u64 = 64 << 20;
 
 /// Names of the shapes that are in use, and some that services treat in ways of their own.
 const NAMES: &[&str] = &[
@@ -18,13 +20,14 @@ const NAMES: &[&str] = &[
     "with=equals/and.dots/and_underscores",
 ];
 
-/// Fails unless `store` does all of it; nothing is left behind.
-pub async fn holds(store: &Store) {
+/// Fails unless `store` does all of it, with so many objects to list; nothing is left behind.
+pub async fn holds(store: &Store, listed: usize) {
     probe::run(store, &Random::system()).await.unwrap();
     objects_come_back_as_they_were_written(store).await;
     parts_come_back_as_they_were_written(store).await;
     what_is_not_there_is_told_from_what_fails(store).await;
     one_of_many_writers_wins(store).await;
+    parts::hold(store, listed).await;
 }
 
 async fn objects_come_back_as_they_were_written(store: &Store) {
@@ -90,6 +93,6 @@ async fn one_of_many_writers_wins(store: &Store) {
 }
 
 /// Bytes that differ from place to place.
-fn body(length: usize) -> Bytes {
+pub fn body(length: usize) -> Bytes {
     (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }

@@ -15,6 +15,7 @@ mod harness;
 mod broker;
 mod contract;
 mod identity;
+mod parts;
 mod servers;
 
 use std::future::Future;
@@ -25,6 +26,9 @@ use tidegate::metrics::Registry;
 use tidegate::object::{Store, Variables};
 
 use crate::servers::Server;
+
+/// Objects of more than one page.
+const LISTED: usize = 1_001;
 
 /// A store of the bucket of `config`.
 fn connect(config: &ObjectConfig, variables: &Variables) -> Store {
@@ -40,24 +44,27 @@ fn run(future: impl Future<Output = ()>) {
 /// The contract over a server, in a bucket and below a prefix.
 fn contract_over(server: &Server) {
     let variables = Server::variables();
-    for (bucket, prefix) in [("whole", ""), ("part", "/some/prefix")] {
+    for (bucket, prefix, listed) in [("whole", "", LISTED), ("part", "/some/prefix", 40)] {
         server.make_bucket(bucket);
         let config = server.config(&format!("s3://{bucket}{prefix}"));
-        run(contract::holds(&connect(&config, &variables)));
+        run(contract::holds(&connect(&config, &variables), listed));
+        let (killed, next) = (connect(&config, &variables), connect(&config, &variables));
+        let data = tempfile::tempdir().unwrap();
+        run(parts::of_a_kill_are_given_up(&killed, &next, data.path()));
     }
 }
 
 #[test]
 fn memory_keeps_the_contract() {
     let config = ObjectConfig::at(ObjectUrl::Memory);
-    run(contract::holds(&connect(&config, &Variables::default())));
+    run(contract::holds(&connect(&config, &Variables::default()), LISTED));
 }
 
 #[test]
 fn a_directory_keeps_the_contract() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let config = ObjectConfig::at(ObjectUrl::File(folder.path().join("bucket")));
-    run(contract::holds(&connect(&config, &Variables::default())));
+    run(contract::holds(&connect(&config, &Variables::default()), LISTED));
 }
 
 #[test]

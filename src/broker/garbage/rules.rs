@@ -1,9 +1,9 @@
 //! When an object of the garbage may be deleted, and what an orphan is (DESIGN §6).
 //!
 //! An object goes when three things hold: the record that dropped it is synced, so that no restart
-//! refers to it again; a checkpoint without it is in the bucket, so that no restore does; and 15 min
-//! have passed, so that who read the view before is done. Time only delays: it is counted from when
-//! this run first saw the object, on the monotonic clock.
+//! refers to it again; a checkpoint without it is in the bucket, so that no restore does; and 15
+//! min have passed, so that who read the view before is done. Time only delays: it is counted from
+//! when this run first saw the object, on the monotonic clock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;

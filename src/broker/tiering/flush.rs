@@ -12,6 +12,7 @@ use crate::failpoint;
 use crate::partition::{
     CommitTierError, LogError, Partition, TierChange, TierKind, TierRef, TierRefId,
 };
+use crate::protocol::batch::BatchHeader;
 use crate::task;
 use crate::tier::{Origin, SectionEnd, Upload, Uploaded};
 use crate::wal::{Class, Lsn};
@@ -77,26 +78,22 @@ impl Broker {
         });
         let (mut youngest, mut found) = (0, from);
         while let Some((batch, append_time_ms)) = batches.recv().await {
-            if let Ok(header) = crate::protocol::batch::BatchHeader::parse(&batch) {
-                found = header.next_offset();
-            }
             upload.push(&batch).await?;
+            // The upload has looked at the header. A hole would be missed by nobody else.
+            match BatchHeader::parse(&batch) {
+                Ok(header) if header.base_offset == found => found = header.next_offset(),
+                _ => break,
+            }
             youngest = append_time_ms;
         }
-        reading.await.map_err(|error| TierError::Panicked(error.to_string()))??;
+        let of = partition.id();
+        let read = reading.await.map_err(|error| TierError::Panicked(error.to_string()))?;
+        read.map_err(|source| TierError::Log { of, source })?;
         if found != to {
-            return Err(TierError::Incomplete { of: partition.id(), expected: to, found });
+            return Err(TierError::Incomplete { of, expected: to, found });
         }
-        self.end_section(upload, waiting)?;
+        end_section(upload, waiting)?;
         Ok(youngest)
-    }
-
-    fn end_section(&self, upload: &mut Upload<'_>, waiting: &Waiting) -> Result<(), TierError> {
-        let Waiting { partition, untiered } = waiting;
-        let epochs = partition.epochs_within(untiered.from, untiered.to);
-        let end_offset = untiered.to;
-        upload.end(&SectionEnd { end_offset, aborted: &[], epochs: &epochs, producers: &[] })?;
-        Ok(())
     }
 
     /// Brings the logs of many partitions into one object, gathering as many at once as memory
@@ -142,10 +139,22 @@ impl Broker {
             let (stream, wanted) = (self.stream.clone(), group.to_vec());
             let gathered = task::blocking(move || gather(&stream, &wanted))
                 .await
-                .map_err(|error| TierError::Panicked(error.to_string()))??;
-            for (waiting, gathered) in group.iter().zip(gathered) {
-                let append_time_ms = self.push_gathered(upload, waiting, gathered).await?;
-                sections.push(section(waiting, append_time_ms));
+                .map_err(|error| TierError::Panicked(error.to_string()))?;
+            match gathered {
+                Ok(gathered) => {
+                    for (waiting, gathered) in group.iter().zip(gathered) {
+                        let append_time_ms = self.push_gathered(upload, waiting, gathered).await?;
+                        sections.push(section(waiting, append_time_ms));
+                    }
+                }
+                // One by one, to find out whose log it is.
+                Err(TierError::Wal(_)) => {
+                    for waiting in group {
+                        let append_time_ms = self.stream_section(upload, waiting).await?;
+                        sections.push(section(waiting, append_time_ms));
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(sections)
@@ -162,7 +171,7 @@ impl Broker {
         for batch in gathered.into_batches() {
             upload.push(&batch).await?;
         }
-        self.end_section(upload, waiting)?;
+        end_section(upload, waiting)?;
         Ok(append_time_ms)
     }
 
@@ -233,6 +242,14 @@ impl Broker {
         }
         Err(CommitTierError::NoRoom.into())
     }
+}
+
+fn end_section(upload: &mut Upload<'_>, waiting: &Waiting) -> Result<(), TierError> {
+    let Waiting { partition, untiered } = waiting;
+    let epochs = partition.epochs_within(untiered.from, untiered.to);
+    let end_offset = untiered.to;
+    upload.end(&SectionEnd { end_offset, aborted: &[], epochs: &epochs, producers: &[] })?;
+    Ok(())
 }
 
 fn section(waiting: &Waiting, append_time_ms: i64) -> Section {

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use bytes::{Bytes, BytesMut};
 
 use super::{TierError, Waiting};
+use crate::partition::WalSpan;
 use crate::partition::record::{self, Record};
-use crate::partition::{LogError, WalSpan};
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::types::TopicPartition;
 use crate::wal::{Entry, FileNumber, Stream};
@@ -43,7 +43,7 @@ pub(super) fn gather(stream: &Stream, waiting: &[Waiting]) -> Result<Vec<Gathere
             take(&mut found, &entry);
             ControlFlow::Continue(())
         };
-        stream.read_span(file, start.into(), end.into(), visit).map_err(LogError::from)?;
+        stream.read_span(file, start.into(), end.into(), visit)?;
     }
     let mut all = Vec::with_capacity(waiting.len());
     for Waiting { partition, untiered } in waiting {

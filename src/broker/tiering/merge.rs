@@ -16,7 +16,7 @@ const MERGE_BYTES_MAX: u64 = 256 << 20;
 /// What is older than this is not left in packs, in milliseconds on the log clock.
 const MERGE_AGE_MS: i64 = 12 * 60 * 60 * 1_000;
 /// How much is read of an object at once.
-const READ_BYTES: u64 = 8 << 20;
+pub(super) const READ_BYTES: u64 = 8 << 20;
 
 impl Broker {
     /// Makes segments of what has been long enough in packs, or is enough.
@@ -130,7 +130,7 @@ fn mergeable(refs: &[TierRef], now_ms: i64) -> Option<Vec<TierRef>> {
 }
 
 /// Chunks that are read at once.
-fn runs(footer: &Footer, chunks: Range<u32>) -> Vec<Range<u32>> {
+pub(super) fn runs(footer: &Footer, chunks: Range<u32>) -> Vec<Range<u32>> {
     let (mut runs, mut start, mut bytes) = (Vec::new(), chunks.start, 0);
     for number in chunks.clone() {
         let next = footer.chunk(number).map_or(0, |chunk| u64::from(chunk.bytes));

@@ -6,6 +6,7 @@
 //! record that it refers to it. Cut at any point, nothing but an object without references is left
 //! behind, and the next one has another name.
 
+mod clean;
 mod flush;
 mod gather;
 mod merge;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+pub(super) use clean::CleanerMetrics;
 pub(super) use metrics::TierMetrics;
 
 use self::plan::Limits;
@@ -26,6 +28,7 @@ use super::Broker;
 use crate::budget::BytePool;
 use crate::object::Store;
 use crate::partition::{CommitTierError, LogError, Partition, Untiered};
+use crate::protocol::types::TopicPartition;
 use crate::task;
 use crate::tier::{CHUNK_BYTES, Head, Origin, Sizes, UploadError, WriteError};
 use crate::wal::{AdmitError, Poisoned, RoomError};
@@ -47,6 +50,7 @@ const PART_BYTES_MIN: usize = 5 << 20;
 pub(super) struct Tiering {
     pub(super) store: Store,
     pub(super) metrics: TierMetrics,
+    pub(super) cleaner: CleanerMetrics,
     pub(super) pool: BytePool,
     /// `wal.max.bytes`, or what stands for it.
     pub(super) wal_bytes: u64,
@@ -70,8 +74,16 @@ pub(super) enum TierError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The log cannot be read.
+    #[error("partition {of}: {source}")]
+    Log {
+        /// The partition.
+        of: TopicPartition,
+        /// Why not.
+        source: LogError,
+    },
+    /// The write-ahead log cannot be read somewhere.
     #[error(transparent)]
-    Log(#[from] LogError),
+    Wal(#[from] crate::wal::ReadError),
     /// An object that is to be merged cannot be read.
     #[error(transparent)]
     Read(#[from] crate::tier::ReadError),
@@ -91,7 +103,7 @@ pub(super) enum TierError {
     #[error("partition {of}: batches up to offset {found} where they go up to {expected}")]
     Incomplete {
         /// The partition.
-        of: crate::protocol::types::TopicPartition,
+        of: TopicPartition,
         /// Up to where batches were planned.
         expected: i64,
         /// Up to where they were found.
@@ -100,6 +112,19 @@ pub(super) enum TierError {
     /// A part of the work panicked.
     #[error("a part of it failed: {0}")]
     Panicked(String),
+}
+
+impl TierError {
+    /// The one partition that it is about.
+    fn partition(&self) -> Option<TopicPartition> {
+        match self {
+            TierError::Upload(UploadError::Write(error)) | TierError::Write(error) => {
+                error.partition()
+            }
+            TierError::Log { of, .. } | TierError::Incomplete { of, .. } => Some(*of),
+            _ => None,
+        }
+    }
 }
 
 impl Tiering {
@@ -169,14 +194,44 @@ impl Broker {
         }
         // Everything planned is durable; nothing leaves before it is synced.
         self.stream.wait_synced(self.stream.durable()).await?;
+        let mut outcome = Ok(());
         for object in objects {
             let waiting = |at: usize| {
                 let (partition, untiered) = (partitions.get(at)?, untiered.get(at)?);
                 Some(Waiting { partition: Arc::clone(partition), untiered: untiered.clone() })
             };
-            self.flush(object.into_iter().filter_map(waiting).collect(), now_ms).await?;
+            let waiting: Vec<Waiting> = object.into_iter().filter_map(waiting).collect();
+            match self.flush_readable(waiting, now_ms).await {
+                // One log that cannot be read keeps no other from the bucket.
+                Err(error) if error.partition().is_some() => outcome = Err(error),
+                flushed => flushed?,
+            }
         }
-        Ok(())
+        outcome
+    }
+
+    /// Makes one object of those logs that can be read; the error is that of the last one that
+    /// cannot.
+    async fn flush_readable(
+        &self,
+        mut waiting: Vec<Waiting>,
+        planned_ms: i64,
+    ) -> Result<(), TierError> {
+        let mut unreadable = Ok(());
+        while !waiting.is_empty() {
+            let Err(error) = self.flush(waiting.clone(), planned_ms).await else { break };
+            let Some(of) = error.partition() else { return Err(error) };
+            let before = waiting.len();
+            waiting.retain(|it| it.partition.id() != of);
+            if waiting.len() == before {
+                return Err(error);
+            }
+            if !waiting.is_empty() {
+                warn!(%error, "the others are brought into the bucket without it");
+            }
+            unreadable = Err(error);
+        }
+        unreadable
     }
 
     /// Makes one object: a segment of one partition, a pack of several.

@@ -10,6 +10,8 @@ pub(super) const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const PACK_BYTES: u64 = 128 << 20;
 /// A pack is not planned larger.
 const PACK_BYTES_MAX: u64 = 256 << 20;
+/// Nor of more partitions, for its footer has a row of each.
+const PACK_SECTIONS_MAX: usize = 50_000;
 
 /// What decides how long to wait.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,8 @@ pub(super) fn objects(waiting: &[Untiered], limits: &Limits) -> Vec<Vec<usize>> 
     small.sort_by_key(first);
     let (mut pack, mut packed) = (Vec::new(), 0);
     for at in small {
-        if !pack.is_empty() && packed + bytes(&at) > PACK_BYTES_MAX {
+        let is_full = packed + bytes(&at) > PACK_BYTES_MAX || pack.len() >= PACK_SECTIONS_MAX;
+        if !pack.is_empty() && is_full {
             objects.push(std::mem::take(&mut pack));
             packed = 0;
         }

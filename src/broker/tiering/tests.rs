@@ -35,7 +35,7 @@ async fn append(broker: &Broker, partition: &Arc<Partition>, seed: u8, size: usi
     bytes.into()
 }
 
-fn waiting(broker: &Broker) -> Vec<Waiting> {
+pub(super) fn waiting(broker: &Broker) -> Vec<Waiting> {
     let untiered = |partition: Arc<Partition>| {
         let untiered = partition.untiered(u64::MAX)?;
         Some(Waiting { partition, untiered })
@@ -44,7 +44,7 @@ fn waiting(broker: &Broker) -> Vec<Waiting> {
 }
 
 /// What a consumer gets from the log start to the end, through the cache where it must.
-async fn read_all(broker: &Broker, partition: &Arc<Partition>) -> Vec<Bytes> {
+pub(super) async fn read_all(broker: &Broker, partition: &Arc<Partition>) -> Vec<Bytes> {
     let (mut next, end) = (partition.offsets().log_start, partition.offsets().high_watermark);
     let mut all = Vec::new();
     while next < end {
@@ -202,5 +202,47 @@ async fn what_a_deleted_topic_had_in_the_bucket_is_garbage() {
     broker.flush(late, 7).await.unwrap();
     let objects = &broker.partitions.shared().objects;
     assert_eq!((objects.used(), objects.garbage().len()), (0, 2));
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_starts_within_a_batch_goes_with_the_whole_batch() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    let mut sent = Vec::new();
+    for seed in 0..4 {
+        sent.push(append(&broker, &partition, seed, 40_000).await);
+    }
+    let mut admission = broker.stream.admit(record::LOG_START_LEN).await.unwrap();
+    let (_, lsn) = partition.delete_records(&mut admission, 3).unwrap();
+    broker.stream.wait_durable(lsn).await.unwrap();
+    broker.flush(waiting(&broker), 7).await.unwrap();
+    broker.kill().await;
+
+    let broker = bench.start().await;
+    broker.partitions.forget_files(FileNumber(u64::MAX));
+    let partition = broker.partition_of("t", 0);
+    assert_eq!((partition.offsets().log_start, partition.untiered_bytes()), (3, 0));
+    assert!(read_all(&broker, &partition).await == sent[1..]);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_keeps_no_other_from_the_bucket() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    broker.topic("t", 3).await;
+    for at in 0..3 {
+        let partition = broker.partition_of("t", at);
+        append(&broker, &partition, at as u8, 1_000).await;
+    }
+    let mut planned = waiting(&broker);
+    // As if the log ended before what was acknowledged.
+    planned[1].untiered.to += 1;
+    let error = broker.flush_readable(planned, 7).await.unwrap_err();
+    assert_eq!(error.partition(), Some(broker.partition_of("t", 1).id()));
+    let left: Vec<_> = waiting(&broker).iter().map(|it| it.partition.id().partition).collect();
+    assert_eq!(left, [1]);
     broker.stop().await;
 }

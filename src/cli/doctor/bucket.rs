@@ -8,7 +8,7 @@ use crate::clock::{Clock, Random};
 use crate::config::ObjectConfig;
 use crate::metrics::Registry;
 use crate::object::measure::{Measured, measure};
-use crate::object::probe::{self, ProbeError};
+use crate::object::probe::{self, Property, Verdict};
 use crate::object::{ObjectError, Store, Variables};
 
 const PART: &str = "bucket";
@@ -53,32 +53,37 @@ async fn examine_store(
     clock: &Clock,
     random: &Random,
 ) -> Result<(), ObjectError> {
-    match probe::run(store, random).await {
-        Ok(()) => report.fine(
-            PART,
-            format!(
-                "\"{}\" keeps one winner per create, read after write, ranged reads, deletion",
-                store.place()
-            ),
-        ),
-        Err(ProbeError::Broken { property, seen, .. }) => report.problem(
-            PART,
-            format!("\"{}\" does not keep {property}: {seen}", store.place()),
-            trouble(
-                "this store, or its release, does not do what Amazon S3 documents",
-                "two brokers could both believe that they own the cluster, or records be lost; \
-                 the broker does not start",
-                "take another store, or a release of it that has this corrected",
-            ),
-        ),
-        Err(ProbeError::Object(error)) => return Err(error),
-        // A probe that is only run notes nothing.
-        Err(ProbeError::Note(_)) => {}
+    for verdict in probe::examine(store, random).await? {
+        tell_promise(report, store, &verdict);
     }
     let measured = measure(store, clock, random).await?;
     tell_latency(report, &measured);
     tell_skew(report, measured.clock_ahead_ms);
     Ok(())
+}
+
+fn tell_promise(report: &mut Report, store: &Store, verdict: &Verdict) {
+    let Verdict { property, broken } = verdict;
+    let place = store.place();
+    let Some(seen) = broken else {
+        report.fine(PART, format!("\"{place}\" keeps {property}"));
+        return;
+    };
+    let effect = match property {
+        Property::CreateRace => "two brokers could both believe that they own the cluster",
+        Property::ReadAfterWrite => "changes of metadata could be lost, or seen only in part",
+        Property::RangedGet => "old records could not be read",
+        Property::Delete => "what retention deletes could come back, and is paid for",
+    };
+    report.problem(
+        PART,
+        format!("\"{place}\" does not keep {property}: {seen}"),
+        trouble(
+            "this store, or its release, does not do what Amazon S3 documents",
+            format!("{effect}; the broker does not start"),
+            "take another store, or a release of it that has this corrected",
+        ),
+    );
 }
 
 fn unreachable(report: &mut Report, error: &ObjectError) {
@@ -149,8 +154,15 @@ mod tests {
     async fn a_sound_bucket_has_a_finding_for_promises_latency_and_clock() {
         let (healthy, text) = told(&FaultStore::memory().store()).await;
         assert!(healthy, "{text}");
-        for words in ["keeps one winner per create", "a write of 4 KiB takes", "clock"] {
-            assert!(text.contains(words), "{text}");
+        for words in [
+            "keeps one winner per conditional create",
+            "keeps read after write",
+            "keeps ranged reads",
+            "keeps deletion",
+            "a write of 4 KiB takes",
+            "its clock and this machine's agree",
+        ] {
+            assert!(text.contains("ok       bucket: ") && text.contains(words), "{text}");
         }
     }
 
@@ -158,6 +170,8 @@ mod tests {
     async fn a_promise_that_is_broken_and_a_bucket_that_is_away_are_problems() {
         let (healthy, text) = told(&FaultStore::memory().ignoring_conditions().store()).await;
         assert!(!healthy && text.contains("does not keep one winner per conditional"), "{text}");
+        assert!(text.contains("two brokers could both"), "{text}");
+        assert!(text.contains("keeps deletion"), "the others are told too: {text}");
         let away = FaultStore::memory();
         away.set_away(true);
         let (healthy, text) = told(&away.store()).await;

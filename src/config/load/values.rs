@@ -169,6 +169,11 @@ impl Values {
         Duration::from_millis(u64::try_from(self.number(key)).unwrap_or(0))
     }
 
+    /// A fraction from 0 to 1.
+    pub(super) fn ratio(&self, key: &'static str) -> f64 {
+        self.text(key).parse().expect("a ratio was read as one before")
+    }
+
     /// Text, or the chosen word.
     pub(super) fn text(&self, key: &'static str) -> &str {
         match self.value(key) {

@@ -65,18 +65,23 @@ fn names_types_and_defaults_are_those_of_kafkas_table() {
     }
 }
 
-/// Each has a test that shows its effect, in `tests/broker/configs.rs`.
+/// Each has a test that shows its effect, in `tests/broker/configs.rs` or, if compaction has to do
+/// with it, in `tests/broker/compaction.rs`.
 const WITH_EFFECT: &[&str] = &[
     "cleanup.policy",
     "compression.gzip.level",
     "compression.type",
     "compression.zstd.level",
+    "delete.retention.ms",
     "local.retention.bytes",
     "local.retention.ms",
+    "max.compaction.lag.ms",
     "max.message.bytes",
     "message.timestamp.after.max.ms",
     "message.timestamp.before.max.ms",
     "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
     "retention.bytes",
     "retention.ms",
 ];

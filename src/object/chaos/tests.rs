@@ -143,8 +143,9 @@ async fn append(log: &NumberedLog, writer: &Writer) -> BTreeMap<u64, Bytes> {
                     break;
                 }
                 Err(CreateError::Put(PutNewError::Fenced { .. })) => break,
-                Err(CreateError::Put(PutNewError::Unknown { .. })) => {}
-                Err(CreateError::FloorUnread { .. }) => {}
+                Err(
+                    CreateError::Put(PutNewError::Unknown { .. }) | CreateError::FloorUnread { .. },
+                ) => {}
                 Err(error) => panic!("{error}"),
             }
         }

@@ -33,7 +33,9 @@ fn the_frozen_sample_is_written_and_read() {
 
 proptest! {
     #[test]
-    fn what_is_noted_is_read(uploads in prop::collection::vec(("[a-z/0-9]{1,40}", ".{0,40}"), 0..9)) {
+    fn what_is_noted_is_read(
+        uploads in prop::collection::vec(("[a-z/0-9]{1,40}", ".{0,40}"), 0..9),
+    ) {
         let list: Vec<_> = uploads.iter().map(|(key, id)| noted(key, id)).collect();
         prop_assert_eq!(NotedUpload::decode(&NotedUpload::encode(&list)).unwrap(), list);
     }

@@ -105,6 +105,50 @@ async fn at_most_64_requests_are_in_flight() {
     assert_ne!(world.metric(pauses).as_deref(), Some("0"));
 }
 
+/// A client that waits for as many answers as it may.
+async fn full(world: &World) -> Client {
+    let mut client = world.connect();
+    for id in 0..64 {
+        client.send(id, LATER, 1, b"").await;
+    }
+    world.script.begun(64).await;
+    settle().await;
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves_with_as_much_in_flight_as_may_be_is_noticed() {
+    let world = World::new();
+    let client = full(&world).await;
+    let left = world.clock.timeout(Duration::from_mins(1), client.hang_up()).await;
+    assert_eq!(left, Ok(Cause::PeerClosed));
+    assert_eq!(world.charged(), 0);
+}
+
+#[tokio::test]
+async fn what_comes_while_no_more_may_be_in_flight_is_kept_until_then() {
+    let world = World::new();
+    let mut client = full(&world).await;
+    client.send(64, LATER, 1, b"").await;
+    let last = request(65, LATER, 1, b"the last one");
+    let (first, second) = last.split_at(10);
+    client.io.write_all(first).await.unwrap();
+    settle().await;
+    assert_eq!(world.script.begun.borrow().len(), 64);
+    world.script.open(1);
+    assert_eq!(client.receive().await.0, 0);
+    assert_eq!(world.script.begun(65).await.len(), 65);
+    client.io.write_all(second).await.unwrap();
+    for _ in 0..65 {
+        world.script.open(1);
+    }
+    for id in 1..66 {
+        assert_eq!(client.receive().await.0, id);
+    }
+    assert_eq!(client.hang_up().await, Cause::PeerClosed);
+    assert_eq!(world.charged(), 0);
+}
+
 #[tokio::test]
 async fn in_flight_bytes_are_bounded() {
     let limits = Limits { in_flight_bytes: 100_000, ..Limits::default() };

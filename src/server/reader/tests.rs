@@ -219,3 +219,34 @@ async fn frames_that_wait_for_memory_all_get_it_in_the_end() {
     assert_eq!(world.charged(), 0);
     assert_eq!(world.context.prefix_slots.available_permits(), 1);
 }
+
+#[tokio::test]
+async fn the_end_is_looked_for_with_memory_that_nobody_else_wants() {
+    let world = World::new();
+    let admission = world.context.connections.admit([127, 0, 0, 1].into(), 10, 10).unwrap();
+    let mut reader = Reader::new(Arc::clone(&world.context), Arc::clone(&admission.entry));
+    let (mut peer, mut io) = tokio::io::duplex(1 << 10);
+    let mut look = |io: &mut _| {
+        let mut task = Task::from_waker(std::task::Waker::noop());
+        reader.poll_end(&mut task, io)
+    };
+    assert!(look(&mut io).is_pending());
+    assert_eq!(world.charged(), 0, "nothing came");
+    let small = &world.context.small;
+    let all = small.try_take(small.capacity()).unwrap();
+    drop(peer);
+    assert!(look(&mut io).is_pending(), "there is no room to read into");
+    drop(all);
+    let all = small.try_take(small.capacity());
+    assert!(all.is_some(), "and none was queued for");
+    drop(all);
+    let end = look(&mut io);
+    assert!(matches!(end, Poll::Ready(Err(Cause::PeerClosed))), "{end:?}");
+
+    (peer, io) = tokio::io::duplex(1 << 10);
+    peer.write_all(&[0, 0, 0]).await.unwrap();
+    assert!(matches!(look(&mut io), Poll::Ready(Ok(()))));
+    peer.write_all(&[9]).await.unwrap();
+    assert!(look(&mut io).is_pending());
+    assert_eq!(io.read_u8().await.unwrap(), 9, "what came is kept, and no more is read");
+}

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::bench::{Bench, words};
 use crate::clients::kafka_tool;
+use crate::harness::{Broker, Options};
 use crate::judge::{committed_offsets, end_offset, read_partition};
 
 const CONSOLE_CONSUMER: &str = "consumer.ConsoleConsumer";
@@ -144,4 +145,22 @@ pub fn end_to_end_latency(bench: &mut Bench<'_>) {
     assert!(average > 0.0, "{said}");
     assert!(words(&said, "Percentiles:").len() > 3, "{said}");
     assert_eq!(end_offset(&mut bench.wire, "there", 0), 200);
+}
+
+/// `LogCompactionTester`: it writes each of 20,000 keys five times, a tenth as tombstones, waits, and
+/// compares what it reads with what it wrote.
+pub fn log_compaction(bench: &mut Bench<'_>) {
+    let options = Options::new()
+        .set("tier.max.age.ms", 1_000)
+        .set("log.cleaner.backoff.ms", 100)
+        .set("log.cleaner.min.cleanable.ratio", 0);
+    bench.broker = Broker::start_with(options);
+    // The tool itself waits, in seconds, whatever its help says.
+    let args = ["--messages", "100000", "--duplicates", "5", "--percent-deletes", "10"];
+    let said = bench.run("LogCompactionTester", &[&args[..], &["--sleep", "15"]].concat());
+    let reduction = said.split_once("% reduction").expect("the tool says it").0;
+    let reduction: f64 = reduction.rsplit_once('(').unwrap().1.parse().unwrap();
+    assert!(reduction >= 50.0, "{said}");
+    assert!(said.contains(", 0 mismatches."), "{said}");
+    assert!(said.contains("Data verification is completed"), "{said}");
 }
