@@ -46,12 +46,16 @@ pub struct Lookup {
     bounds: Bounds,
     /// Where the log on this machine began.
     local_from: i64,
-    /// What was brought for the first place; nothing if its section has no such record.
-    chunk: Option<Option<Found>>,
+    /// What was brought for the first place.
+    chunk: Option<Brought>,
     /// Whether this machine was asked for the greatest timestamp.
     is_local_done: bool,
     best: Option<FoundOffset>,
 }
+
+/// The chunk that was brought; nothing if the section has no such record.
+#[derive(Debug)]
+struct Brought(Option<Found>);
 
 impl Partition {
     /// Plans a look-up by time.
@@ -108,7 +112,7 @@ impl Lookup {
     fn find_since(&mut self, timestamp: i64, room: Room) -> Result<Look, LookupError> {
         while !self.places.is_empty() {
             let Some(chunk) = &self.chunk else { return Ok(Look::NeedsBucket) };
-            for batch in batches(chunk.as_ref()) {
+            for batch in batches(chunk) {
                 if batch.header().max_timestamp >= timestamp
                     && let Some(found) = first_since(&batch, timestamp, self.bounds, room)?
                 {
@@ -133,7 +137,7 @@ impl Lookup {
             let Some(chunk) = &self.chunk else { return Ok(Look::NeedsBucket) };
             let mut best = self.best;
             let mut first = None;
-            for batch in batches(chunk.as_ref()) {
+            for batch in batches(chunk) {
                 first.get_or_insert(batch.header().base_offset);
                 best = greater(best, &batch, self.bounds, room)?;
             }
@@ -151,7 +155,7 @@ impl Lookup {
 
     /// To what lies behind the chunk in its section, or to the next section.
     fn go_on(&mut self) {
-        let next = self.chunk.take().flatten().map(|found| found.next_offset);
+        let next = self.chunk.take().and_then(|brought| brought.0).map(|found| found.next_offset);
         match (self.places.front_mut(), next) {
             (Some((section, from)), Some(next)) if next < section.end_offset => *from = next,
             _ => drop(self.places.pop_front()),
@@ -169,7 +173,7 @@ impl Lookup {
         };
         match found {
             Ok(found) => {
-                self.chunk = Some(found);
+                self.chunk = Some(Brought(found));
                 Ok(())
             }
             Err(tier::ReadError::Missing { .. }) if !self.partition.refers_to(&section) => {
@@ -180,7 +184,7 @@ impl Lookup {
     }
 }
 
-fn batches(chunk: Option<&Found>) -> impl Iterator<Item = Batch> {
-    let bytes = chunk.map(|found| found.batches.clone()).unwrap_or_default();
+fn batches(chunk: &Brought) -> impl Iterator<Item = Batch> + use<> {
+    let bytes = chunk.0.as_ref().map(|found| found.batches.clone()).unwrap_or_default();
     BatchIter::new(bytes).map_while(Result::ok)
 }

@@ -274,6 +274,7 @@ async fn loaded(log: &OffsetsTopic) -> Result<Vec<(Record, i64)>, LoadError> {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the test's own bucket goes away")]
 async fn a_partition_that_begins_in_the_bucket_is_loaded_whole_or_not_at_all() {
     let bench = Bench::new();
     let broker = bench.start().await;

@@ -631,7 +631,7 @@ async fn a_log_start_that_passes_a_read_by_is_told() {
         panic!("it is in the bucket")
     };
     let cache = rig.cache.clone();
-    let reading = tokio::spawn(async move { tier.run(&cache).await });
+    let reading = crate::task::spawn("read", async move { tier.run(&cache).await });
     rig.bucket.gets_made(rig.bucket.gets() + 1).await;
     rig.broker.delete_records(&partition, 9).await;
     rig.bucket.hold_gets(false);
