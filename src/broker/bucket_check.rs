@@ -3,7 +3,8 @@
 //!
 //! Metadata, the last checkpoint, every object that it refers to, every chunk of those by its
 //! checksum, and a listing for what nobody refers to. Nothing is changed. Memory is the view and
-//! some chunks. To be run while the broker is stopped: a running one goes on meanwhile, and deletes.
+//! some chunks. To be run while the broker is stopped: a running one goes on meanwhile, and
+//! deletes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -70,8 +70,8 @@ impl Deferred for FromLog {
     }
 }
 
-/// Batches that have moved to the bucket. What may take long is waited for without a charge: whoever
-/// fills the pool must not wait for a bucket that is away.
+/// Batches that have moved to the bucket. What may take long is waited for without a charge:
+/// whoever fills the pool must not wait for a bucket that is away.
 async fn read_moved(
     later: &LaterRead,
     pool: &BytePool,

@@ -17,8 +17,8 @@
 //! **Invariants**
 //! - A record is dropped only if a later one of its key is below the first uncleanable offset, if
 //!   it is a tombstone whose time has come, or if it has no key.
-//! - What is kept has the same offset, timestamp, key, value and headers, in the same order. A batch
-//!   that loses nothing is passed on byte for byte.
+//! - What is kept has the same offset, timestamp, key, value and headers, in the same order. A
+//!   batch that loses nothing is passed on byte for byte.
 //! - A batch that cannot be read is passed on byte for byte and counted; nothing in it makes any
 //!   other record go, and no tombstone behind it does, for which it may hold an older value.
 //! - Cleaning what is clean changes nothing: a pass may be cut anywhere and be done again.
