@@ -167,7 +167,13 @@ pub(crate) fn fetch_nothing(topic: &str, partition: i32) -> Frame {
 }
 
 /// Fetch without a session.
-fn fetch_from(topic: &str, partition: i32, offset: i64, max_bytes: i32, wait_ms: i32) -> Frame {
+pub(crate) fn fetch_from(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    max_bytes: i32,
+    wait_ms: i32,
+) -> Frame {
     let mut frame = Frame::new(FETCH, FETCH_VERSION);
     let out = &mut frame.bytes;
     out.put_i32(-1); // a consumer

@@ -219,6 +219,11 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         self.status_kib("VmRSS:") * 1024
