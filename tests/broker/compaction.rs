@@ -70,7 +70,9 @@ fn the_dirty_ratio_and_the_lags_decide_when_a_topic_is_compacted() {
     create(&mut wire, "forced", &[ratio("1"), ("max.compaction.lag.ms", "1")]);
     create(&mut wire, "young", &[ratio("0"), ("min.compaction.lag.ms", "3600000")]);
     for value in ["1", "2", "3"] {
-        all.iter().for_each(|topic| append(&mut wire, topic, "k", Some(value)));
+        for topic in all {
+            append(&mut wire, topic, "k", Some(value));
+        }
     }
     // Twice, so that the others were looked at in between.
     for (value, end) in [(3, 3), (4, 4)] {
@@ -80,7 +82,9 @@ fn the_dirty_ratio_and_the_lags_decide_when_a_topic_is_compacted() {
                 .all(|topic| read(broker, topic, end) == [format!("k={value}")])
         });
         if end == 3 {
-            all.iter().for_each(|topic| append(&mut wire, topic, "k", Some("4")));
+            for topic in all {
+                append(&mut wire, topic, "k", Some("4"));
+            }
         }
     }
     for topic in ["dirty", "young"] {
@@ -106,7 +110,9 @@ fn tombstones_stay_for_delete_retention_ms() {
         let gone = read(broker, "gone", 3);
         (gone == ["k", "x=1"] || gone == ["x=1"]) && read(broker, "held", 3) == ["k", "x=1"]
     });
-    topics.iter().for_each(|topic| append(&mut wire, topic, "x", Some("2")));
+    for topic in topics {
+        append(&mut wire, topic, "x", Some("2"));
+    }
     broker.wait_until("the pass behind its time", |broker| read(broker, "gone", 4) == ["x=2"]);
     broker.wait_until("a second pass", |broker| read(broker, "held", 4) == ["k", "x=2"]);
 }
@@ -117,7 +123,9 @@ fn what_is_compacted_is_the_same_after_a_kill() {
     let mut wire = broker.connect();
     create(&mut wire, "t", &[("min.cleanable.dirty.ratio", "0")]);
     for value in ["1", "2"] {
-        ["a", "b"].iter().for_each(|key| append(&mut wire, "t", key, Some(value)));
+        for key in ["a", "b"] {
+            append(&mut wire, "t", key, Some(value));
+        }
     }
     broker.wait_until("compaction", |broker| read(broker, "t", 4) == ["a=2", "b=2"]);
     assert!(broker.metric("tidegate_broker_cleaner_passes_total{outcome=\"ok\"}") > 0.0);
