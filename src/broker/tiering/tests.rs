@@ -260,7 +260,7 @@ fn topic_of(broker: &Broker) -> OffsetsTopic {
 }
 
 async fn commit(log: &OffsetsTopic, number: u8) {
-    let value = (number % 2 == 0).then(|| Bytes::from(vec![number; 700]));
+    let value = number.is_multiple_of(2).then(|| Bytes::from(vec![number; 700]));
     let record = Record { key: Bytes::from(vec![number; 9]), value };
     log.append(0, vec![record]).await.unwrap().await.unwrap();
 }

@@ -38,7 +38,7 @@ impl Rig {
     }
 
     /// What there is to bring of a partition up to `to`, or all that there is.
-    fn local(&self, partition: &Arc<Partition>, to: Option<i64>) -> Option<Piece> {
+    fn local(partition: &Arc<Partition>, to: Option<i64>) -> Option<Piece> {
         let untiered = partition.untiered(u64::MAX)?;
         let (from, to) = (untiered.from, to.unwrap_or(untiered.to));
         let mut batches = Vec::new();
@@ -123,7 +123,7 @@ impl Rig {
 
     /// Brings all that there is of a partition into the bucket.
     async fn tier(&mut self, partition: &Arc<Partition>) {
-        let piece = self.local(partition, None).unwrap();
+        let piece = Self::local(partition, None).unwrap();
         let added = self.upload(&[piece]).await;
         self.commit(partition, added_only(added[0])).await.unwrap();
     }
@@ -398,7 +398,7 @@ async fn tier(rig: &mut Rig, of: &[i32], share: usize, model: &mut Model) {
         let mut ends = known.batches.iter().map(|batch| header(batch).next_offset());
         let to = ends.find(|end| *end >= cut && *end > from);
         let to = if Some(at) == of.first() { to } else { None };
-        pieces.extend(untiered.and_then(|_| rig.local(&partition, to)));
+        pieces.extend(untiered.and_then(|_| Rig::local(&partition, to)));
     }
     if pieces.is_empty() {
         return;

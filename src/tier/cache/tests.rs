@@ -410,7 +410,7 @@ async fn what_answers_hold_is_charged_to_those_who_hold_it() {
         held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
     }
     let one = held[0].batches.len();
-    assert!(rig.readers.used() >= 32 * one && rig.readers.used() % one == 0);
+    assert!(rig.readers.used() >= 32 * one && rig.readers.used().is_multiple_of(one));
     assert_eq!(rig.cache.stuck(), 0);
     held.truncate(5);
     assert_eq!(rig.readers.used(), 5 * one);
