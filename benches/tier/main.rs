@@ -121,7 +121,7 @@ fn spread(mut figures: Vec<f64>) -> String {
     let median = if figures.len() % 2 == 1 {
         at(middle)
     } else {
-        (at(middle.max(1) - 1) + at(middle)) / 2.0
+        f64::midpoint(at(middle.max(1) - 1), at(middle))
     };
     format!("{median:.3} ({:.3}-{:.3})", at(0), at(last))
 }
