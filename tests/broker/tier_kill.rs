@@ -135,7 +135,9 @@ impl Walk {
     fn end(mut self) {
         self.broker.restart();
         let mut wire = self.broker.connect();
-        self.logs.iter().for_each(|log| log.verify_all(&mut wire));
+        for log in &self.logs {
+            log.verify_all(&mut wire);
+        }
         assert!(self.bucket.requests(Class::Write, TIERED) > 0);
         assert_eq!(self.broker.stop(), Some(0));
     }

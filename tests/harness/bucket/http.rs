@@ -58,8 +58,8 @@ impl Answer {
         self
     }
 
-    pub fn xml(text: String) -> Self {
-        let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{text}");
+    pub fn xml(mut text: String) -> Self {
+        text.insert_str(0, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
         Self { text, ..Self::new(200) }.with("Content-Type", "application/xml".to_owned())
     }
 
