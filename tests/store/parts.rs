@@ -132,8 +132,8 @@ async fn a_tiered_object_is_read_as_it_was_written(store: &Store) {
     assert_eq!(footer, uploaded.footer);
     assert_eq!(reader.head(&footer).await.unwrap(), *footer.head());
     let pool = || BytePool::new(Pool::Upload, 16 << 20);
-    let (hot, catch_up, footers) = (pool(), pool(), pool());
-    let options = CacheOptions { hot, catch_up, footers, catch_up_loads: 4 };
+    let (hot, catch_up, footers, readers) = (pool(), pool(), pool(), pool());
+    let options = CacheOptions { hot, catch_up, footers, readers, catch_up_loads: 4 };
     let cache = Cache::new(store.clone(), options, &Registry::new());
     for ((of, start, batches), age) in sections.iter().zip([Age::Hot, Age::CatchUp]) {
         let (mut read, mut offset) = (Vec::new(), *start);
