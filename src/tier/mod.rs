@@ -1,8 +1,8 @@
 //! Tiered objects: a partition's log in the bucket, for as long as retention says.
 //!
-//! One format ([`mod@format`]), one [`writer`], one [`reader`]. An object has a section for each of one
-//! or more partitions, with their batches byte for byte; its footer says where each begins, so that
-//! opening an object costs one GET and finding an offset or a time in it one more. Objects are
+//! One format ([`mod@format`]), one [`writer`], one [`reader`]. An object has a section for each of
+//! one or more partitions, with their batches byte for byte; its footer says where each begins, so
+//! that opening an object costs one GET and finding an offset or a time in it one more. Objects are
 //! immutable and their names are never used twice ([`name`]): what was read once may be kept
 //! ([`cache`]) for as long as there is room.
 //!
