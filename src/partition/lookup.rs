@@ -199,6 +199,8 @@ impl Partition {
         if bytes > room.read {
             return Err(LookupError::NeedsRead { bytes });
         }
+        let walked = found.on_disk.as_ref().map_or(0, Span::file_bytes);
+        self.shared().metrics.disk_read_bytes.inc_by(walked as u64);
         self.take(found).map_err(|error| match error {
             LogError::Wal(WalError::Recycled { .. }) => LookupError::Moved,
             error => error.into(),

@@ -150,8 +150,13 @@ impl Broker {
 
     async fn watch_tiering(&self) {
         let (mut pause, mut merged) = (PAUSES.0, self.clock.now());
-        let mut wait = LOOK;
-        while self.tick(wait).await {
+        let mut due = self.clock.now();
+        while self.tick(LOOK).await {
+            if self.clock.now() < due {
+                // For the lag, which grows while the bucket is away.
+                drop(self.untiered());
+                continue;
+            }
             let flushed = self.flush_waiting().await;
             let outcome = match flushed {
                 Ok(()) if self.clock.now().saturating_duration_since(merged) >= MERGE_LOOK => {
@@ -161,19 +166,19 @@ impl Broker {
                 }
                 outcome => outcome,
             };
-            (wait, pause) = match outcome {
-                Ok(()) => (LOOK, PAUSES.0),
+            pause = match outcome {
+                Ok(()) => PAUSES.0,
                 Err(error) => {
                     warn!(%error, retry_s = pause.as_secs(), "log not brought into the bucket");
-                    (pause, (pause * 2).min(PAUSES.1))
+                    due = self.clock.now() + pause;
+                    (pause * 2).min(PAUSES.1)
                 }
             };
         }
     }
 
-    /// Brings into the bucket what has waited long enough or is enough.
-    pub(super) async fn flush_waiting(&self) -> Result<(), TierError> {
-        let now_ms = self.stream.log_clock().now_ms();
+    /// What waits, by partition; the lag is noted.
+    fn untiered(&self) -> (Vec<Arc<Partition>>, Vec<Untiered>) {
         let partitions = self.partitions.all().into_iter();
         let (partitions, untiered): (Vec<_>, Vec<_>) = partitions
             .filter(|partition| partition.untiered_bytes() > 0)
@@ -182,7 +187,14 @@ impl Broker {
                 Some((partition, untiered))
             })
             .unzip();
-        self.tiering.metrics.lag(&untiered, now_ms);
+        self.tiering.metrics.lag(&untiered, self.stream.log_clock().now_ms());
+        (partitions, untiered)
+    }
+
+    /// Brings into the bucket what has waited long enough or is enough.
+    pub(super) async fn flush_waiting(&self) -> Result<(), TierError> {
+        let now_ms = self.stream.log_clock().now_ms();
+        let (partitions, untiered) = self.untiered();
         let limits = Limits {
             now_ms,
             wal_bytes: self.tiering.wal_bytes,
