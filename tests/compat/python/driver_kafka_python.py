@@ -122,7 +122,9 @@ class Driver:
             "auto_offset_reset": command.get("reset") or "earliest",
             "enable_auto_commit": command.get("auto_commit") or False,
             "auto_commit_interval_ms": 500,
-            "heartbeat_interval_ms": 500,
+            # A heartbeat that is under way while the client joins makes it join again when it is
+            # answered; with short intervals one always is, and the group never rests.
+            "heartbeat_interval_ms": 1500,
             "session_timeout_ms": 30000,
             # A consumer that subscribes just as it has bootstrapped may miss its own wake-up (the
             # refresh loop of ClusterMetadata) and asks for its topics only at this age.
