@@ -5,7 +5,7 @@
 //!
 //! | field | type |
 //! |---|---|
-//! | major version = 1, minor version = 1 | u8, u8 |
+//! | major version = 2, minor version = 0 | u8, u8 |
 //! | topic id, partition | 16 bytes, i32 |
 //! | LSN of the partition's last record | u64 |
 //! | log clock in ms, leader epoch | i64, i32 |
@@ -18,7 +18,7 @@
 //! | · number, LSN of its first record here, last append in ms | u64, u64, i64 |
 //! | · entries: count, each base offset, max timestamp, start, span, bytes | u32, (i64, i64, u32, u32, u32) |
 //! | · holes: count, each start and end | u32, (u32, u32) |
-//! | since minor 1: time on the log clock since when something is not in the bucket | i64 |
+//! | since version 2: time on the log clock since when something is not in the bucket | i64 |
 //! | · references to tiered objects: count, each as in a `CommitTier` record | u32, 77 bytes |
 //!
 //! A higher minor version only adds fields at the end, which this version skips; another major
@@ -39,10 +39,11 @@ use crate::budget::{BytePool, Pool};
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::wal::{FileNumber, Lsn};
 
-const MAJOR: u8 = 1;
-const MINOR: u8 = 1;
-/// The first minor version that knows of the bucket.
-const TIERED: u8 = 1;
+const MAJOR: u8 = 2;
+const MINOR: u8 = 0;
+/// What was written before logs went to the bucket. Another major version, because a release that
+/// skipped the references would take for lost what only the bucket has.
+const UNTIERED: [u8; 2] = [1, 0];
 
 /// A partition's part of a checkpoint cannot be read. The file's crc was right, so this is how it
 /// was written.
@@ -209,8 +210,8 @@ pub(super) fn decode(
     objects: &Arc<Objects>,
 ) -> Result<Part, CheckpointError> {
     let mut input = Input(bytes);
-    let [major, minor] = input.take("version")?;
-    if major != MAJOR {
+    let version @ [major, minor] = input.take("version")?;
+    if major != MAJOR && version != UNTIERED {
         return Err(CheckpointError::Version { found: major });
     }
     let topic = TopicId(Uuid::from_bytes(input.take("topic id")?));
@@ -233,12 +234,13 @@ pub(super) fn decode(
         state.index.restore(decode_run(&mut input)?);
     }
     state.restore_offsets(log_start, log_end);
-    if minor >= TIERED {
+    if version != UNTIERED {
         decode_tier(&mut input, &mut state)?;
     } else {
         state.restore_tier(Vec::new(), log_clock_ms);
     }
-    if minor == MINOR && !input.0.is_empty() {
+    let is_known = version == UNTIERED || minor == MINOR;
+    if is_known && !input.0.is_empty() {
         return Err(CheckpointError::Malformed { field: "end" });
     }
     Ok(Part { of, log_clock_ms, state, forgotten })

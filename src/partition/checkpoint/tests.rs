@@ -148,7 +148,7 @@ fn a_part_is_what_the_first_release_wrote() {
     let hex =
         encoded(&state).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let expected = [
-        "0101",
+        "0200",
         "00112233445566778899aabbccddeeff00000007",
         "0000000000000002",
         "0000000000002328",
@@ -183,6 +183,18 @@ fn a_part_is_what_the_first_release_wrote() {
 }
 
 #[test]
+fn a_part_from_before_logs_went_to_the_bucket_is_read() {
+    let before = state(&[(3, 100, 0, 0, 50), (2, 200, 5, 1, -1)], 2);
+    let mut bytes = encoded(&before);
+    // Without the time and the count of references.
+    bytes.truncate(bytes.len() - 12);
+    bytes[..2].copy_from_slice(&UNTIERED);
+    let part = decode(&bytes, &pool(), &Arc::default()).unwrap();
+    assert_eq!(part.state.untiered(), (before.untiered().0, 9_000));
+    assert_eq!((part.state.tiered_end(), part.state.log_end()), (2, 5));
+}
+
+#[test]
 fn another_major_version_is_refused_and_a_higher_minor_one_read() {
     let mut bytes = encoded(&state(&[(1, 100, 1, 0, 1)], 0));
     bytes.push(9);
@@ -192,10 +204,12 @@ fn another_major_version_is_refused_and_a_higher_minor_one_read() {
     );
     bytes[1] = MINOR + 1;
     assert!(decode(&bytes, &pool(), &Arc::default()).is_ok());
-    bytes[0] = 2;
-    assert_eq!(
-        decode(&bytes, &pool(), &Arc::default()).unwrap_err(),
-        CheckpointError::Version { found: 2 }
-    );
+    for version in [[1, 1], [3, 0]] {
+        bytes[..2].copy_from_slice(&version);
+        assert_eq!(
+            decode(&bytes, &pool(), &Arc::default()).unwrap_err(),
+            CheckpointError::Version { found: version[0] }
+        );
+    }
     assert!(decode(&Bytes::new(), &pool(), &Arc::default()).is_err());
 }
