@@ -209,12 +209,18 @@ func (c *consumer) Poll(count int, within time.Duration) ([]contract.Read, error
 	if len(c.rest) < count {
 		c.fetch(count, within)
 	}
-	var records []contract.Read
-	for len(records) < count && len(c.rest) > 0 {
-		records = append(records, read(c.rest[0]))
-		c.rest = c.rest[1:]
+	polled := c.rest[:min(count, len(c.rest))]
+	c.rest = c.rest[len(polled):]
+	records := make([]contract.Read, len(polled))
+	for i, message := range polled {
+		records[i] = read(message)
 	}
-	return records, nil
+	if !c.auto || len(polled) == 0 {
+		return records, nil
+	}
+	// ReadMessage would commit as well, but under the time limit of the fetch: a message whose time
+	// is up between the two is neither returned nor read again.
+	return records, c.group.CommitMessages(context.Background(), polled...)
 }
 
 // fetch asks all readers at once, until there is enough.
@@ -228,11 +234,7 @@ func (c *consumer) fetch(count int, within time.Duration) {
 		go func() {
 			defer ended.Done()
 			for ctx.Err() == nil {
-				fetch := reader.FetchMessage
-				if c.auto {
-					fetch = reader.ReadMessage
-				}
-				message, err := fetch(ctx)
+				message, err := reader.FetchMessage(ctx)
 				if err != nil {
 					return
 				}
