@@ -34,7 +34,7 @@ use crate::protocol::produce::{
 use crate::protocol::topic::TopicRef;
 use crate::protocol::types::TopicId;
 use crate::server::service::{Disconnect, Piece, Reply, Request, Response};
-use crate::wal::{Admission, Class, Lsn, RoomError};
+use crate::wal::{Admission, AdmitError, Class, Lsn, RoomError};
 
 /// The API's key.
 pub(super) const KEY: i16 = 0;
@@ -55,8 +55,9 @@ const MESSAGE_BYTES: usize = 64;
 /// whose partitions take less than an eighth of the frame.
 const UNCHARGED_PARTITIONS_BYTES: usize = 4 * 1024;
 
-/// How long an append waits for a full log before the client is told to retry: a producer that is
-/// faster than the bucket is slowed by it, and loses no batch to a retry.
+/// How long a request may wait for a full log before its client is told to retry, counted from
+/// when it came: a producer that is faster than the bucket is slowed by it, and loses no batch to a
+/// retry.
 const FULL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often an append that found no room waits for it before the client is told to retry.
@@ -384,13 +385,38 @@ async fn append_with_room(
             Err(AppendError::NoRoom) => {}
             outcome => return outcome,
         }
-        match cx.broker.stream().wait_for_space(Class::Data, needed, FULL_PATIENCE).await {
+        match wait_for_room(cx, admission, needed).await {
             Ok(()) => {}
             Err(RoomError::Poisoned(_)) => return Err(AppendError::Poisoned),
             Err(_) => return Err(AppendError::NoRoom),
         }
     }
     Err(AppendError::NoRoom)
+}
+
+/// Waits for room for a record. A full log is waited for without the admission, which commits and
+/// other producers need, and for no longer than the request has patience in all.
+async fn wait_for_room(
+    cx: &Context,
+    admission: &mut Admission,
+    needed: usize,
+) -> Result<(), RoomError> {
+    let stream = cx.broker.stream();
+    let deadline = cx.received + FULL_PATIENCE;
+    match stream.wait_for_room(Class::Data, needed).await {
+        Err(RoomError::Full { .. }) if cx.broker.clock().now() < deadline => {}
+        outcome => return outcome,
+    }
+    let admitted = admission.bytes();
+    *admission = Admission::none();
+    let outcome = stream.wait_for_space(Class::Data, needed, deadline).await;
+    match stream.admit(admitted).await {
+        Ok(again) => *admission = again,
+        Err(AdmitError::Poisoned(poisoned)) => return Err(poisoned.into()),
+        // It fitted before; if it did not, the append would say so.
+        Err(AdmitError::TooLarge(_)) => {}
+    }
+    outcome
 }
 
 /// The response. A large one waits for its room: few producers ask for so much at once, and one

@@ -10,7 +10,7 @@ use crate::cluster::{Change, ChangeError, ClusterImage, CommitError, Outcome, To
 use crate::partition::record;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::task;
-use crate::wal::Class;
+use crate::wal::{Admission, Class};
 
 /// Why a topic was not created, changed or deleted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -174,7 +174,7 @@ impl Broker {
     }
 
     async fn append_drop(&self, topic: TopicId) {
-        let Ok(mut admission) = self.stream.admit(record::DROP_LEN).await else { return };
+        let mut admission = Admission::uncharged();
         let mut appended = self.partitions.append_drop(&mut admission, topic);
         if appended.is_err()
             && self.stream.wait_for_room(Class::Housekeeping, record::DROP_LEN).await.is_ok()

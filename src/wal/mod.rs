@@ -31,6 +31,7 @@
 //! - A file is used again only when a published checkpoint covers its records, a synced Trim record
 //!   says that nobody needs them, and no [`Pin`] holds it.
 
+mod admission;
 mod block;
 pub mod check;
 pub mod disk;
@@ -47,14 +48,13 @@ mod stream;
 
 use std::fmt;
 
+pub use admission::{Admission, AdmitError, ReserveError, RoomError};
 pub use durable::{Poisoned, WaitDurable};
 pub use group::Reservation;
 pub use log_clock::LogClock;
 pub use metrics::Metrics;
 pub use read::{CHUNK_BYTES, Entry, Pin, ReadError};
-pub use stream::{
-    Admission, AdmitError, Lingering, RECORD_OVERHEAD, ReserveError, RoomError, Stream,
-};
+pub use stream::{Lingering, RECORD_OVERHEAD, Stream};
 
 /// Numbers the records of the stream from 1 without holes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

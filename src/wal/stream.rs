@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::admission::{Admission, AdmitError, ReserveError, RoomError};
 use super::block::Blocks;
 use super::disk::{Disk, LockGuard, Space};
 use super::durable::{Durable, Poisoned, WaitDurable};
@@ -16,8 +17,8 @@ use super::metrics::Metrics;
 use super::read::{Entry, Files, LogFile, Pin, ReadError};
 use super::room::{Cursor, Place, Sizes, State};
 use super::{Class, FileNumber, Kind, Location, LogClock, Lsn, Owner};
-use crate::budget::{Budget, BytePool, Charge, Pool, TooLarge};
-use crate::clock::{Clock, Random};
+use crate::budget::{Budget, BytePool, Charge, Pool};
+use crate::clock::{Clock, Instant, Random};
 
 /// Bytes that a record takes in the file beside its payload. They are not charged to the budget.
 pub const RECORD_OVERHEAD: usize = RECORD_HEADER;
@@ -238,85 +239,6 @@ impl Shared {
     }
 }
 
-/// Bytes of the WAL pool for one request, to be used up by its reservations. What is left when it
-/// is dropped goes back to the pool.
-#[derive(Debug)]
-pub struct Admission {
-    charge: Charge,
-}
-
-impl Admission {
-    /// An admission of nothing, for records without payload.
-    pub fn none() -> Self {
-        Self { charge: Charge::none() }
-    }
-
-    /// Payload bytes that can still be reserved with it.
-    pub fn bytes(&self) -> usize {
-        self.charge.bytes()
-    }
-}
-
-/// Why a request was not admitted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AdmitError {
-    /// More bytes than the WAL pool ever holds.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// The log has stopped.
-    #[error(transparent)]
-    Poisoned(#[from] Poisoned),
-}
-
-/// Why no place was reserved. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReserveError {
-    /// No file space is ready: leave the lock and go to [`Stream::wait_for_room`].
-    #[error("no space is ready in the write-ahead log")]
-    NoRoom,
-    /// The log has stopped.
-    #[error(transparent)]
-    Poisoned(#[from] Poisoned),
-    /// The record fits no file.
-    #[error("a record of {bytes} bytes is more than the {limit} that a file holds")]
-    TooLarge {
-        /// Bytes of the payload.
-        bytes: usize,
-        /// The most there can be.
-        limit: usize,
-    },
-    /// The admission covers less than the record: a bug of the caller.
-    #[error("a record of {bytes} bytes was reserved with {admitted} admitted")]
-    Unadmitted {
-        /// Bytes of the payload.
-        bytes: usize,
-        /// What the admission had left.
-        admitted: usize,
-    },
-}
-
-/// Why there is no room.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RoomError {
-    /// None can be had now: answer with a retriable error. Asking again later tries again.
-    #[error("the write-ahead log is full: {reason}")]
-    Full {
-        /// What refused the space.
-        reason: Arc<str>,
-    },
-    /// The log has stopped.
-    #[error(transparent)]
-    Poisoned(#[from] Poisoned),
-    /// No file is ever large enough.
-    #[error("a record of {bytes} bytes is more than the {limit} that a file holds")]
-    TooLarge {
-        /// Bytes of the payload.
-        bytes: usize,
-        /// The most there can be.
-        limit: usize,
-    },
-}
-
 /// Bytes of evicted blocks that responses still hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lingering {
@@ -347,7 +269,7 @@ impl Stream {
         // Whichever branch is dropped has taken nothing.
         tokio::select! {
             biased;
-            charge = shared.wal_pool.take(bytes) => Ok(Admission { charge: charge? }),
+            charge = shared.wal_pool.take(bytes) => Ok(Admission::of(charge?)),
             () = poisoned.cancelled() => {
                 Err(shared.durable.poison().unwrap_or_else(Shared::closed).into())
             }
@@ -357,7 +279,7 @@ impl Stream {
     /// Like [`Stream::admit`], but refuses instead of waiting.
     pub fn try_admit(&self, bytes: usize) -> Option<Admission> {
         let charge = self.shared().wal_pool.try_take(bytes)?;
-        Some(Admission { charge })
+        Some(Admission::of(charge))
     }
 
     /// Reserves a record of `len` payload bytes for `owner`: its LSN and its place are fixed here,
@@ -374,7 +296,7 @@ impl Stream {
         owner: &Arc<dyn Owner>,
     ) -> Result<Reservation, ReserveError> {
         debug_assert!(!kind.is_reserved(), "kind {} is the log's own", kind.0);
-        self.shared().reserve(Some(&mut admission.charge), class, kind, len, owner)
+        self.shared().reserve(admission.charge(), class, kind, len, owner)
     }
 
     /// What everything in the log ages by.
@@ -388,16 +310,15 @@ impl Stream {
         self.shared().wait_for_room(class, bytes).await
     }
 
-    /// As [`Stream::wait_for_room`], but a full log is waited for too, up to `patience`: files may
-    /// be given back meanwhile.
+    /// As [`Stream::wait_for_room`], but a full log is waited for too, until `deadline`: files may be
+    /// given back meanwhile. Whoever waits here should hold nothing of the WAL pool.
     pub async fn wait_for_space(
         &self,
         class: Class,
         bytes: usize,
-        patience: Duration,
+        deadline: Instant,
     ) -> Result<(), RoomError> {
         let shared = self.shared();
-        let deadline = shared.clock.now() + patience;
         loop {
             let freed = shared.room.notified();
             tokio::pin!(freed);

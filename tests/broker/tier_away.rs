@@ -8,9 +8,11 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+
 use crate::harness::bucket::{Bucket, Weather};
 use crate::harness::{Broker, Options};
-use crate::requests::KAFKA_STORAGE_ERROR;
+use crate::requests::{KAFKA_STORAGE_ERROR, NONE, PRODUCE, produce_request, record};
 use crate::tiering::{
     EARLIEST, EARLIEST_LOCAL, KIB, LATEST_TIERED, Log, MIB, TIERED, WAL_MAX, assert_wal_is_bounded,
     create_topic_with, eager, small, wait_until_tiered,
@@ -56,6 +58,34 @@ fn with_the_bucket_away_producers_go_on_until_the_log_is_full_and_nothing_is_los
     broker.kill();
     broker.restart();
     log.verify_all(&mut broker.connect());
+}
+
+/// A client has patience for a request, not for each of its partitions. (The wire gives up on an
+/// answer after a minute.)
+#[test]
+fn a_request_of_many_partitions_is_refused_by_a_full_log_as_soon_as_one_of_one() {
+    const PARTITIONS: i32 = 200;
+    let bucket = Bucket::start();
+    let broker = Broker::start_with(bucket.options(small()));
+    let mut wire = broker.connect();
+    create_topic_with(&mut wire, "a", 1, &[]);
+    create_topic_with(&mut wire, "many", PARTITIONS, &[]);
+    let mut log = Log::new(&mut wire, "a", 0, BATCH);
+    bucket.set_weather(Weather::Away);
+    assert!(log.write_until_refused(&mut wire, 2 * wal_in_batches()).is_some());
+    let partition = |index| {
+        let data = PartitionProduceData::default().with_index(index);
+        data.with_records(Some(record(32 * KIB)))
+    };
+    let mut request = produce_request("many", 0, -1, record(1));
+    request.topic_data[0].partition_data = (0..PARTITIONS).map(partition).collect();
+    let response = wire.call(PRODUCE, &request);
+    let answers = &response.responses[0].partition_responses;
+    assert_eq!(answers.len(), PARTITIONS as usize);
+    // What is left of the open file takes some.
+    let refused = answers.iter().filter(|answer| answer.error_code == KAFKA_STORAGE_ERROR).count();
+    assert!(refused > PARTITIONS as usize / 2, "{refused} are refused");
+    assert!(answers.iter().all(|answer| matches!(answer.error_code, NONE | KAFKA_STORAGE_ERROR)));
 }
 
 /// Whoever reads what was just written notices nothing, and nothing is refused before the log is

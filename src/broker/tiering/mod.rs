@@ -31,7 +31,7 @@ use crate::partition::{CommitTierError, LogError, Partition, Untiered};
 use crate::protocol::types::TopicPartition;
 use crate::task;
 use crate::tier::{CHUNK_BYTES, Head, Origin, Sizes, UploadError, WriteError};
-use crate::wal::{AdmitError, Poisoned, RoomError};
+use crate::wal::{Poisoned, RoomError};
 
 /// How often it is looked at what waits.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,9 +90,6 @@ pub(super) enum TierError {
     /// The write-ahead log has stopped.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
-    /// The write-ahead log took no record of it.
-    #[error(transparent)]
-    Admit(#[from] AdmitError),
     /// The write-ahead log has no room even for this.
     #[error(transparent)]
     Room(#[from] RoomError),

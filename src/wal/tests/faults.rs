@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::wal::disk::Disk;
 use crate::wal::local::{self, CheckpointKind, SyncMode};
 use crate::wal::memory::{self, MemoryDisk};
-use crate::wal::{AdmitError, Class, Lsn, Owner, ReserveError, RoomError, Stream};
+use crate::wal::{Admission, AdmitError, Class, Lsn, Owner, ReserveError, RoomError, Stream};
 
 fn owner() -> Arc<dyn Owner> {
     Arc::new(Watcher::default())
@@ -174,6 +174,58 @@ async fn a_full_disk_refuses_data_keeps_its_reserve_and_recovers_by_itself() {
     done.await.unwrap().unwrap();
     assert!(append_until_full(&stream, Class::Data).await > 1000);
     assert!(first < stream.reserved());
+    stream.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_log_is_waited_for_until_the_deadline_or_until_there_is_room() {
+    let disk = MemoryDisk::new();
+    disk.set_capacity(4 << 20);
+    let stream = memory::open(&disk).unwrap().stream;
+    assert!(append_until_full(&stream, Class::Data).await > 1000);
+    let clock = Clock::system();
+    let deadline = clock.now() + Duration::from_secs(2);
+    let full = stream.wait_for_space(Class::Data, 1000, deadline).await;
+    assert!(matches!(full, Err(RoomError::Full { .. })), "{full:?}");
+    assert!(clock.now() >= deadline);
+    let full = stream.wait_for_space(Class::Data, 1000, deadline).await;
+    assert!(matches!(full, Err(RoomError::Full { .. })), "not waited for again: {full:?}");
+    let waiting = stream.wait_for_space(Class::Data, 1000, clock.now() + Duration::from_hours(1));
+    let freeing = async {
+        let last = stream.reserved();
+        stream.flush().await.unwrap();
+        stream.trim(last).await.unwrap();
+        let log = stream.clone();
+        let done = crate::task::blocking(move || {
+            log.checkpoint(CheckpointKind::Base, last, std::iter::empty())
+        });
+        done.await.unwrap().unwrap();
+    };
+    let (room, ()) = futures_util::future::join(waiting, freeing).await;
+    room.unwrap();
+    stream.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_holds_the_pool_keeps_no_record_out_that_gives_space_back() {
+    let disk = MemoryDisk::new();
+    let stream = memory::open(&disk).unwrap().stream;
+    let mut held = Vec::new();
+    while let Some(admission) = stream.try_admit(1000) {
+        held.push(admission);
+    }
+    let (mut admission, owner) = (Admission::uncharged(), owner());
+    for _ in 0..2 {
+        let reservation =
+            stream.reserve(&mut admission, Class::Housekeeping, DATA, 5000, &owner).unwrap();
+        let lsn = reservation.lsn();
+        drop(reservation.fill());
+        stream.wait_durable(lsn).await.unwrap();
+    }
+    let mut none = Admission::none();
+    let refused = stream.reserve(&mut none, Class::Housekeeping, DATA, 1, &owner).unwrap_err();
+    assert_eq!(refused, ReserveError::Unadmitted { bytes: 1, admitted: 0 });
+    drop(held);
     stream.close().await.unwrap();
 }
 
