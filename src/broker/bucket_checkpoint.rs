@@ -24,14 +24,13 @@ use super::bucket_log::{
 };
 use super::garbage::list;
 use crate::cluster::CheckError;
+use crate::failpoint;
 use crate::object::{ReadLogError, Writer, WriterId};
 use crate::partition::Partition;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::task;
 use crate::wal::{Lsn, Poisoned};
 
-/// How often it is looked whether a checkpoint is due.
-const DUE_CHECK: Duration = Duration::from_secs(1);
 /// How long the last checkpoint of a run may take.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(10);
 /// Parts are taken for so many partitions at a time.
@@ -118,13 +117,14 @@ pub(super) enum BucketCheckpointError {
 }
 
 impl BucketCheckpoints {
-    /// For a run that writes to the bucket as `writer`, from the data directory `identity`.
-    pub(super) fn new(writer: WriterId, identity: [u8; 16]) -> Self {
+    /// For a run that writes to the bucket as `writer`, from the data directory `identity`, with
+    /// at least `interval` between two checkpoints.
+    pub(super) fn new(writer: WriterId, identity: [u8; 16], interval: Duration) -> Self {
         Self {
             writer,
             identity,
             log: None,
-            rhythm: Rhythm::default(),
+            rhythm: Rhythm::every(interval),
             published: HashMap::new(),
             garbage: Bytes::new(),
         }
@@ -145,7 +145,7 @@ impl Broker {
 
     /// Publishes checkpoints as they come due, until the drain.
     pub(super) async fn watch_bucket_checkpoints(&self) {
-        while self.tick(DUE_CHECK).await {
+        while self.tick(self.delays.checkpoint_look).await {
             if let Err(error) = self.bucket_checkpoint_if_due().await {
                 if matches!(error, BucketCheckpointError::Fenced(CheckError::Fenced(_))) {
                     return;
@@ -261,6 +261,7 @@ impl Broker {
             unreachable!("the log was opened")
         };
         self.stream.wait_synced(covers).await?;
+        failpoint::pass("bucket checkpoint: begun");
         let partitions = self.partitions.all();
         let mut publication = log.begin().await?;
         let kind = publication.kind();
@@ -293,6 +294,7 @@ impl Broker {
             wall_ms: self.clock.wall_ms(),
         };
         publication.finish(summary).await?;
+        failpoint::pass("bucket checkpoint: published");
         (*published, *garbage) = (next, listed);
         if let Err(error) = log.trim().await {
             warn!(%error, "old checkpoints stay in the bucket until the next one");

@@ -68,6 +68,7 @@ impl Partitions {
         let of: Vec<_> = map.range(whole(topic)).map(|(of, _)| *of).collect();
         let closed: Vec<_> = of.iter().filter_map(|of| map.remove(of)).collect();
         drop(map);
+        failpoint::pass("topic deletion: halfway");
         for partition in &closed {
             partition.close();
         }
