@@ -277,6 +277,8 @@ impl Broker {
             let key = PartKey::Partition(of).encode();
             publication.push(&Item::Removal { key }).await?;
         }
+        // The parts do not refer to what was dropped while they were taken, which is synced by now.
+        self.partitions.apply_durable();
         let listed = list::of(&self.partitions.shared().objects);
         if kind == Kind::Base || listed != *garbage {
             let (key, part) = (PartKey::Garbage.encode(), listed.clone());

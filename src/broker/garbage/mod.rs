@@ -124,10 +124,7 @@ impl Broker {
         if ids.is_empty() {
             return ids;
         }
-        for partition in self.partitions.all() {
-            // Applies what has become durable.
-            partition.tiered_end();
-        }
+        self.partitions.apply_durable();
         let objects = &self.partitions.shared().objects;
         let garbage: HashSet<_> =
             objects.garbage().iter().map(|garbage| garbage.object.id).collect();

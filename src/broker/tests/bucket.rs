@@ -1,5 +1,7 @@
 //! What the broker keeps in the bucket beside the metadata: checkpoints, and no garbage.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use crate::broker::bucket_check::{self, BucketReport, CheckError, Problem, Probl
 use crate::broker::bucket_log::{CheckpointReader, Item, Summary};
 use crate::broker::garbage::list;
 use crate::broker::{Broker, PartKey};
+use crate::failpoint;
 use crate::object::testing::FaultStore;
 use crate::object::{Key, NumberedLog, ObjectError, Writer, WriterId};
 use crate::partition::{Partition, TierChange, TierKind, TierRef, record};
@@ -210,6 +213,80 @@ async fn garbage_survives_a_kill_before_and_after_the_checkpoint_beside_the_log(
         assert_eq!(broker.partitions.shared().objects.garbage(), []);
         broker.stop().await;
     }
+}
+
+/// A part of a checkpoint counts as dropped what a record on its way drops: when that is durable, a
+/// start from the checkpoint does not meet the record again.
+#[tokio::test]
+async fn what_is_dropped_while_a_checkpoint_is_taken_is_garbage_after_a_kill() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let armed = {
+        let (broker, partition) = (Arc::clone(&broker), Arc::clone(&partition));
+        failpoint::arm("checkpoint: scope", move || {
+            let mut admission = broker.stream.try_admit(record::LOG_START_LEN).unwrap();
+            partition.delete_records(&mut admission, 1).unwrap();
+        })
+    };
+    broker.checkpoint().await.unwrap();
+    drop(armed);
+    // Nobody has looked at the partition since.
+    broker.checkpoint().await.unwrap();
+    broker.kill().await;
+    let broker = bench.start().await;
+    let garbage = broker.partitions.shared().objects.garbage();
+    assert_eq!(garbage.iter().map(|garbage| garbage.object.id).collect::<Vec<_>>(), [id]);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_a_checkpoint_of_the_bucket_is_taken_is_in_its_list() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let armed = {
+        let (broker, partition) = (Arc::clone(&broker), Arc::clone(&partition));
+        failpoint::arm("bucket checkpoint: begun", move || {
+            let mut admission = broker.stream.try_admit(record::LOG_START_LEN).unwrap();
+            partition.delete_records(&mut admission, 1).unwrap();
+        })
+    };
+    broker.last_bucket_checkpoint().await;
+    drop(armed);
+    let (_, parts, _) = broker.loaded().await;
+    let lists = parts.iter().filter(|(key, _)| *key == PartKey::Garbage);
+    let list = list::decode(lists.last().unwrap().1.as_ref().unwrap()).unwrap();
+    assert_eq!(list.iter().map(|object| object.id).collect::<Vec<_>>(), [id]);
+    broker.stop().await;
+}
+
+/// Or a checkpoint that is taken in between has neither the partition nor its objects.
+#[tokio::test]
+async fn what_a_deleted_topic_had_is_garbage_before_its_partitions_are_forgotten() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let looked = Rc::new(Cell::new(false));
+    let armed = {
+        let (broker, looked) = (Arc::clone(&broker), Rc::clone(&looked));
+        failpoint::arm("topic deletion: halfway", move || {
+            looked.set(true);
+            let garbage = broker.partitions.shared().objects.garbage();
+            assert!(garbage.iter().any(|garbage| garbage.object.id == id));
+        })
+    };
+    broker.delete_topic(partition.id().topic).await.unwrap();
+    drop(armed);
+    assert!(looked.get());
+    assert!(broker.partitions.is_empty());
+    broker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
