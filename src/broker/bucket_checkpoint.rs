@@ -189,6 +189,7 @@ impl Broker {
         }
         if state.log.is_none() {
             if let Err(error) = self.open_bucket_log(state).await {
+                self.metrics.bucket_checkpoint_failures.inc();
                 state.rhythm.failed(self.clock.now());
                 return Err(error.into());
             }
@@ -345,7 +346,14 @@ impl Broker {
         // Drawn, so that no two bodies of this run are taken for one should it be opened twice.
         let writer = Writer::new(state.writer, self.bucket.random.u64() >> 1);
         let store = self.bucket.store.clone();
-        let (log, last) = BucketLog::open(store, self.node_id(), writer).await?;
+        let opened = BucketLog::open(store.clone(), self.node_id(), writer.clone()).await;
+        let (log, last) = match opened {
+            Err(error) if error.is_damage() => {
+                error!(%error, "checkpoints in the bucket are damaged; a new one replaces them");
+                (BucketLog::open_anew(store, self.node_id(), writer).await?, None)
+            }
+            opened => opened?,
+        };
         state.log = Some(log);
         if let Some(last) = last.filter(|last| last.identity == state.identity) {
             state.rhythm.found(Lsn(last.covers));
