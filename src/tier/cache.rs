@@ -122,9 +122,10 @@ impl Cache {
         let unasked = (smaller / UNASKED_BYTES).clamp(1, UNASKED_LOADS);
         let inner = Inner {
             store,
-            hot: Part::new(options.hot, &options.readers, hot),
-            catch_up: Part::of_scans(options.catch_up, &options.readers, catch_up),
-            footers: Part::new(options.footers, &options.readers, footers),
+            hot: Part::new(options.hot, 1, &options.readers, hot),
+            // Who catches up comes once.
+            catch_up: Part::new(options.catch_up, 2, &options.readers, catch_up),
+            footers: Part::new(options.footers, 0, &options.readers, footers),
             catch_up_places: Semaphore::new(options.catch_up_loads.max(1)),
             unasked_places: Arc::new(Semaphore::new(unasked)),
             chunk_flights: Arc::default(),

@@ -34,26 +34,16 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    /// A part that keeps what three quarters of `pool` have room for.
-    pub(super) fn new(pool: BytePool, readers: &BytePool, metrics: Arc<CacheMetrics>) -> Self {
-        let headroom = pool.capacity() / 4;
-        Self::with_headroom(pool, headroom, readers, metrics)
-    }
-
-    /// The same for readers that come once: with room for the two runs of one of them, if that is
-    /// at most half of the pool.
-    pub(super) fn of_scans(pool: BytePool, readers: &BytePool, metrics: Arc<CacheMetrics>) -> Self {
-        let runs = 2 * GREATEST_WINDOW as usize;
-        let headroom = (pool.capacity() / 4).max(runs.min(pool.capacity() / 2));
-        Self::with_headroom(pool, headroom, readers, metrics)
-    }
-
-    fn with_headroom(
+    /// A part that keeps what three quarters of `pool` have room for, or less, but at least half, if
+    /// that makes room for so many of the longest `runs` on their way.
+    pub(super) fn new(
         pool: BytePool,
-        headroom: usize,
+        runs: usize,
         readers: &BytePool,
         metrics: Arc<CacheMetrics>,
     ) -> Self {
+        let runs = (runs * GREATEST_WINDOW as usize).min(pool.capacity() / 2);
+        let headroom = runs.max(pool.capacity() / 4);
         let (readers, stuck) = (readers.clone(), Arc::default());
         let theirs = readers.clone();
         let kept = Moka::builder()

@@ -325,7 +325,7 @@ async fn a_section_of_a_pack_is_one_get_for_who_begins_it() {
 
 #[tokio::test]
 async fn a_scan_takes_nothing_from_the_readers_of_young_data() {
-    let rig = rig(8 * MIB, 8 * MIB, 4);
+    let rig = rig(16 * MIB, 8 * MIB, 4);
     let (young, _) = rig.stored(1, &[long(of(), 100, 5)], LONG).await;
     let (old, _) = rig.stored(2, &[long(of(), 0, 40)], LONG).await;
     scan(&rig, &young, 100, Age::Hot).await;
@@ -519,7 +519,7 @@ async fn two_runs_of_eight_mebibytes_fit_where_a_reader_has_them_to_spare() {
 
 #[tokio::test]
 async fn readers_at_the_end_hit_while_others_catch_up_with_ten_times_the_cache() {
-    let rig = rig_with(8 * MIB, 8 * MIB, 4, 8 * MIB);
+    let rig = rig_with(16 * MIB, 8 * MIB, 4, 8 * MIB);
     let (young, _) = rig.stored(1, &[long(of(), 1_000, 5)], LONG).await;
     let (old, _) = rig.stored(2, &[long(of(), 0, 80)], LONG).await;
     scan(&rig, &young, 1_000, Age::Hot).await;
