@@ -318,17 +318,8 @@ pub const WAL_MAX: u64 = 64 * MIB;
 /// The smallest memory budget.
 pub const BUDGET: u64 = 64 * MIB;
 
-/// Bytes of the write-ahead log's files.
-pub fn wal_bytes(broker: &Broker) -> u64 {
-    let files = std::fs::read_dir(broker.data_dir().join("wal")).unwrap().map(Result::unwrap);
-    let is_of_log = |name: &str| !name.starts_with("checkpoint-");
-    let files = files.filter(|file| file.file_name().to_str().is_some_and(is_of_log));
-    // One that was removed meanwhile is none.
-    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
-}
-
 /// Fails when the write-ahead log takes more of the disk than it may.
 pub fn assert_wal_is_bounded(broker: &Broker) {
-    let bytes = wal_bytes(broker);
+    let bytes = broker.wal_bytes();
     assert!(bytes > 0 && bytes <= WAL_MAX, "{bytes} bytes of write-ahead log");
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 pub mod bucket;
+pub mod servers;
 pub mod tables;
 pub mod wire;
 
@@ -164,6 +165,15 @@ impl Broker {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.options, self.folder.path())
+    }
+
+    /// Bytes of the write-ahead log's files.
+    pub fn wal_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(self.data_dir().join("wal")).unwrap().map(Result::unwrap);
+        let is_of_log = |name: &str| !name.starts_with("checkpoint-");
+        let files = files.filter(|file| file.file_name().to_str().is_some_and(is_of_log));
+        // One that was removed meanwhile is none.
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
     /// Starts another process on this one's data directory, which must end by itself: its exit code
