@@ -157,10 +157,11 @@ impl Broker {
 
     /// Publishes the last checkpoint of a run, unless nothing is uncovered.
     pub(super) async fn last_bucket_checkpoint(&self) {
-        let publishing = async {
+        // Once in a run, and large.
+        let publishing = Box::pin(async {
             let mut state = self.bucket_checkpoints.lock().await;
             self.bucket_checkpoint_if(&mut state, |_| true).await
-        };
+        });
         match self.clock.timeout(LAST_CHECKPOINT, publishing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "last checkpoint not written to the bucket"),
