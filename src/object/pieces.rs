@@ -35,7 +35,8 @@ impl Store {
         let taker = Mutex::new(Taker { taken: 0, bytes: 0, take });
         let backend = self.backend();
         let read = self.run(Operation::GetRange, key, length, ATTEMPTS, || {
-            let ask = || read(backend, key, pieces, &taker);
+            // Two of them are there at once, and each is large.
+            let ask = || Box::pin(read(backend, key, pieces, &taker));
             async move { self.hedged(ask).await }
         });
         read.await?;
@@ -107,7 +108,7 @@ enum Source {
 
 impl Body {
     fn new(found: GetResult) -> Self {
-        let Range { start: at, end } = found.range.clone();
+        let Range { start: at, end } = found.range;
         let source = match found.payload {
             GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
             GetResultPayload::Stream(stream) => Source::Stream { stream, rest: Bytes::new(), at },
