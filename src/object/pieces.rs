@@ -35,8 +35,7 @@ impl Store {
         let taker = Mutex::new(Taker { taken: 0, bytes: 0, take });
         let backend = self.backend();
         let read = self.run(Operation::GetRange, key, length, ATTEMPTS, || {
-            // Two of them are there at once, and each is large.
-            let ask = || Box::pin(read(backend, key, pieces, &taker));
+            let ask = || read(backend, key, pieces, &taker);
             async move { self.hedged(ask).await }
         });
         read.await?;
