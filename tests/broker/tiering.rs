@@ -147,8 +147,13 @@ impl Log {
             .map(|_| self.fetch(wire, from))
             .find(|records| !records.is_empty())
             .unwrap_or_else(|| panic!("nothing at {from} of partition {}", self.partition));
+        self.compare(from, &records)
+    }
+
+    /// Compares every byte of what a Fetch from `from` gave: where it ends.
+    pub fn compare(&self, from: i64, records: &Bytes) -> i64 {
         let (mut next, mut at) = (from, 0);
-        for (offset, size) in batches(&records) {
+        for (offset, size) in batches(records) {
             assert_eq!(offset, next, "partition {}", self.partition);
             let (found, wanted) = (&records[at..at + size], self.batch(offset));
             let same = found[BROKERS_BYTES..] == wanted[BROKERS_BYTES..];
