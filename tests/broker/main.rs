@@ -50,6 +50,7 @@ mod tier_away;
 mod tier_economy;
 mod tier_kill;
 mod tier_offsets;
+mod tier_reads;
 mod tiering;
 mod versions;
 mod weather;
