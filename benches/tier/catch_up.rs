@@ -8,8 +8,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 
+use crate::harness::servers::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::harness::{Broker, Options};
-use crate::servers::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::topics::{self, Place, Reader};
 use crate::{Plan, spread};
 

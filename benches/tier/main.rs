@@ -21,9 +21,6 @@ mod machine;
 #[allow(dead_code, reason = "shared with the end-to-end bench")]
 mod replay;
 mod restart;
-#[path = "../../tests/store/servers.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the store")]
-mod servers;
 mod tail;
 mod topics;
 #[path = "../e2e/wire.rs"]

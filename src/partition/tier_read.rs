@@ -156,6 +156,10 @@ impl TierRead {
             whole = self.take(&found.batches, &mut plan);
             next = found.next_offset;
         }
+        cache.read_on(self.of(), section.end_offset, || {
+            let behind = self.partition.tiered_at(section.end_offset)?;
+            Some((behind.object, age(&self.partition, &behind)))
+        });
         plan
     }
 

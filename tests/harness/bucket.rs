@@ -150,9 +150,10 @@ impl Bucket {
         below.map(|(key, object)| (key.clone(), object.bytes)).collect()
     }
 
-    /// How many objects were begun in parts and neither completed nor given up.
+    /// How many objects were begun in parts, have some, and were neither completed nor given up.
     pub fn open_uploads(&self) -> usize {
-        self.shared.state.lock().unwrap().uploads.len()
+        let state = self.shared.state.lock().unwrap();
+        state.uploads.values().filter(|parts| !parts.is_empty()).count()
     }
 
     /// Changes one byte of an object where it is stored.

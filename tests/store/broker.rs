@@ -6,29 +6,14 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::harness::servers::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::harness::{Broker, Options};
-use crate::servers::{ACCESS_KEY, SECRET_KEY, Server};
-
-/// A broker's options for the bucket `bkt` below a prefix.
-fn options(server: &Server) -> Options {
-    let mut options = Options::new()
-        .set("object.url", "s3://bkt/prod/a")
-        .set("object.endpoint", server.endpoint());
-    if let Some(path) = server.ca_file() {
-        options = options.set("object.tls.ca.file", path.display());
-    }
-    for (name, value) in [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]
-    {
-        options.env.push((name.to_owned(), value.to_owned()));
-    }
-    options
-}
 
 #[test]
 fn a_broker_that_is_killed_finds_its_topics_in_the_bucket() {
     let Some(server) = Server::versitygw_with_tls() else { return };
     server.make_bucket("bkt");
-    let mut broker = Broker::start_with(options(&server));
+    let mut broker = Broker::start_with(server.options("s3://bkt/prod/a", Options::new()));
     let name = TopicName(StrBytes::from_static_str("kept"));
     let topic = CreatableTopic::default().with_name(name.clone()).with_num_partitions(3);
     let topic = topic.with_replication_factor(1);

@@ -3,7 +3,7 @@
 use tidegate::config::ObjectConfig;
 use tidegate::object::{Key, Variables};
 
-use crate::servers::Server;
+use crate::harness::servers::Server;
 use crate::{connect, run};
 
 const TOKEN: &str = "a.web.token";

@@ -16,7 +16,6 @@ mod broker;
 mod contract;
 mod identity;
 mod parts;
-mod servers;
 
 use std::future::Future;
 
@@ -25,7 +24,7 @@ use tidegate::config::{ObjectConfig, ObjectUrl};
 use tidegate::metrics::Registry;
 use tidegate::object::{Store, Variables};
 
-use crate::servers::Server;
+use crate::harness::servers::Server;
 
 /// Objects of more than one page.
 const LISTED: usize = 1_001;

@@ -1,4 +1,7 @@
 //! Object stores on loopback, each a process of its own in a directory of its own.
+#![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test ends where it fails")]
+#![allow(clippy::disallowed_methods, reason = "tests own their processes, files and clocks")]
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use tempfile::TempDir;
 use tidegate::config::{ObjectConfig, ObjectUrl};
 use tidegate::object::Variables;
 
-use crate::harness::free_port;
+use super::{Options, free_port};
 
 /// How long a start may take.
 const START: Duration = Duration::from_mins(2);
@@ -39,6 +42,7 @@ while True:
 
 /// A server. Killed when dropped.
 pub struct Server {
+    command: Command,
     child: Child,
     folder: TempDir,
     port: u16,
@@ -124,9 +128,22 @@ impl Server {
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         arguments(&mut command, folder.path(), port);
-        let mut server = Self { child: command.spawn().unwrap(), folder, port, has_tls };
+        let child = command.spawn().unwrap();
+        let mut server = Self { command, child, folder, port, has_tls };
         server.wait_until_it_listens();
         server
+    }
+
+    /// Takes it away: every connection is cut, and none is taken.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Brings it back with what it had; it must have been killed.
+    pub fn restart(&mut self) {
+        self.child = self.command.spawn().unwrap();
+        self.wait_until_it_listens();
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -153,6 +170,20 @@ impl Server {
     pub fn config(&self, url: &str) -> ObjectConfig {
         let config = ObjectConfig::at(ObjectUrl::parse(url).unwrap());
         ObjectConfig { endpoint: Some(self.endpoint()), ca_file: self.ca_file(), ..config }
+    }
+
+    /// Has a broker keep its objects at `url`.
+    pub fn options(&self, url: &str, options: Options) -> Options {
+        let mut options = options.set("object.url", url).set("object.endpoint", self.endpoint());
+        if let Some(path) = self.ca_file() {
+            options = options.set("object.tls.ca.file", path.display());
+        }
+        for (name, value) in
+            [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]
+        {
+            options.env.push((name.to_owned(), value.to_owned()));
+        }
+        options
     }
 
     /// The keys as the environment gives them.
