@@ -203,8 +203,8 @@ impl Fetch {
                 missing.begin(self.cx.broker.cache());
                 return progress.answers;
             }
-            let others = self.wait_for_records(&progress.answers);
             let brought = first_of(std::mem::take(&mut progress.begun));
+            let others = either(self.wait_for_records(&progress.answers), brought);
             let Some(target) = self.targets().nth(at) else { return progress.answers };
             let answer = tokio::select! {
                 biased;
@@ -215,9 +215,7 @@ impl Fetch {
                     continue;
                 }
                 // Once is enough: what they have is too little, or they are gone.
-                () = async { tokio::select! { () = others => {}, () = brought => {} } },
-                    if others_wake =>
-                {
+                () = others, if others_wake => {
                     others_wake = false;
                     continue;
                 }
@@ -378,6 +376,14 @@ impl Fetch {
             bytes: plan.bytes,
             pieces: plan.pieces.into_iter().map(piece).collect(),
         }
+    }
+}
+
+/// Ends when one of them does.
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
     }
 }
 
