@@ -15,4 +15,5 @@ mod matrix;
 mod sessions;
 mod smoke;
 mod suites;
+mod tiered;
 mod tools;
