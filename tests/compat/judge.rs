@@ -72,7 +72,9 @@ pub fn committed_offsets(wire: &mut Wire, group: &str, topic: &str, count: i32) 
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![asked]));
     let response = wire.call(OFFSET_FETCH_VERSION, &request);
-    let mut partitions = response.topics[0].partitions.clone();
+    // A group that has committed nothing has no topics.
+    let topic = response.topics.into_iter().next();
+    let mut partitions = topic.map(|topic| topic.partitions).unwrap_or_default();
     partitions.sort_by_key(|partition| partition.partition_index);
     partitions.iter().map(|partition| partition.committed_offset).collect()
 }
