@@ -107,7 +107,7 @@ enum Source {
 
 impl Body {
     fn new(found: GetResult) -> Self {
-        let Range { start: at, end } = found.range.clone();
+        let Range { start: at, end } = found.range;
         let source = match found.payload {
             GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
             GetResultPayload::Stream(stream) => Source::Stream { stream, rest: Bytes::new(), at },

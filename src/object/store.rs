@@ -222,9 +222,10 @@ impl Store {
         F: Fn() -> Fut,
         Fut: Future<Output = object_store::Result<T>>,
     {
+        // Whoever reads is not to be as large as two requests.
         match &self.inner.hedge {
-            Some(hedge) => hedge.run(ask, || self.inner.metrics.hedged()).await,
-            None => ask().await,
+            Some(hedge) => Box::pin(hedge.run(ask, || self.inner.metrics.hedged())).await,
+            None => Box::pin(ask()).await,
         }
     }
 
