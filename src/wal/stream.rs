@@ -19,7 +19,7 @@ use super::metrics::Metrics;
 use super::read::{Entry, Files, Pin, ReadError};
 use super::room::{Sizes, State};
 use super::{Class, FileNumber, Kind, Location, LogClock, Lsn, Owner};
-use crate::budget::{Budget, BytePool, Charge, Pool};
+use crate::budget::{Budget, BytePool, Pool};
 use crate::clock::{Clock, Instant, Random};
 
 /// Bytes that a record takes in the file beside its payload. They are not charged to the budget.

@@ -1,6 +1,7 @@
 //! Fetch where the bucket has what is asked for, and takes its time (DESIGN §6): the reads of the
 //! bucket are held until a test lets them go, so nothing here depends on how long anything takes.
 
+use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -22,7 +23,7 @@ const GETS: u64 = 2;
 fn is_empty(response: &FetchResponse) -> bool {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     partitions.all(|answer| {
-        answer.error_code == NONE && answer.records.as_ref().is_none_or(|bytes| bytes.is_empty())
+        answer.error_code == NONE && answer.records.as_ref().is_none_or(Bytes::is_empty)
     })
 }
 

@@ -66,6 +66,16 @@ impl Server {
         }))
     }
 
+    /// `MinIO` over a directory.
+    pub fn minio() -> Option<Self> {
+        Some(Self::start(installed("minio")?, false, |command, folder, port| {
+            command.env("MINIO_ROOT_USER", ACCESS_KEY).env("MINIO_ROOT_PASSWORD", SECRET_KEY);
+            command.env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off").env("CI", "true");
+            command.args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")]);
+            command.arg(folder.join("minio"));
+        }))
+    }
+
     /// `SeaweedFS`, all its parts in one process.
     pub fn seaweedfs() -> Option<Self> {
         Some(Self::start(installed("stores/bin/weed")?, false, |command, folder, port| {

@@ -80,6 +80,17 @@ fn versitygw_keeps_the_contract_over_tls() {
     }
 }
 
+/// In the long form only: it takes minutes to build, and its repository is archived.
+#[test]
+fn minio_keeps_the_contract() {
+    if std::env::var_os("TIDEGATE_LONG").is_none() {
+        return;
+    }
+    if let Some(server) = Server::minio() {
+        contract_over(&server);
+    }
+}
+
 #[test]
 fn seaweedfs_keeps_the_contract() {
     if let Some(server) = Server::seaweedfs() {
