@@ -66,14 +66,18 @@ impl Partitions {
     pub fn close_topic(&self, topic: TopicId) -> usize {
         // Before they are forgotten: a checkpoint that has no part of them is to list what was
         // theirs.
-        self.of_topic(topic).iter().for_each(|partition| partition.close());
+        for partition in self.of_topic(topic) {
+            partition.close();
+        }
         failpoint::pass("topic deletion: halfway");
         let mut map = self.write();
         let of: Vec<_> = map.range(whole(topic)).map(|(of, _)| *of).collect();
         let forgotten: Vec<_> = of.iter().filter_map(|of| map.remove(of)).collect();
         drop(map);
         // Those that were opened meanwhile.
-        forgotten.iter().for_each(|partition| partition.close());
+        for partition in &forgotten {
+            partition.close();
+        }
         forgotten.len()
     }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::budget::BytePool;
 use crate::metrics::Registry;
@@ -178,15 +179,22 @@ impl Cache {
         Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset })
     }
 
-    /// Begins what [`Cache::read`] would wait for, unless many such loads are under way.
-    pub fn begin(&self, object: &ObjectRef, of: TopicPartition, offset: i64, age: Age) {
-        let Ok(place) = Arc::clone(&self.inner.unasked_places).try_acquire_owned() else { return };
+    /// Begins what [`Cache::read`] would wait for, unless many such loads are under way. What is
+    /// returned ends with the load, which goes on without it.
+    pub fn begin(
+        &self,
+        object: &ObjectRef,
+        of: TopicPartition,
+        offset: i64,
+        age: Age,
+    ) -> Option<JoinHandle<()>> {
+        let place = Arc::clone(&self.inner.unasked_places).try_acquire_owned().ok()?;
         let (this, object) = (self.clone(), *object);
-        task::spawn("tier load for later", async move {
+        Some(task::spawn("tier load for later", async move {
             // Whoever comes for it is told what went wrong.
             drop(this.read(&object, of, offset, age).await);
             drop(place);
-        });
+        }))
     }
 
     /// Reads the chunk with the first record of `timestamp` or later, from the chunk on that holds

@@ -179,8 +179,13 @@ impl Log {
     /// Reads some of what begins at `from` and compares every byte: where it ends.
     pub fn verify_some(&self, wire: &mut Wire, from: i64) -> i64 {
         let records = self.read(wire, from);
+        self.compare(from, &records)
+    }
+
+    /// Compares every byte of what a Fetch from `from` gave: where it ends.
+    pub fn compare(&self, from: i64, records: &Bytes) -> i64 {
         let (mut next, mut at) = (from, 0);
-        for (offset, size) in batches(&records) {
+        for (offset, size) in batches(records) {
             assert_eq!(offset, next, "partition {}", self.partition);
             let (found, wanted) = (&records[at..at + size], self.batch(offset));
             let same = found[BROKERS_BYTES..] == wanted[BROKERS_BYTES..];

@@ -15,6 +15,32 @@ pub enum Client {
     FranzGo,
 }
 
+/// franz-go in one of the modes of its program.
+pub fn franz_go(mode: &str, bootstrap: &str, topic: &str, last: &str) -> (Running, Lines) {
+    Running::start(&mut Client::FranzGo.program(mode, bootstrap, topic, last))
+}
+
+/// confluent-kafka writes a log of so many bytes, at so many a second if that is not 0
+/// (`python/log.py`).
+pub fn log_writer(
+    bootstrap: &str,
+    topic: &str,
+    partitions: usize,
+    bytes: u64,
+    rate: u64,
+) -> (Running, Lines) {
+    let mut command = python("log.py");
+    command.args([bootstrap, topic, &partitions.to_string()]);
+    command.args([bytes.to_string(), rate.to_string()]);
+    Running::start(&mut command)
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(folder().join("python/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/python").join(script));
+    command
+}
+
 /// A running client; killed when dropped.
 pub struct Running {
     child: Child,
@@ -85,12 +111,7 @@ impl Client {
 
     fn program(self, mode: &str, bootstrap: &str, topic: &str, last: &str) -> Command {
         let mut command = match self {
-            Client::Confluent => {
-                let mut command = Command::new(folder().join("python/bin/python"));
-                command
-                    .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compat/python/main_job.py"));
-                command
-            }
+            Client::Confluent => python("main_job.py"),
             _ => Command::new(folder().join("franz-go")),
         };
         command.args([mode, bootstrap, topic, last]);

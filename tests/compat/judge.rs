@@ -16,9 +16,10 @@ use tidegate::protocol::batch::{Batch, BatchIter};
 use crate::harness::Wire;
 
 const FETCH_VERSION: i16 = 12;
-const LIST_OFFSETS_VERSION: i16 = 7;
+const LIST_OFFSETS_VERSION: i16 = 10;
 const OFFSET_FETCH_VERSION: i16 = 5;
 const LATEST: i64 = -1;
+const LATEST_TIERED: i64 = -5;
 
 /// A topic's name as the crate's messages have it.
 pub fn topic_name(topic: &str) -> TopicName {
@@ -40,13 +41,23 @@ pub fn partition_count(wire: &mut Wire, topic: &str) -> i32 {
 
 /// The partition's high watermark.
 pub fn end_offset(wire: &mut Wire, topic: &str, partition: i32) -> i64 {
+    offset_at(wire, topic, partition, LATEST)
+}
+
+/// The partition's last offset in the bucket, -1 if there is none.
+pub fn last_tiered_offset(wire: &mut Wire, topic: &str, partition: i32) -> i64 {
+    offset_at(wire, topic, partition, LATEST_TIERED)
+}
+
+fn offset_at(wire: &mut Wire, topic: &str, partition: i32, timestamp: i64) -> i64 {
     let asked = ListOffsetsPartition::default()
         .with_partition_index(partition)
         .with_current_leader_epoch(-1)
-        .with_timestamp(LATEST);
+        .with_timestamp(timestamp);
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
         ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]),
     ]);
+    let request = request.with_timeout_ms(30_000);
     let response = wire.call(LIST_OFFSETS_VERSION, &request);
     let answer = &response.topics[0].partitions[0];
     assert_eq!(answer.error_code, 0);
@@ -61,7 +72,9 @@ pub fn committed_offsets(wire: &mut Wire, group: &str, topic: &str, count: i32) 
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![asked]));
     let response = wire.call(OFFSET_FETCH_VERSION, &request);
-    let mut partitions = response.topics[0].partitions.clone();
+    // A group that has committed nothing has no topics.
+    let topic = response.topics.into_iter().next();
+    let mut partitions = topic.map(|topic| topic.partitions).unwrap_or_default();
     partitions.sort_by_key(|partition| partition.partition_index);
     partitions.iter().map(|partition| partition.committed_offset).collect()
 }

@@ -1,5 +1,14 @@
 //! Real clients over real sockets. Run by `tests/run`, which installs them under `target/clients`;
 //! `cargo test` alone leaves this suite out (`test = false` in Cargo.toml).
+//!
+//! Long forms, each after `tests/run`, with figures in the output:
+//!
+//! ```text
+//! export TIDEGATE_BIN=$PWD/target/release/tidegate TIDEGATE_LONG=1
+//! cargo test --test compat main_job -- --test-threads=1             a million records, five kills
+//! cargo test --test compat a_log_of_many -- --nocapture             5 GiB with 1 GiB of disk
+//! cargo test --test compat a_server_that_is_away -- --nocapture     ten minutes without a bucket
+//! ```
 #![allow(unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
@@ -15,4 +24,5 @@ mod matrix;
 mod sessions;
 mod smoke;
 mod suites;
+mod tiered;
 mod tools;

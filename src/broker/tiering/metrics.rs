@@ -37,10 +37,8 @@ impl TierMetrics {
                 "Sections of partitions in objects brought into the bucket.",
                 &["origin"],
             ),
-            lag_bytes: registry.gauge(
-                "broker_tier_lag_bytes",
-                "Bytes of durable batches that are not in the bucket.",
-            ),
+            lag_bytes: registry
+                .gauge("broker_tier_lag_bytes", "Bytes of batches that are not in the bucket."),
             lag_seconds: registry.gauge(
                 "broker_tier_lag_seconds",
                 "How long the oldest batch that is not in the bucket has waited, at most.",
@@ -52,12 +50,17 @@ impl TierMetrics {
         }
     }
 
-    /// Notes what waits.
-    pub(super) fn lag(&self, waiting: &[Untiered], now_ms: i64) {
-        let bytes: u64 = waiting.iter().map(|it| it.bytes).sum();
+    /// Notes that so many bytes wait, and what would go next.
+    pub(super) fn lag(&self, bytes: u64, waiting: &[Untiered], now_ms: i64) {
         let oldest = waiting.iter().map(|it| it.since_ms).min().unwrap_or(now_ms);
         self.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.lag_seconds.set(now_ms.saturating_sub(oldest).max(0) / 1_000);
+    }
+
+    /// How many bytes wait.
+    #[cfg(test)]
+    pub(super) fn lag_bytes(&self) -> i64 {
+        self.lag_bytes.get()
     }
 
     /// Counts an object that was brought, or was not.

@@ -175,15 +175,19 @@ impl Broker {
 
     /// What waits, by partition; the lag is noted.
     fn untiered(&self) -> (Vec<Arc<Partition>>, Vec<Untiered>) {
-        let partitions = self.partitions.all().into_iter();
-        let (partitions, untiered): (Vec<_>, Vec<_>) = partitions
-            .filter(|partition| partition.untiered_bytes() > 0)
-            .filter_map(|partition| {
-                let untiered = partition.untiered(plan::SEGMENT_BYTES_MAX)?;
-                Some((partition, untiered))
-            })
-            .unzip();
-        self.tiering.metrics.lag(&untiered, self.stream.log_clock().now_ms());
+        // What is planned at once of a log is bounded, and nothing is while a commit is under way.
+        let mut lag_bytes = 0;
+        let (mut partitions, mut untiered) = (Vec::new(), Vec::new());
+        for partition in self.partitions.all() {
+            let bytes = partition.untiered_bytes();
+            lag_bytes += bytes;
+            let planned = (bytes > 0).then(|| partition.untiered(plan::SEGMENT_BYTES_MAX));
+            if let Some(planned) = planned.flatten() {
+                partitions.push(partition);
+                untiered.push(planned);
+            }
+        }
+        self.tiering.metrics.lag(lag_bytes, &untiered, self.stream.log_clock().now_ms());
         (partitions, untiered)
     }
 

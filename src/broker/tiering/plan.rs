@@ -5,7 +5,7 @@ use crate::partition::Untiered;
 /// A partition with so many bytes gets an object of its own.
 pub(super) const SEGMENT_BYTES: u64 = 64 << 20;
 /// No section is planned larger, so that a log that has waited long goes in several objects.
-pub(super) const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+pub(super) const SEGMENT_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// Small partitions go together when they have so many bytes.
 const PACK_BYTES: u64 = 128 << 20;
 /// A pack is not planned larger.

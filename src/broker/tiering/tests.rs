@@ -1,10 +1,13 @@
 //! A broker that brings its logs into a bucket and reads them there.
 
+mod histories;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Waiting;
+use super::plan::SEGMENT_BYTES_MAX;
 use crate::broker::offsets::OffsetsTopic;
 use crate::broker::tests::Bench;
 use crate::broker::{Broker, OFFSETS_TOPIC};
@@ -120,6 +123,23 @@ async fn a_pack_is_read_when_nothing_is_left_on_this_machine() {
         assert_eq!(left, (at == 1).then_some((26, 28)));
     }
     assert!(broker.partitions.shared().metrics.tiered_bytes.get() > 0);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn the_lag_is_all_that_waits_also_when_it_goes_in_several_objects() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    let mut sent = 0;
+    while sent <= 2 * SEGMENT_BYTES_MAX {
+        sent += append(&broker, &partition, 1, 30_000).await.len() as u64;
+    }
+    let (_, planned) = broker.untiered();
+    assert!(planned[0].bytes < sent, "{} bytes are planned at once", planned[0].bytes);
+    assert_eq!(broker.tiering.metrics.lag_bytes(), sent as i64);
+    broker.flush(waiting(&broker), 7).await.unwrap();
+    assert_eq!((broker.untiered().1, broker.tiering.metrics.lag_bytes()), (Vec::new(), 0));
     broker.stop().await;
 }
 

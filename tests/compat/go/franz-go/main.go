@@ -1,8 +1,10 @@
-// The main job's producer and consumer on franz-go. It prints the same JSON lines as Apache
-// Kafka's VerifiableProducer and VerifiableConsumer, so that one judge reads all clients.
+// The main job's producer and consumer on franz-go, and what other tests have it do. The main job
+// prints the same JSON lines as Apache Kafka's VerifiableProducer and VerifiableConsumer, so that
+// one judge reads all clients.
 //
 //	franz-go produce BOOTSTRAP TOPIC RECORDS
 //	franz-go consume BOOTSTRAP TOPIC GROUP
+//	franz-go read BOOTSTRAP TOPIC FROM      and the like: read.go, keys.go
 //	franz-go driver BOOTSTRAP               the driver of the compatibility matrix
 package main
 
@@ -52,7 +54,7 @@ func main() {
 		return
 	}
 	if len(os.Args) != 5 {
-		fail(fmt.Errorf("usage: %s produce|consume BOOTSTRAP TOPIC RECORDS|GROUP", os.Args[0]))
+		fail(fmt.Errorf("usage: %s MODE BOOTSTRAP TOPIC ARGUMENT", os.Args[0]))
 	}
 	mode, bootstrap, topic, last := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
 	switch mode {
@@ -64,6 +66,14 @@ func main() {
 		produce(bootstrap, topic, records)
 	case "consume":
 		consume(bootstrap, topic, last)
+	case "read":
+		read(bootstrap, topic, last)
+	case "seek":
+		seek(bootstrap, topic, last)
+	case "overwrite":
+		overwrite(bootstrap, topic, last)
+	case "latest":
+		latest(bootstrap, topic, last)
 	default:
 		fail(fmt.Errorf("unknown mode %q", mode))
 	}
