@@ -17,7 +17,7 @@ const BYTES: usize = 16 << 10;
 const LIMIT: f64 = 50e6;
 /// The memory budget, and of it what readers that catch up have (`budget.rs`).
 const BUDGET: usize = 2 << 30;
-const CATCH_UP: usize = BUDGET / 64;
+const CATCH_UP: usize = BUDGET / 64 * 2;
 const OLD_MIB: usize = 768;
 const YOUNG_MIB: usize = 192;
 

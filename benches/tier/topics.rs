@@ -55,7 +55,7 @@ impl Place {
         self.options().set("object.url", format!("file://{}", self.bucket().display()))
     }
 
-    /// A library that sets a broker's clock back by an hour.
+    /// A library with which an hour passes when a broker is told to stop.
     pub(crate) fn past(&self) -> PathBuf {
         let library = self.folder.path().join("past.so");
         let mut compiler = Command::new("cc");
