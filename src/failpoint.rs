@@ -13,7 +13,8 @@ pub(crate) use armed::{arm, pass};
 pub(crate) use kill::pass;
 
 /// The environment variable that names the place where a debug build kills itself: `place`, or
-/// `place#3` for the third time that any thread comes by. It is no setting.
+/// `place#3` for the third time that any thread comes by, or `place > other` for the first time at
+/// the other after that. It is no setting.
 #[cfg(debug_assertions)]
 pub(crate) const VARIABLE: Option<&str> = Some("TIDEGATE_FAILPOINT");
 /// No variable kills a release build.
@@ -28,34 +29,37 @@ pub(crate) fn pass(_place: &'static str) {}
 #[cfg(debug_assertions)]
 #[cfg_attr(test, allow(dead_code, reason = "a unit test kills nothing; it tests the reading"))]
 mod kill {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::collections::VecDeque;
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
     use rustix::process::{Signal, getpid, kill_process};
 
     static FATAL: OnceLock<Option<Fatal>> = OnceLock::new();
 
-    /// Where the process ends.
-    struct Fatal {
-        place: String,
-        /// How often it is still passed before that.
-        left: AtomicU64,
-    }
+    /// Where the process ends: the places that are still to be passed, and how often each.
+    struct Fatal(Mutex<VecDeque<(String, u64)>>);
 
     impl Fatal {
         fn parse(text: &str) -> Self {
-            let (place, time) = match text.rsplit_once('#') {
-                Some((place, time)) => (place, time.parse().unwrap_or(1)),
-                None => (text, 1_u64),
+            let place = |text: &str| match text.rsplit_once('#') {
+                Some((place, times)) => (place.to_owned(), times.parse().unwrap_or(1)),
+                None => (text.to_owned(), 1),
             };
-            Self { place: place.to_owned(), left: AtomicU64::new(time.saturating_sub(1)) }
+            Self(Mutex::new(text.split(" > ").map(place).collect()))
         }
 
         /// Whether the process ends here and now.
         fn is_now(&self, place: &str) -> bool {
-            let passed = |left: u64| left.checked_sub(1);
-            self.place == place
-                && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, passed).is_err()
+            let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((_, times)) = left.front_mut().filter(|(next, _)| next == place) else {
+                return false;
+            };
+            *times = times.saturating_sub(1);
+            if *times > 0 {
+                return false;
+            }
+            left.pop_front();
+            left.is_empty()
         }
     }
 
@@ -86,6 +90,12 @@ mod kill {
             assert!(!third.is_now("upload: begun"));
             assert!(!third.is_now("upload: sent"));
             assert!(third.is_now("upload: sent"));
+            let after = Fatal::parse("merge: begun#2 > upload: sent#2");
+            let passed = ["upload: sent", "merge: begun", "upload: sent", "merge: begun"];
+            assert!(passed.into_iter().all(|place| !after.is_now(place)));
+            assert!(!after.is_now("merge: begun"));
+            assert!(!after.is_now("upload: sent"));
+            assert!(after.is_now("upload: sent"));
         }
     }
 }

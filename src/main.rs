@@ -29,23 +29,16 @@ fn serve(settings: &Settings) -> ExitCode {
     };
     start_logging(&config);
     run::warn_about(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("start runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome =
-        runtime.block_on(run::serve(config, settings.take_over, |config, bound, admin, dir| {
-            println!("{}", cli::banner(config, bound, admin, dir));
-        }));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let serve = run::serve(config, settings.take_over, |config, bound, admin, dir| {
+        println!("{}", cli::banner(config, bound, admin, dir));
+    });
+    match cli::run_to_end(serve) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             eprintln!("tidegate: {error}");
             ExitCode::FAILURE
         }
+        Err(code) => code,
     }
 }
 

@@ -120,7 +120,9 @@ pub(crate) fn wait_until_tiered(broker: &Broker, bytes: u64) {
     let begun = Instant::now();
     loop {
         let metrics = broker.metrics();
-        let brought = metrics.get("tidegate_broker_tier_bytes_total{origin=\"flushed\"}");
+        // There is no such metric before the first.
+        let brought = metrics.find("tidegate_broker_tier_bytes_total{origin=\"flushed\"}");
+        let brought = brought.unwrap_or(0.0);
         if brought >= bytes as f64 && metrics.get("tidegate_broker_tier_lag_bytes") == 0.0 {
             return;
         }

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use super::error::log_start_error;
 use super::topics::{is_internal, partition_by_name};
 use super::{Answer, Api, Context, Tally};
+use crate::failpoint;
 use crate::partition::{LogStartError, Partition, record};
 use crate::protocol::error::ErrorCode;
 use crate::wal::{Class, Lsn};
@@ -41,6 +42,7 @@ impl Api for DeleteRecords {
             topics.push(result.with_partitions(partitions));
         }
         cx.broker.view_changed(last);
+        failpoint::pass("log start: appended");
         let durable = cx.broker.stream().wait_durable(last);
         Answer::Later(Box::pin(async move {
             if durable.await.is_err() {
@@ -50,6 +52,7 @@ impl Api for DeleteRecords {
                     partition.low_watermark = -1;
                 }
             }
+            failpoint::pass("log start: durable");
             DeleteRecordsResponse::default().with_topics(topics)
         }))
     }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -50,6 +52,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// And for no longer, whatever a request says.
 const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
+/// So many partitions of a request are looked up at once, about as many as Kafka has threads that
+/// read remote logs (`remote.log.reader.threads`).
+const AT_ONCE: usize = 8;
+
 /// A look-up is planned anew so often while its log moves to the bucket.
 const PLANS_MAX: usize = 16;
 
@@ -67,10 +73,7 @@ impl Api for ListOffsets {
         let deadline = cx.received + timeout(cx.version, request.timeout_ms);
         Answer::Later(Box::pin(async move {
             let asked = each_once(&request.topics);
-            let mut topics = Vec::with_capacity(asked.len());
-            for topic in &asked {
-                topics.push(answer_topic(&cx, topic, committed, deadline).await);
-            }
+            let topics = answer_all(&cx, &asked, committed, deadline).await;
             ListOffsetsResponse::default().with_topics(topics)
         }))
     }
@@ -108,31 +111,66 @@ fn each_once(topics: &[ListOffsetsTopic]) -> Vec<AskedTopic<'_>> {
     found
 }
 
-async fn answer_topic(
+/// A partition that is asked for: where its topic is in the answer, its number, and the question.
+type Question<'a> = (usize, &'a str, i32, Option<&'a ListOffsetsPartition>);
+
+/// The answers to all questions, in the order in which they are asked, but found as they come: a
+/// partition that waits for the bucket keeps no other from being answered in time.
+async fn answer_all(
     cx: &Context,
-    topic: &AskedTopic<'_>,
+    asked: &[AskedTopic<'_>],
     committed: bool,
     deadline: Instant,
-) -> ListOffsetsTopicResponse {
-    let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for (index, asked) in &topic.partitions {
-        let outcome = match asked {
-            Some(asked) => answer(cx, topic.name.as_str(), asked, committed, deadline).await,
-            None => Err(ErrorCode::InvalidRequest),
-        };
-        let response = ListOffsetsPartitionResponse::default()
-            .with_partition_index(*index)
-            .with_timestamp(-1)
-            .with_offset(-1);
-        partitions.push(match outcome {
-            Err(code) => response.with_error_code(code.code()),
-            Ok((offset, timestamp, epoch)) => {
-                let response = response.with_offset(offset).with_timestamp(timestamp);
-                if cx.version >= 4 { response.with_leader_epoch(epoch) } else { response }
-            }
-        });
+) -> Vec<ListOffsetsTopicResponse> {
+    let mut topics: Vec<ListOffsetsTopicResponse> = asked
+        .iter()
+        .map(|topic| ListOffsetsTopicResponse::default().with_name(topic.name.clone()))
+        .collect();
+    let mut questions: Vec<Question<'_>> = Vec::new();
+    for (place, topic) in asked.iter().enumerate() {
+        let of = topic.name.as_str();
+        questions.extend(topic.partitions.iter().map(|(index, asked)| (place, of, *index, *asked)));
     }
-    ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
+    let (mut questions, mut answers) = (questions.into_iter(), FuturesUnordered::new());
+    loop {
+        while answers.len() < AT_ONCE
+            && let Some(question) = questions.next()
+        {
+            answers.push(answer_one(cx, question, committed, deadline));
+        }
+        let Some((place, answer)) = answers.next().await else { break };
+        if let Some(topic) = topics.get_mut(place) {
+            topic.partitions.push(answer);
+        }
+    }
+    for topic in &mut topics {
+        topic.partitions.sort_unstable_by_key(|answer| answer.partition_index);
+    }
+    topics
+}
+
+async fn answer_one(
+    cx: &Context,
+    (place, topic, index, asked): Question<'_>,
+    committed: bool,
+    deadline: Instant,
+) -> (usize, ListOffsetsPartitionResponse) {
+    let outcome = match asked {
+        Some(asked) => answer(cx, topic, asked, committed, deadline).await,
+        None => Err(ErrorCode::InvalidRequest),
+    };
+    let response = ListOffsetsPartitionResponse::default()
+        .with_partition_index(index)
+        .with_timestamp(-1)
+        .with_offset(-1);
+    let response = match outcome {
+        Err(code) => response.with_error_code(code.code()),
+        Ok((offset, timestamp, epoch)) => {
+            let response = response.with_offset(offset).with_timestamp(timestamp);
+            if cx.version >= 4 { response.with_leader_epoch(epoch) } else { response }
+        }
+    };
+    (place, response)
 }
 
 fn timeout(version: i16, timeout_ms: i32) -> Duration {

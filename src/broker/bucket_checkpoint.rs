@@ -24,14 +24,13 @@ use super::bucket_log::{
 };
 use super::garbage::list;
 use crate::cluster::CheckError;
+use crate::failpoint;
 use crate::object::{ReadLogError, Writer, WriterId};
 use crate::partition::Partition;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::task;
 use crate::wal::{Lsn, Poisoned};
 
-/// How often it is looked whether a checkpoint is due.
-const DUE_CHECK: Duration = Duration::from_secs(1);
 /// How long the last checkpoint of a run may take.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(10);
 /// Parts are taken for so many partitions at a time.
@@ -118,13 +117,14 @@ pub(super) enum BucketCheckpointError {
 }
 
 impl BucketCheckpoints {
-    /// For a run that writes to the bucket as `writer`, from the data directory `identity`.
-    pub(super) fn new(writer: WriterId, identity: [u8; 16]) -> Self {
+    /// For a run that writes to the bucket as `writer`, from the data directory `identity`, with
+    /// at least `interval` between two checkpoints.
+    pub(super) fn new(writer: WriterId, identity: [u8; 16], interval: Duration) -> Self {
         Self {
             writer,
             identity,
             log: None,
-            rhythm: Rhythm::default(),
+            rhythm: Rhythm::every(interval),
             published: HashMap::new(),
             garbage: Bytes::new(),
         }
@@ -145,7 +145,7 @@ impl Broker {
 
     /// Publishes checkpoints as they come due, until the drain.
     pub(super) async fn watch_bucket_checkpoints(&self) {
-        while self.tick(DUE_CHECK).await {
+        while self.tick(self.delays.checkpoint_look).await {
             if let Err(error) = self.bucket_checkpoint_if_due().await {
                 if matches!(error, BucketCheckpointError::Fenced(CheckError::Fenced(_))) {
                     return;
@@ -189,6 +189,7 @@ impl Broker {
         }
         if state.log.is_none() {
             if let Err(error) = self.open_bucket_log(state).await {
+                self.metrics.bucket_checkpoint_failures.inc();
                 state.rhythm.failed(self.clock.now());
                 return Err(error.into());
             }
@@ -261,6 +262,7 @@ impl Broker {
             unreachable!("the log was opened")
         };
         self.stream.wait_synced(covers).await?;
+        failpoint::pass("bucket checkpoint: begun");
         let partitions = self.partitions.all();
         let mut publication = log.begin().await?;
         let kind = publication.kind();
@@ -276,6 +278,8 @@ impl Broker {
             let key = PartKey::Partition(of).encode();
             publication.push(&Item::Removal { key }).await?;
         }
+        // The parts do not refer to what was dropped while they were taken, which is synced by now.
+        self.partitions.apply_durable();
         let listed = list::of(&self.partitions.shared().objects);
         if kind == Kind::Base || listed != *garbage {
             let (key, part) = (PartKey::Garbage.encode(), listed.clone());
@@ -293,6 +297,7 @@ impl Broker {
             wall_ms: self.clock.wall_ms(),
         };
         publication.finish(summary).await?;
+        failpoint::pass("bucket checkpoint: published");
         (*published, *garbage) = (next, listed);
         if let Err(error) = log.trim().await {
             warn!(%error, "old checkpoints stay in the bucket until the next one");
@@ -341,7 +346,14 @@ impl Broker {
         // Drawn, so that no two bodies of this run are taken for one should it be opened twice.
         let writer = Writer::new(state.writer, self.bucket.random.u64() >> 1);
         let store = self.bucket.store.clone();
-        let (log, last) = BucketLog::open(store, self.node_id(), writer).await?;
+        let opened = BucketLog::open(store.clone(), self.node_id(), writer.clone()).await;
+        let (log, last) = match opened {
+            Err(error) if error.is_damage() => {
+                error!(%error, "checkpoints in the bucket are damaged; a new one replaces them");
+                (BucketLog::open_anew(store, self.node_id(), writer).await?, None)
+            }
+            opened => opened?,
+        };
         state.log = Some(log);
         if let Some(last) = last.filter(|last| last.identity == state.identity) {
             state.rhythm.found(Lsn(last.covers));

@@ -1,5 +1,6 @@
 //! Checkpoints: what a start needs not replay (DESIGN §5).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ impl Broker {
 
 /// Takes each part under its partition's lock. A record up to `covers` has already changed its
 /// partition, because its LSN was given out under the same lock. The list of garbage comes last, so
-/// that it has what the parts do not refer to any more; it is returned, and left out of a delta if
-/// it is as `before`.
+/// that it has what the parts do not refer to any more, also because of records that were on their
+/// way; it is returned, and left out of a delta if it is as `before`.
 fn take(
     stream: &Stream,
     covers: Lsn,
@@ -72,13 +73,19 @@ fn take(
     let all = partitions.all().into_iter();
     let wanted = all.filter(|partition| kind == CheckpointKind::Base || partition.is_dirty());
     let mut taken: Vec<(Arc<Partition>, Lsn)> = Vec::new();
+    let last = Cell::new(covers);
     let parts = wanted.map(|partition| {
         let (lsn, part) = partition.checkpoint_part();
         taken.push((partition, lsn));
+        last.set(last.get().max(lsn));
         Bytes::from(part)
     });
     let mut garbage = Bytes::new();
     let listed = std::iter::once_with(|| {
+        // A log that has stopped refuses the checkpoint.
+        if stream.wait_durable_blocking(last.get()).is_ok() {
+            partitions.apply_durable();
+        }
         garbage = list::of(&partitions.shared().objects);
         garbage.clone()
     });

@@ -55,6 +55,7 @@ impl Broker {
     pub(super) fn start_loops(self: &Arc<Self>) {
         self.note_capacity();
         self.note_use();
+        self.note_garbage();
         let broker = Arc::clone(self);
         task::spawn("checkpoints", async move { broker.watch_growth().await });
         let broker = Arc::clone(self);

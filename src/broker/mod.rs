@@ -13,6 +13,7 @@ mod bucket_checkpoint;
 pub mod bucket_log;
 mod checkpoint;
 mod configs;
+mod delays;
 pub mod fetch_sessions;
 pub mod garbage;
 mod housekeeping;
@@ -51,6 +52,7 @@ use crate::tier::Cache;
 use crate::wal::Stream;
 use crate::wal::disk::Space;
 use bucket_checkpoint::BucketCheckpoints;
+use delays::Delays;
 use fetch_sessions::FetchSessions;
 use garbage::ids::ObjectIds;
 
@@ -72,6 +74,7 @@ pub struct Broker {
     config: Arc<Config>,
     clock: Clock,
     budget: Budget,
+    delays: Delays,
     shutdown: Shutdown,
     cluster: Cluster,
     stream: Stream,

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::Broker;
 use super::bucket_checkpoint::BucketCheckpoints;
+use super::delays::Delays;
 use super::fetch_sessions::FetchSessions;
 use super::garbage::ids::{ObjectIds, WritersError};
 use super::garbage::list::{self, ListError};
@@ -353,7 +354,8 @@ async fn run_objects(
 ) -> Result<RunObjects, StartError> {
     let object_ids = ObjectIds::open(dir, incarnation).await?;
     let writer = WriterId { cluster: cluster.image().cluster_id().0, incarnation };
-    Ok((object_ids, BucketCheckpoints::new(writer, identity)))
+    let interval = Delays::of_process().checkpoint;
+    Ok((object_ids, BucketCheckpoints::new(writer, identity, interval)))
 }
 
 fn open_cache(environment: &Environment, store: Store) -> Cache {
@@ -369,13 +371,14 @@ fn open_cache(environment: &Environment, store: Store) -> Cache {
 }
 
 fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::Stream) -> Tiering {
+    let config = &environment.config;
     Tiering {
         store,
         metrics: TierMetrics::new(&environment.registry),
         cleaner: CleanerMetrics::new(&environment.registry),
         pool: environment.budget.pool(Pool::Upload).clone(),
         wal_bytes: stream.max_bytes(),
-        max_age: environment.config.storage.tier_age_max,
+        max_age: Delays::of_process().flush_age.unwrap_or(config.storage.tier_age_max),
     }
 }
 
@@ -413,6 +416,7 @@ fn assemble(
         config,
         clock,
         budget,
+        delays: Delays::of_process(),
         shutdown,
         cluster,
         stream,

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::{Broker, NewTopic, OFFSETS_TOPIC};
 use crate::cluster::{Change, ChangeError, ClusterImage, CommitError, Outcome, Topic, TopicRef};
+use crate::failpoint;
 use crate::partition::record;
 use crate::protocol::types::{TopicId, TopicPartition};
 use crate::task;
@@ -132,7 +133,9 @@ impl Broker {
         for outcome in committed.outcomes {
             outcome?;
         }
+        failpoint::pass("topic deletion: committed");
         let partitions = self.partitions.close_topic(topic);
+        failpoint::pass("topic deletion: closed");
         info!(topic_id = %topic, partitions, "topic deleted");
         let broker = Arc::clone(self);
         task::spawn("drop-topic", async move { broker.append_drop(topic).await });
@@ -182,7 +185,10 @@ impl Broker {
             appended = self.partitions.append_drop(&mut admission, topic);
         }
         match appended {
-            Ok(lsn) => self.view_changed(lsn),
+            Ok(lsn) => {
+                failpoint::pass("topic deletion: dropped");
+                self.view_changed(lsn);
+            }
             Err(error) => warn!(
                 topic_id = %topic,
                 %error,

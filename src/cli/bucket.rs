@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use super::{EXIT_USAGE, Settings};
+use super::{EXIT_USAGE, Settings, run_to_end};
 use crate::broker::bucket_check::{self, BucketReport};
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ObjectUrl};
@@ -21,19 +21,13 @@ pub fn bucket_check(settings: &Settings, json: bool) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("start runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let report = match runtime.block_on(examine(&config)) {
-        Ok(report) => report,
-        Err(error) => {
+    let report = match run_to_end(examine(&config)) {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }
+        Err(code) => return code,
     };
     if json {
         println!("{}", as_json(&report));

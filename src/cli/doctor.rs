@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::report::Report;
-use super::{EXIT_USAGE, Settings};
+use super::{EXIT_USAGE, Settings, run_to_end};
 use crate::clock::{Clock, Random};
 use crate::config::Config;
 
@@ -32,14 +32,11 @@ pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("start runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+    let examined = run_to_end(examine(&config, &Clock::system(), &Random::system()));
+    let report = match examined {
+        Ok(report) => report,
+        Err(code) => return code,
     };
-    let report = runtime.block_on(examine(&config, &Clock::system(), &Random::system()));
     if json {
         println!("{}", report.json());
     } else {

@@ -14,6 +14,7 @@ mod doctor;
 mod wal;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -56,6 +57,19 @@ pub enum Command {
         /// Whether the findings are printed as JSON.
         json: bool,
     },
+}
+
+/// Runs `work` to its end on all cores. If that cannot be begun it is said, and the error is the
+/// exit code.
+#[allow(clippy::print_stderr, reason = "a command's answer is its output")]
+pub fn run_to_end<T>(work: impl Future<Output = T>) -> Result<T, ExitCode> {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => Ok(runtime.block_on(work)),
+        Err(error) => {
+            eprintln!("start runtime: {error}");
+            Err(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// Where the command line says that the configuration is.

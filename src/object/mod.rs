@@ -32,6 +32,7 @@ mod local;
 mod log;
 pub mod measure;
 mod metrics;
+mod pieces;
 #[cfg(test)]
 pub(crate) mod power;
 pub mod probe;

@@ -10,6 +10,8 @@
 //! | 12..20 | wall    | when it passed, milliseconds since the epoch, i64   |
 //! | 20..   | place   | the bucket's URL and endpoint, UTF-8                |
 
+mod parts;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -48,12 +50,14 @@ pub enum Property {
     RangedGet,
     /// What was deleted is gone.
     Delete,
+    /// An object can be written in parts, and parts that are given up leave nothing.
+    Multipart,
 }
 
 impl Property {
     /// Every promise, in the order in which they are asked for.
-    pub const ALL: [Self; 4] =
-        [Self::CreateRace, Self::ReadAfterWrite, Self::RangedGet, Self::Delete];
+    pub const ALL: [Self; 5] =
+        [Self::CreateRace, Self::ReadAfterWrite, Self::RangedGet, Self::Delete, Self::Multipart];
 }
 
 impl fmt::Display for Property {
@@ -63,6 +67,7 @@ impl fmt::Display for Property {
             Property::ReadAfterWrite => "read after write",
             Property::RangedGet => "ranged reads",
             Property::Delete => "deletion",
+            Property::Multipart => "uploads in parts",
         })
     }
 }
@@ -166,14 +171,20 @@ pub async fn examine(store: &Store, random: &Random) -> Result<Vec<Verdict>, Obj
     let prefix = format!("probe/{:032x}", random.u128());
     let key = |name: String| Key::new(format!("{prefix}/{name}"));
     let races: Vec<_> = (0..RACES).map(|race| key(format!("race-{race}"))).collect();
-    let object = key("object".to_owned());
+    let [object, whole, given_up] =
+        ["object", "whole", "given-up"].map(|name| key(name.to_owned()));
     let mut verdicts: Vec<Verdict> = Vec::new();
     for property in Property::ALL {
+        if property == Property::Multipart && store.multipart().is_none() {
+            // Files are written in one go, or beside each other, without a promise of the store's.
+            continue;
+        }
         let seen = match property {
             Property::CreateRace => create_races(store, &races).await,
             Property::ReadAfterWrite => read_after_write(store, &object).await,
             Property::RangedGet => ranged_get(store, &object).await,
             Property::Delete => deletion(store, &object).await,
+            Property::Multipart => parts::parts(store, &whole, &given_up).await,
         };
         match seen {
             Ok(broken) => verdicts.push(Verdict { property, broken }),

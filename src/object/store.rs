@@ -209,16 +209,24 @@ impl Store {
                 let options = GetOptions::new().with_range(Some(range.clone()));
                 async move { whole(backend.get_opts(key.path(), options).await?).await }
             };
-            async move {
-                match &self.inner.hedge {
-                    Some(hedge) => hedge.run(ask, || self.inner.metrics.hedged()).await,
-                    None => ask().await,
-                }
-            }
+            async move { self.hedged(ask).await }
         });
         let bytes = read.await?;
         self.inner.metrics.moved(Operation::GetRange, bytes.len());
         Ok(bytes)
+    }
+
+    /// Reads by `ask`, and once more beside it if it takes long.
+    pub(super) async fn hedged<T, F, Fut>(&self, ask: F) -> object_store::Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = object_store::Result<T>>,
+    {
+        // Whoever reads is not to be as large as two requests.
+        match &self.inner.hedge {
+            Some(hedge) => Box::pin(hedge.run(ask, || self.inner.metrics.hedged())).await,
+            None => Box::pin(ask()).await,
+        }
     }
 
     /// Writes an object, replacing what was there. After an error it is unknown which is there.

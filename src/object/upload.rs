@@ -167,6 +167,25 @@ impl Upload {
     }
 }
 
+impl Upload {
+    /// Gives the parts up, and asks for the object of them all the same, of which nothing may come:
+    /// for the probe. What is answered to that is of no account.
+    pub(super) async fn abort_and_complete(mut self) -> Result<(), ObjectError> {
+        let (store, key) = (self.store.clone(), self.key.clone());
+        let Session::Numbered(session) = &mut self.session else { return self.abort().await };
+        let settled = session.settle().await;
+        let (backend, id) = (Arc::clone(&session.backend), session.id.clone());
+        let parts = session.parts.clone();
+        self.abort().await?;
+        settled?;
+        let (backend, id, parts, path) = (&backend, &id, &parts, key.path());
+        let complete =
+            || async move { backend.complete_multipart(path, id, parts.clone()).await.map(drop) };
+        drop(store.run(Operation::CompleteUpload, &key, 0, 1, complete).await);
+        Ok(())
+    }
+}
+
 impl Numbered {
     /// Waits for the part on its way, if there is one.
     async fn settle(&mut self) -> Result<(), ObjectError> {

@@ -234,10 +234,10 @@ pub(super) fn decode(
         state.index.restore(decode_run(&mut input)?);
     }
     state.restore_offsets(log_start, log_end);
-    if version != UNTIERED {
-        decode_tier(&mut input, &mut state)?;
-    } else {
+    if version == UNTIERED {
         state.restore_tier(Vec::new(), log_clock_ms);
+    } else {
+        decode_tier(&mut input, &mut state)?;
     }
     let is_known = version == UNTIERED || minor == MINOR;
     if is_known && !input.0.is_empty() {

@@ -64,14 +64,21 @@ impl Partitions {
     /// Closes a topic's partitions and forgets them; returns how many there were. Second step of
     /// a deletion, after the metadata; [`Partitions::append_drop`] is the third.
     pub fn close_topic(&self, topic: TopicId) -> usize {
-        let mut map = self.write();
-        let of: Vec<_> = map.range(whole(topic)).map(|(of, _)| *of).collect();
-        let closed: Vec<_> = of.iter().filter_map(|of| map.remove(of)).collect();
-        drop(map);
-        for partition in &closed {
+        // Before they are forgotten: a checkpoint that has no part of them is to list what was
+        // theirs.
+        for partition in self.of_topic(topic) {
             partition.close();
         }
-        closed.len()
+        failpoint::pass("topic deletion: halfway");
+        let mut map = self.write();
+        let of: Vec<_> = map.range(whole(topic)).map(|(of, _)| *of).collect();
+        let forgotten: Vec<_> = of.iter().filter_map(|of| map.remove(of)).collect();
+        drop(map);
+        // Those that were opened meanwhile.
+        for partition in &forgotten {
+            partition.close();
+        }
+        forgotten.len()
     }
 
     /// Writes that a topic is gone, so that replay skips its records even where the metadata still
@@ -100,6 +107,13 @@ impl Partitions {
     /// Every partition of this moment, for checkpoints and housekeeping.
     pub fn all(&self) -> Vec<Arc<Partition>> {
         self.read().values().cloned().collect()
+    }
+
+    /// Has every partition take note of what is durable: not before is what it has dropped garbage.
+    pub fn apply_durable(&self) {
+        for partition in self.all() {
+            drop(partition.lock_advanced());
+        }
     }
 
     /// How many partitions there are.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::JoinHandle;
 
 use super::disk::LogError;
 use super::read::{LaterRead, OffsetOutOfRange, Plan, ReadError, ReadPiece, ReadPlan, ReadRequest};
@@ -85,9 +86,9 @@ impl TierRead {
     }
 
     /// Begins the load of what [`TierRead::at_hand`] did not find, for a read that comes later;
-    /// nothing if much else is being loaded.
-    pub fn begin(&self, cache: &Cache) {
-        cache.begin(&self.section.object, self.of(), self.request.offset, self.age());
+    /// nothing if much else is being loaded. What is returned ends with the load.
+    pub fn begin(&self, cache: &Cache) -> Option<JoinHandle<()>> {
+        cache.begin(&self.section.object, self.of(), self.request.offset, self.age())
     }
 
     /// A plan of nothing, for a read that cannot be waited for.
@@ -155,6 +156,10 @@ impl TierRead {
             whole = self.take(&found.batches, &mut plan);
             next = found.next_offset;
         }
+        cache.read_on(self.of(), section.end_offset, || {
+            let behind = self.partition.tiered_at(section.end_offset)?;
+            Some((behind.object, age(&self.partition, &behind)))
+        });
         plan
     }
 

@@ -17,7 +17,8 @@
 //! not charged: seldom more than 4 KiB, because the first read of a connection, and of a frame
 //! after a large one, is no larger.
 
-use std::future::Future;
+mod wait;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
@@ -27,13 +28,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::wait::{Wait, Waiting, admitted, patiently};
 use super::buffers::{LargeBuffer, READ_BUFFER, put_read_buffer, take_read_buffer};
 use super::cause::Cause;
 use super::connections::{Entry, Stage as Reported};
 use super::context::Context;
-use super::metrics::Pause;
-use super::service::BoxFuture;
-use crate::budget::{BytePool, Charge, SMALL_REQUEST_BYTES};
+use crate::budget::{Charge, SMALL_REQUEST_BYTES};
 use crate::clock::Instant;
 use crate::protocol::frame::{FrameError, LENGTH_BYTES, frame_length};
 
@@ -45,8 +45,6 @@ const COPY_BELOW: usize = 16 * 1024;
 const FIRST_READ: usize = 4 * 1024;
 /// So much of an unfinished frame is kept without a charge.
 const UNCHARGED_TAIL: usize = 1024;
-/// How long a frame waits for a pool before the slowest holder is closed, and again after that.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The least rate at which a frame must come, in bytes a second.
 const LEAST_RATE: usize = 64 * 1024;
 
@@ -86,21 +84,6 @@ enum Stage {
     Prefix { length: usize, _slot: OwnedSemaphorePermit },
     /// It is charged in full and has its own buffer.
     Large { length: usize, frame: LargeBuffer, charge: Charge },
-}
-
-/// Something that must come before the next read.
-struct Wait {
-    since: Instant,
-    what: Waiting,
-}
-
-enum Waiting {
-    /// Room for a read buffer.
-    Small(BoxFuture<Charge>),
-    /// A slot for a large frame of this length.
-    Slot(usize, BoxFuture<OwnedSemaphorePermit>),
-    /// Room for a large frame.
-    Receive(BoxFuture<Charge>),
 }
 
 impl Reader {
@@ -331,36 +314,6 @@ impl Reader {
         self.entry.receive.hold(length, self.context.connections.now_ms());
     }
 
-    fn wait_for(&mut self, what: Waiting) {
-        self.wait = Some(Wait { since: self.context.clock.now(), what });
-    }
-
-    fn poll_wait(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        let Some(wait) = &mut self.wait else { return Poll::Ready(()) };
-        let pause = match &mut wait.what {
-            Waiting::Small(room) => {
-                self.charge = ready!(room.as_mut().poll(task));
-                Pause::SmallPool
-            }
-            Waiting::Slot(length, slot) => {
-                let (length, slot) = (*length, ready!(slot.as_mut().poll(task)));
-                self.begin_prefix(length, slot);
-                Pause::ReceivePool
-            }
-            Waiting::Receive(room) => {
-                let charge = ready!(room.as_mut().poll(task));
-                self.begin_body(charge);
-                Pause::ReceivePool
-            }
-        };
-        let since = self.wait.take().map(|wait| wait.since);
-        let waited = since.map(|since| self.context.clock.now().duration_since(since));
-        // The peer is not to blame for the time in which it was not read.
-        self.began = self.began.map(|began| began + waited.unwrap_or_default());
-        self.context.metrics.paused(pause, waited.unwrap_or_default().as_secs_f64());
-        Poll::Ready(())
-    }
-
     /// Reads once, so that `wanted` bytes can lie in the buffer. Ready without having read when it
     /// has to wait for memory.
     fn poll_fill<IO: AsyncRead + Unpin>(
@@ -491,28 +444,6 @@ fn poll_read<IO: AsyncRead + Unpin>(
         Ok(0) => Poll::Ready(Err(Cause::Truncated)),
         Ok(read) => Poll::Ready(Ok(read)),
         Err(error) => Poll::Ready(Err(Cause::Failed(error.kind()))),
-    }
-}
-
-/// Waits for `bytes` of `pool`, which the caller knows to be within its capacity.
-async fn admitted(context: Arc<Context>, pool: BytePool, bytes: usize, stage: Reported) -> Charge {
-    patiently(&context, (stage, bytes), pool.take(bytes))
-        .await
-        .expect("no more is asked for than the pool holds")
-}
-
-/// Waits for `room`; each second of that closes the slowest of those who hold what is waited for.
-async fn patiently<F: Future>(
-    context: &Context,
-    (stage, bytes): (Reported, usize),
-    room: F,
-) -> F::Output {
-    let mut room = pin!(room);
-    loop {
-        match context.clock.timeout(PATIENCE, room.as_mut()).await {
-            Ok(output) => return output,
-            Err(_) => context.connections.relieve_receive(stage, bytes),
-        };
     }
 }
 

@@ -14,13 +14,13 @@
 //! its failure is remembered by nobody.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use crate::budget::{BytePool, Charge};
+use crate::budget::BytePool;
 use crate::metrics::Registry;
 use crate::object::{ObjectError, Operation, Store};
 use crate::protocol::types::TopicPartition;
@@ -29,17 +29,20 @@ use crate::task;
 use super::footer::{Footer, Section};
 use super::metrics;
 use super::name::ObjectId;
-use super::reader::{End, ObjectRef, ReadError, Reader, since_offset};
+use super::reader::{ObjectRef, ReadError, since_offset};
 
 mod flights;
 mod held;
+mod loads;
 mod part;
 mod streams;
+mod wanted;
 
-use self::flights::{Flight, Flights, Landing, Tower};
+use self::flights::{Flight, Flights, Tower};
 pub use self::held::Held;
-use self::part::{Part, Run};
-use self::streams::{FIRST_WINDOW, GREATEST_WINDOW, Place, Stream, Streams};
+use self::part::Part;
+use self::streams::Streams;
+use self::wanted::{Wanted, place_of};
 
 /// How many loads that nobody waits for are under way at once, at most.
 const UNASKED_LOADS: usize = 16;
@@ -48,6 +51,9 @@ const UNASKED_BYTES: usize = 4 << 20;
 
 /// A chunk: its object, and its number there.
 type ChunkKey = (ObjectId, u32);
+/// Its bytes.
+type Chunk = Arc<Held<Bytes>>;
+type ChunkTower<'a> = Tower<'a, ChunkKey, Chunk>;
 
 /// Whose memory a read takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +110,7 @@ struct Inner {
     catch_up_places: Semaphore,
     /// Loads under way that nobody waits for.
     unasked_places: Arc<Semaphore>,
-    chunk_flights: Arc<Flights<ChunkKey, Arc<Run>>>,
+    chunk_flights: Arc<Flights<ChunkKey, Chunk>>,
     footer_flights: Arc<Flights<ObjectId, Arc<Held<Footer>>>>,
     streams: Streams,
 }
@@ -117,9 +123,10 @@ impl Cache {
         let unasked = (smaller / UNASKED_BYTES).clamp(1, UNASKED_LOADS);
         let inner = Inner {
             store,
-            hot: Part::new(options.hot, &options.readers, hot),
-            catch_up: Part::new(options.catch_up, &options.readers, catch_up),
-            footers: Part::new(options.footers, &options.readers, footers),
+            hot: Part::new(options.hot, 1, &options.readers, hot),
+            // Who catches up comes once.
+            catch_up: Part::new(options.catch_up, 2, &options.readers, catch_up),
+            footers: Part::new(options.footers, 0, &options.readers, footers),
             catch_up_places: Semaphore::new(options.catch_up_loads.max(1)),
             unasked_places: Arc::new(Semaphore::new(unasked)),
             chunk_flights: Arc::default(),
@@ -172,15 +179,22 @@ impl Cache {
         Some(Found { batches: since_offset(&held::slice(&chunk), offset), next_offset })
     }
 
-    /// Begins what [`Cache::read`] would wait for, unless many such loads are under way.
-    pub fn begin(&self, object: &ObjectRef, of: TopicPartition, offset: i64, age: Age) {
-        let Ok(place) = Arc::clone(&self.inner.unasked_places).try_acquire_owned() else { return };
+    /// Begins what [`Cache::read`] would wait for, unless many such loads are under way. What is
+    /// returned ends with the load, which goes on without it.
+    pub fn begin(
+        &self,
+        object: &ObjectRef,
+        of: TopicPartition,
+        offset: i64,
+        age: Age,
+    ) -> Option<JoinHandle<()>> {
+        let place = Arc::clone(&self.inner.unasked_places).try_acquire_owned().ok()?;
         let (this, object) = (self.clone(), *object);
-        task::spawn("tier load for later", async move {
+        Some(task::spawn("tier load for later", async move {
             // Whoever comes for it is told what went wrong.
             drop(this.read(&object, of, offset, age).await);
             drop(place);
-        });
+        }))
     }
 
     /// Reads the chunk with the first record of `timestamp` or later, from the chunk on that holds
@@ -252,7 +266,7 @@ impl Cache {
                 return Ok(footer);
             }
             tower.of(&id).unwrap_or_else(|| {
-                let (landing, flight) = tower.start(vec![id]);
+                let (landing, flight) = tower.start(id, []);
                 let load = Arc::clone(&self.inner).load_footer(*object, landing);
                 task::spawn("tier footer load", load);
                 flight
@@ -262,32 +276,31 @@ impl Cache {
     }
 
     /// A chunk that a reader wants, and what that reader will want next if `reads_on`.
-    async fn wanted(
-        &self,
-        wanted: &Wanted<'_>,
-        reads_on: bool,
-    ) -> Result<Arc<Held<Bytes>>, ReadError> {
-        let inner = &self.inner;
-        let stream = reads_on.then(|| inner.streams.take(wanted.place(wanted.number))).flatten();
-        let kept = inner.kept(wanted.key(wanted.number));
+    async fn wanted(&self, wanted: &Wanted<'_>, reads_on: bool) -> Result<Chunk, ReadError> {
+        let (inner, key) = (&self.inner, wanted.key(wanted.number));
+        let mut stream =
+            reads_on.then(|| inner.streams.take(wanted.place(wanted.number))).flatten();
+        let kept = inner.kept(key);
         inner.part(wanted.age).metrics.wanted(kept.is_some());
-        if let Some(chunk) = kept {
-            if let Some(stream) = stream {
-                inner.load_ahead(wanted, stream);
-            }
-            return Ok(chunk);
+        let found = kept.map_or_else(
+            || {
+                let mut tower = inner.chunk_flights.lock();
+                // It may have landed since.
+                inner.kept(key).ok_or_else(|| {
+                    let under_way = tower.of(&key);
+                    under_way
+                        .unwrap_or_else(|| inner.start(&mut tower, wanted, stream.take(), reads_on))
+                })
+            },
+            Ok,
+        );
+        if let Some(stream) = stream {
+            inner.load_ahead(wanted, stream);
         }
-        let flight = {
-            let mut tower = inner.chunk_flights.lock();
-            if let Some(chunk) = inner.kept(wanted.key(wanted.number)) {
-                return Ok(chunk);
-            }
-            let under_way = tower.of(&wanted.key(wanted.number));
-            under_way.unwrap_or_else(|| inner.start(&mut tower, wanted, stream, reads_on))
-        };
-        let run = landed(flight, &wanted.object).await?;
-        let at = wanted.number.wrapping_sub(run.first) as usize;
-        Ok(Arc::clone(run.chunks.get(at).expect("a load brings the chunks that it is under")))
+        match found {
+            Ok(chunk) => Ok(chunk),
+            Err(flight) => landed(flight, &wanted.object).await,
+        }
     }
 }
 
@@ -303,71 +316,6 @@ async fn landed<V: Clone>(flight: Flight<V>, object: &ObjectRef) -> Result<V, Re
     })
 }
 
-/// A chunk that somebody wants.
-#[derive(Clone, Copy)]
-struct Wanted<'a> {
-    object: ObjectRef,
-    footer: &'a Arc<Held<Footer>>,
-    section: &'a Section,
-    number: u32,
-    age: Age,
-}
-
-impl Wanted<'_> {
-    fn key(&self, number: u32) -> ChunkKey {
-        (self.object.id, number)
-    }
-
-    fn keys(&self, run: &Range<u32>) -> Vec<ChunkKey> {
-        run.clone().map(|number| self.key(number)).collect()
-    }
-
-    fn place(&self, number: u32) -> Place {
-        place_of(self.footer, self.section, number)
-    }
-
-    /// How many bytes to load for a reader that was expected here, or was not.
-    fn window(&self, stream: Option<Stream>, reads_on: bool, part: &Part<ChunkKey, Bytes>) -> u64 {
-        let is_pack = self.footer.sections().len() > 1;
-        let window = match stream {
-            _ if !reads_on => 1,
-            // Sections of a pack are small, and who begins one reads all of it.
-            _ if is_pack && self.number == self.section.chunks.start => GREATEST_WINDOW,
-            Some(stream) => stream.next_window(),
-            None => FIRST_WINDOW,
-        };
-        // A run is in memory twice while it is taken apart.
-        window.min(part.headroom as u64 / 2)
-    }
-
-    /// Chunks of the section from `first` on that have at most `window` bytes together and are
-    /// wanted, or the first alone.
-    fn run(&self, first: u32, window: u64, fits: impl Fn(u32) -> bool) -> Range<u32> {
-        let (mut end, mut bytes) = (first, 0);
-        while end < self.section.chunks.end
-            && let Some(chunk) = self.footer.chunk(end)
-        {
-            bytes += u64::from(chunk.bytes);
-            if end > first && (bytes > window || !fits(end)) {
-                break;
-            }
-            end += 1;
-        }
-        first..end
-    }
-
-    fn run_bytes(&self, run: &Range<u32>) -> usize {
-        let chunks = run.clone().filter_map(|number| self.footer.chunk(number));
-        chunks.map(|chunk| chunk.bytes as usize).sum()
-    }
-}
-
-/// Where a chunk begins in its partition, or where its section ends.
-fn place_of(footer: &Footer, section: &Section, number: u32) -> Place {
-    let chunk = footer.chunk(number).filter(|_| section.chunks.contains(&number));
-    (section.of, chunk.map_or(section.end_offset, |chunk| chunk.first_offset))
-}
-
 impl Inner {
     fn part(&self, age: Age) -> &Part<ChunkKey, Bytes> {
         match age {
@@ -376,7 +324,7 @@ impl Inner {
         }
     }
 
-    fn kept(&self, key: ChunkKey) -> Option<Arc<Held<Bytes>>> {
+    fn kept(&self, key: ChunkKey) -> Option<Chunk> {
         self.hot.get(&key).or_else(|| self.catch_up.get(&key))
     }
 
@@ -385,119 +333,8 @@ impl Inner {
     }
 
     /// Whether nobody has a chunk or is about to.
-    fn is_wanting(&self, tower: &Tower<'_, ChunkKey, Arc<Run>>, key: ChunkKey) -> bool {
+    fn is_wanting(&self, tower: &ChunkTower<'_>, key: ChunkKey) -> bool {
         tower.of(&key).is_none() && !self.is_kept(key)
-    }
-
-    /// Starts the load of a chunk that somebody waits for, and of those behind it for a reader that
-    /// reads on.
-    fn start(
-        self: &Arc<Self>,
-        tower: &mut Tower<'_, ChunkKey, Arc<Run>>,
-        wanted: &Wanted<'_>,
-        stream: Option<Stream>,
-        reads_on: bool,
-    ) -> Flight<Arc<Run>> {
-        let window = wanted.window(stream, reads_on, self.part(wanted.age));
-        let fits = |number| self.is_wanting(tower, wanted.key(number));
-        let run = wanted.run(wanted.number, window, fits);
-        if reads_on {
-            self.expect(wanted, &run, window, stream.is_some());
-        }
-        let (landing, flight) = tower.start(wanted.keys(&run));
-        self.load(wanted, run, landing, None);
-        flight
-    }
-
-    /// Expects the reader for whom `run` is loaded: one that is known to read on in the middle of
-    /// it, so that the next run is there when it gets to the end; any other at the end.
-    fn expect(&self, wanted: &Wanted<'_>, run: &Range<u32>, window: u64, reads_on: bool) {
-        let middle = run.start + run.len() as u32 / 2;
-        let at = if reads_on && middle > run.start { middle } else { run.end };
-        let ends = at == wanted.section.chunks.end;
-        let loaded_to = if ends { 0 } else { run.end };
-        self.streams.expect(wanted.place(at), Stream { window, loaded_to });
-    }
-
-    /// Loads what a reader will want that has come halfway through what was loaded for it, if there
-    /// is room now.
-    fn load_ahead(self: &Arc<Self>, wanted: &Wanted<'_>, stream: Stream) {
-        let part = self.part(wanted.age);
-        let window = wanted.window(Some(stream), true, part);
-        let next = stream.loaded_to.max(wanted.number + 1);
-        if next >= wanted.section.chunks.end {
-            // It goes on in another object, whose chunks have other numbers.
-            self.streams.expect(wanted.place(next), Stream { loaded_to: 0, ..stream });
-            return;
-        }
-        let mut tower = self.chunk_flights.lock();
-        let fits = |number| self.is_wanting(&tower, wanted.key(number));
-        let run = wanted.run(next, window, fits);
-        let charge = part.pool.try_take((2 * wanted.run_bytes(&run)).min(part.headroom));
-        let (Some(charge), true) = (charge, fits(next)) else {
-            self.streams.expect(wanted.place(next), stream);
-            return;
-        };
-        self.expect(wanted, &run, window, true);
-        let (landing, _) = tower.start(wanted.keys(&run));
-        self.load(wanted, run, landing, Some(charge));
-    }
-
-    fn load(
-        self: &Arc<Self>,
-        wanted: &Wanted<'_>,
-        run: Range<u32>,
-        landing: Landing<ChunkKey, Arc<Run>>,
-        charge: Option<Charge>,
-    ) {
-        let (this, object, age) = (Arc::clone(self), wanted.object, wanted.age);
-        let (footer, bytes) = (Arc::clone(wanted.footer), wanted.run_bytes(&run));
-        task::spawn("tier load", async move {
-            let part = this.part(age);
-            let charge = match charge {
-                Some(charge) => charge,
-                None => part.take(2 * bytes).await,
-            };
-            // Whoever has a place waits for no bytes: those who have bytes wait for places.
-            let place = match age {
-                Age::Hot => None,
-                Age::CatchUp => this.catch_up_places.acquire().await.ok(),
-            };
-            let read = Reader::new(&this.store, object).chunks(&footer, run.clone()).await;
-            drop(place);
-            let loaded = read.as_ref().map(|chunks| chunks.iter().map(Bytes::len).sum());
-            part.metrics.loaded(loaded);
-            let outcome =
-                read.map(|chunks| Arc::new(part.keep_run(object.id, run, chunks, charge)));
-            landing.land(outcome);
-        });
-    }
-
-    async fn load_footer(
-        self: Arc<Self>,
-        object: ObjectRef,
-        landing: Landing<ObjectId, Arc<Held<Footer>>>,
-    ) {
-        let part = &self.footers;
-        let reader = Reader::new(&self.store, object);
-        let mut bytes = object.end_bytes;
-        let mut charge = part.take(2 * bytes as usize).await;
-        let mut read = reader.end(bytes).await;
-        if let Ok(End::Longer(needed)) = read {
-            bytes = needed;
-            drop(charge);
-            charge = part.take(2 * bytes as usize).await;
-            read = reader.end(bytes).await;
-        }
-        let footer = read.and_then(|end| reader.whole(end));
-        part.metrics.loaded(footer.as_ref().map(Footer::memory_bytes));
-        let outcome = footer.map(|footer| {
-            let held = footer.memory_bytes();
-            let rest = charge.split(held).unwrap_or(charge);
-            part.keep(object.id, footer, held, rest)
-        });
-        part.settle();
-        landing.land(outcome);
     }
 }
 

@@ -73,16 +73,16 @@ impl CacheMetrics {
         }
     }
 
-    /// A load has ended; `bytes` is what it brought.
-    pub(super) fn loaded(&self, outcome: Result<usize, &ReadError>) {
-        let index = match outcome {
-            Ok(_) => 0,
-            Err(ReadError::Missing { .. }) => 1,
-            Err(ReadError::Corrupt { .. }) => 2,
-            Err(ReadError::Bucket(_)) => 3,
+    /// A load has ended that brought `bytes`, and failed after that if there is an error.
+    pub(super) fn loaded(&self, bytes: usize, error: Option<&ReadError>) {
+        let index = match error {
+            None => 0,
+            Some(ReadError::Missing { .. }) => 1,
+            Some(ReadError::Corrupt { .. }) => 2,
+            Some(ReadError::Bucket(_)) => 3,
         };
         self.loads[index].inc();
-        self.loaded_bytes.inc_by(outcome.unwrap_or(0) as u64);
+        self.loaded_bytes.inc_by(bytes as u64);
     }
 
     /// So many bytes are kept now.

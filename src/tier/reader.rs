@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** bytes that a checksum does not vouch for are given to nobody.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::object::{Key, ObjectError, Store};
@@ -125,30 +127,42 @@ impl<'a> Reader<'a> {
         Err(self.corrupt(layout("its head says something else than its footer")))
     }
 
-    /// Reads chunks that lie one behind the other in one GET, each in memory of its own: a slice of
-    /// a long answer would keep all of it. A number that the footer does not have ends the run.
+    /// Reads chunks that lie one behind the other in one GET. A number that the footer does not have
+    /// ends the run.
     pub async fn chunks(
         &self,
         footer: &Footer,
-        numbers: std::ops::Range<u32>,
+        numbers: Range<u32>,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let chunks: Vec<_> = numbers.map_while(|number| footer.chunk(number)).collect();
-        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
-            return Ok(Vec::new());
+        let mut chunks = Vec::new();
+        self.each_chunk(footer, numbers, |_, chunk| chunks.push(chunk)).await?;
+        Ok(chunks)
+    }
+
+    /// As [`Reader::chunks`], and `take` gets each with its number when it has come, whatever
+    /// becomes of the next.
+    pub async fn each_chunk(
+        &self,
+        footer: &Footer,
+        numbers: Range<u32>,
+        mut take: impl FnMut(u32, Bytes) + Send,
+    ) -> Result<(), ReadError> {
+        let chunks: Vec<_> = numbers.clone().map_while(|number| footer.chunk(number)).collect();
+        // Between two sections lies a producer snapshot.
+        let pieces: Vec<_> = chunks.iter().map(|chunk| chunk.range()).collect();
+        let mut awaited = numbers.zip(chunks);
+        let mut damage = None;
+        let take = |bytes: Bytes| {
+            let Some((number, chunk)) = awaited.next() else { return false };
+            damage = chunk.verify(&bytes).err();
+            if damage.is_none() {
+                take(number, bytes);
+            }
+            damage.is_none()
         };
-        let mut rest = self.range(first.position..last.range().end).await?;
-        let mut read = Vec::with_capacity(chunks.len());
-        let mut at = first.position;
-        for chunk in chunks {
-            // Between two sections lies a producer snapshot.
-            let skipped = (chunk.position.saturating_sub(at) as usize).min(rest.len());
-            let taken = skipped.saturating_add(chunk.bytes as usize).min(rest.len());
-            let bytes = rest.split_to(taken).split_off(skipped);
-            chunk.verify(&bytes).map_err(|source| self.corrupt(source))?;
-            read.push(Bytes::copy_from_slice(&bytes));
-            at = chunk.range().end;
-        }
-        Ok(read)
+        let read = self.store.get_pieces(&self.key, &pieces, take).await;
+        read.map_err(answered)?;
+        damage.map_or(Ok(()), |source| Err(self.corrupt(source)))
     }
 
     /// Reads a section's producer snapshot; no bytes if it has none.
@@ -162,15 +176,20 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    async fn range(&self, range: std::ops::Range<u64>) -> Result<Bytes, ReadError> {
-        self.store.get_range(&self.key, range).await.map_err(|error| match error {
-            ObjectError::NotFound { key } => ReadError::Missing { key },
-            other => ReadError::Bucket(other),
-        })
+    async fn range(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
+        self.store.get_range(&self.key, range).await.map_err(answered)
     }
 
     fn corrupt(&self, source: TierFormatError) -> ReadError {
         ReadError::Corrupt { key: self.key.clone(), source }
+    }
+}
+
+/// What it means for a tiered object that the bucket answered so.
+fn answered(error: ObjectError) -> ReadError {
+    match error {
+        ObjectError::NotFound { key } => ReadError::Missing { key },
+        other => ReadError::Bucket(other),
     }
 }
 

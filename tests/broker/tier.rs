@@ -8,7 +8,7 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteTopicsRequest};
 
 use crate::harness::bucket::{Bucket, Class, Weather};
-use crate::harness::{Broker, Wire};
+use crate::harness::{Broker, DELAYS, Wire};
 use crate::requests::{FETCH, Fetch, KAFKA_STORAGE_ERROR, NONE, topic_name};
 use crate::tiering::{
     BUDGET, EARLIEST, EARLIEST_LOCAL, KIB, Log, MIB, TIERED, WAL_MAX, assert_wal_is_bounded,
@@ -211,4 +211,82 @@ fn in_a_directory_logs_are_longer_than_the_write_ahead_log_too() {
     let mut wire = broker.connect();
     assert!(log.offset(&mut wire, EARLIEST_LOCAL) > 0);
     log.verify_all(&mut wire);
+}
+
+/// What is dropped goes, and nothing else; and who does nothing writes nothing.
+#[test]
+fn the_bucket_has_the_objects_that_are_referred_to_and_no_others() {
+    let bucket = Bucket::start();
+    let mut options = bucket.options(eager());
+    // The one that Cargo built for this suite: only a debug build takes other times than minutes.
+    options.binary = env!("CARGO_BIN_EXE_tidegate").into();
+    let delays = "flush.look=10 flush.age=1 checkpoint.look=10 checkpoint=10 garbage.look=10 \
+                  garbage.age=1 sweep.first=10 sweep=10";
+    options.env.push((DELAYS.to_owned(), delays.to_owned()));
+    let mut broker = Broker::start_with(options);
+    let mut wire = broker.connect();
+    let mut logs = ["a", "b"].map(|topic| {
+        create_topic_with(&mut wire, topic, 1, &[]);
+        Log::new(&mut wire, topic, 0, KIB)
+    });
+    for log in [0, 0, 0, 1] {
+        logs[log].write(&mut wire, 1);
+        wait_until_tiered(&broker, &logs[log..=log]);
+    }
+    let [mut log, other] = logs;
+    assert_nothing_is_written(&broker, &bucket);
+    assert_eq!(bucket.objects(TIERED).len(), 4);
+
+    let left = |broker: &Broker, count| {
+        broker.wait_until("what was dropped is gone", |_| bucket.objects(TIERED).len() <= count);
+        assert_nothing_is_written(broker, &bucket);
+        assert_eq!(bucket.objects(TIERED).len(), count);
+    };
+    assert!(log.delete_until_cut(&mut wire, 2));
+    left(&broker, 2);
+    for _ in 0..2 {
+        log.verify_all(&mut wire);
+        other.verify_all(&mut wire);
+        assert_eq!(error_at(&mut wire, "a", 1), OFFSET_OUT_OF_RANGE);
+        broker.kill();
+        broker.restart();
+        wire = broker.connect();
+    }
+    left(&broker, 2);
+
+    // A log without records goes on where it was.
+    assert!(log.delete_until_cut(&mut wire, log.end));
+    left(&broker, 1);
+    log.verify_all(&mut wire);
+    assert_eq!(error_at(&mut wire, "a", log.end), NONE);
+    log.write(&mut wire, 1);
+    wait_until_tiered(&broker, std::slice::from_ref(&log));
+    left(&broker, 2);
+    log.verify_all(&mut wire);
+
+    for (count, topic) in [(1, "a"), (0, "b")] {
+        let topic = DeleteTopicState::default().with_name(Some(topic_name(topic)));
+        let request =
+            DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        assert_eq!(wire.call(6, &request).responses[0].error_code, NONE);
+        left(&broker, count);
+    }
+    assert_eq!(broker.stop(), Some(0));
+    let (code, report, log) = broker.run(&["bucket", "check", "--json"]);
+    assert_eq!(code, Some(0), "{report}{log}");
+}
+
+/// The broker goes through all that it does when nobody asks for anything.
+fn assert_nothing_is_written(broker: &Broker, bucket: &Bucket) {
+    let sweeps = || broker.metrics().get("tidegate_broker_orphan_sweeps_total");
+    let wait_for_sweeps = || {
+        let most = sweeps() + 5.0;
+        broker.wait_until("five sweeps, and many looks at what waits", |_| sweeps() >= most);
+    };
+    // A checkpoint of the last change is still to come.
+    wait_for_sweeps();
+    let writes = ["c", "meta", TIERED].map(|of| bucket.requests(Class::Write, of));
+    wait_for_sweeps();
+    let later = ["c", "meta", TIERED].map(|of| bucket.requests(Class::Write, of));
+    assert_eq!(later, writes, "requests for checkpoints, metadata and data");
 }

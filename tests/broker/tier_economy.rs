@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::harness::bucket::{Bucket, Class};
-use crate::harness::{Broker, Options};
+use crate::harness::{Broker, Options, Wire};
 use crate::requests::{FETCH, Fetch, fetched};
-use crate::tiering::{KIB, Log, MIB, TIERED, create_topic_with};
+use crate::tiering::{EARLIEST_LOCAL, KIB, LATEST_TIERED, Log, MIB, TIERED, create_topic_with};
 
 const BATCH: usize = 64 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -20,6 +20,8 @@ const WAL: u64 = 384 * MIB;
 /// The upload's share of it is two parts of 48 MiB.
 const BUDGET: u64 = GIB;
 const WRITES_PER_GIB: u64 = 64;
+/// What a request of a reader that catches up brings at least, on average.
+const BYTES_PER_GET: u64 = 4 * MIB;
 
 const BILLED: &str = "tidegate_object_billed_requests_total";
 
@@ -86,4 +88,37 @@ fn few_requests_bring_ten_and_a_thousand_partitions_into_the_bucket() {
     }
     assert_writes_are_few(10, 512 * MIB, false);
     assert_writes_are_few(1_000, 512 * MIB, false);
+}
+
+#[test]
+fn a_catch_up_reader_of_a_large_partition_costs_a_request_per_four_mebibytes() {
+    let bucket = Bucket::start();
+    let (mut broker, _folder) = start(&bucket);
+    let bytes = if std::env::var_os("TIDEGATE_LONG").is_some() { 4 * GIB } else { 512 * MIB };
+    let log = write(&broker, 1, bytes, false).remove(0);
+    let mut wire = broker.connect();
+    broker.wait_until("most of it is in the bucket", |_| {
+        let tiered = log.offset(&mut wire, LATEST_TIERED) + 1;
+        (log.end - tiered) as u64 * (BATCH as u64) < WAL / 2
+    });
+    // A start knows nothing of what was read before.
+    broker.kill();
+    broker.restart();
+    let mut wire: Wire = broker.connect();
+    let local = log.offset(&mut wire, EARLIEST_LOCAL);
+    let served = local as u64 * BATCH as u64;
+    assert!(served >= bytes / 4, "{served} bytes are in the bucket alone");
+    let gets = bucket.requests(Class::Read, TIERED);
+    let came = bucket.bytes(Class::Read, TIERED);
+    log.verify(&mut wire, 0, local);
+    let gets = bucket.requests(Class::Read, TIERED) - gets;
+    let came = bucket.bytes(Class::Read, TIERED) - came;
+    let footers =
+        broker.metrics().get("tidegate_tier_cache_loaded_bytes_total{cache=\"footers\"}") as u64;
+    let objects = bucket.objects(TIERED).len() as u64;
+    println!("{gets} requests for {} MiB and {footers} bytes of footers", served / MIB);
+    assert!(gets <= served.div_ceil(BYTES_PER_GET) + objects, "{gets} requests");
+    // The last read may run ahead of what was asked for.
+    let most = served + served / 20 + 2 * BYTES_PER_GET;
+    assert!(came - footers <= most, "{came} bytes came, {footers} of footers, for {served}");
 }

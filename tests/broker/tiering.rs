@@ -6,9 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, ListOffsetsRequest, ProduceRequest};
-use tidegate::protocol::batch::{BatchBuilder, ProducerRef};
+use kafka_protocol::messages::{
+    BrokerId, CreateTopicsRequest, DeleteRecordsRequest, ListOffsetsRequest, ProduceRequest,
+};
+use tidegate::protocol::batch::{BatchBuilder, BatchIter, ProducerRef};
 
 use crate::harness::{Broker, Options, Wire};
 use crate::requests::{
@@ -53,6 +58,10 @@ pub struct Log {
     pub bytes: usize,
     /// How many were acknowledged.
     pub end: i64,
+    /// Where the log begins.
+    pub start: i64,
+    /// So many keys take turns.
+    pub keys: i64,
     /// The idempotent producer of all of them: each offset is also the sequence of its batch.
     producer: ProducerRef,
     begun_ms: i64,
@@ -64,7 +73,8 @@ impl Log {
         let producer = producer_id(wire);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let begun_ms = now.as_millis() as i64 - 3_600_000;
-        Self { topic: topic.to_owned(), partition, bytes, end: 0, producer, begun_ms }
+        let (topic, end, start, keys) = (topic.to_owned(), 0, 0, i64::MAX);
+        Self { topic, partition, bytes, end, start, keys, producer, begun_ms }
     }
 
     /// The time of the record at `offset`.
@@ -72,14 +82,18 @@ impl Log {
         self.begun_ms + offset * STEP_MS
     }
 
-    /// The batch at `offset`, as a producer sends it.
-    fn batch(&self, offset: i64) -> Bytes {
+    fn value(&self, offset: i64) -> &'static [u8] {
         let seed = (offset as usize).wrapping_mul(7_919).wrapping_add(self.partition as usize * 31);
         let from = seed % (NOISE.len() - self.bytes);
+        &NOISE[from..from + self.bytes]
+    }
+
+    /// The batch at `offset`, as a producer sends it.
+    fn batch(&self, offset: i64) -> Bytes {
         let producer = ProducerRef { sequence: offset as i32, ..self.producer };
         let mut builder = BatchBuilder::new().producer(producer);
-        let key = offset.to_be_bytes();
-        builder.append(self.time(offset), Some(&key), Some(&NOISE[from..from + self.bytes]), &[]);
+        let key = (offset % self.keys).to_be_bytes();
+        builder.append(self.time(offset), Some(&key), Some(self.value(offset)), &[]);
         builder.build()
     }
 
@@ -138,17 +152,40 @@ impl Log {
     /// Reads the whole log and compares every byte.
     pub fn verify_all(&self, wire: &mut Wire) {
         assert_eq!(self.offset(wire, LATEST), self.end, "the end of partition {}", self.partition);
-        self.verify(wire, 0, self.end);
+        assert_eq!(self.offset(wire, EARLIEST), self.start, "partition {}", self.partition);
+        self.verify(wire, self.start, self.end);
+    }
+
+    /// Reads the whole log, of which compaction may have left only the last record of each key.
+    pub fn verify_compacted(&self, wire: &mut Wire) {
+        let (mut next, mut needed) = (0, (self.end - self.keys).max(0));
+        while next < self.end {
+            for batch in BatchIter::new(self.read(wire, next)).map(Result::unwrap) {
+                let payload = batch.payload(usize::MAX).unwrap();
+                for record in batch.records(&payload).map(Result::unwrap) {
+                    let offset = batch.header().offset_of(&record);
+                    assert!((next..=needed).contains(&offset), "{offset}: {next}, {needed}");
+                    needed += i64::from(offset == needed);
+                    let wanted = (offset % self.keys).to_be_bytes();
+                    assert_eq!(record.key, Some(&wanted[..]), "{offset}");
+                    assert!(record.value == Some(self.value(offset)), "{offset}");
+                }
+                next = batch.header().next_offset();
+            }
+        }
+        assert_eq!((next, needed), (self.end, self.end), "partition {}", self.partition);
     }
 
     /// Reads some of what begins at `from` and compares every byte: where it ends.
     pub fn verify_some(&self, wire: &mut Wire, from: i64) -> i64 {
-        let records = (0..EMPTY_MAX)
-            .map(|_| self.fetch(wire, from))
-            .find(|records| !records.is_empty())
-            .unwrap_or_else(|| panic!("nothing at {from} of partition {}", self.partition));
+        let records = self.read(wire, from);
+        self.compare(from, &records)
+    }
+
+    /// Compares every byte of what a Fetch from `from` gave: where it ends.
+    pub fn compare(&self, from: i64, records: &Bytes) -> i64 {
         let (mut next, mut at) = (from, 0);
-        for (offset, size) in batches(&records) {
+        for (offset, size) in batches(records) {
             assert_eq!(offset, next, "partition {}", self.partition);
             let (found, wanted) = (&records[at..at + size], self.batch(offset));
             let same = found[BROKERS_BYTES..] == wanted[BROKERS_BYTES..];
@@ -156,6 +193,14 @@ impl Log {
             (next, at) = (next + 1, at + size);
         }
         next
+    }
+
+    /// Some of what begins at `from`.
+    fn read(&self, wire: &mut Wire, from: i64) -> Bytes {
+        (0..EMPTY_MAX)
+            .map(|_| self.fetch(wire, from))
+            .find(|records| !records.is_empty())
+            .unwrap_or_else(|| panic!("nothing at {from} of partition {}", self.partition))
     }
 
     /// One Fetch, as it is answered.
@@ -214,6 +259,23 @@ impl Log {
             assert_eq!((answer.error_code, answer.base_offset), (NONE, self.end));
             self.end += 1;
         }
+        true
+    }
+
+    /// Deletes what lies before `before` of a broker that may end: false when it has.
+    pub fn delete_until_cut(&mut self, wire: &mut Wire, before: i64) -> bool {
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(self.partition)
+            .with_offset(before);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(topic_name(&self.topic))
+            .with_partitions(vec![partition]);
+        let request =
+            DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let Some(response) = wire.try_call(2, &request) else { return false };
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!((answer.error_code, answer.low_watermark), (NONE, before));
+        self.start = before;
         true
     }
 

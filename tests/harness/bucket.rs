@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
+mod hold;
 mod http;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
+use self::hold::Gate;
 use self::http::{Answer, Request};
 use super::Options;
 
@@ -57,6 +59,8 @@ pub struct Bucket {
 struct Shared {
     folder: TempDir,
     weather: Mutex<Weather>,
+    /// Where reads may be held.
+    gate: Gate,
     state: Mutex<State>,
     connections: Mutex<Vec<TcpStream>>,
     /// Names of files, of uploads and of versions.
@@ -90,6 +94,7 @@ impl Bucket {
         let shared = Arc::new(Shared {
             folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
             weather: Mutex::new(Weather::Fine),
+            gate: Gate::default(),
             state: Mutex::default(),
             connections: Mutex::default(),
             next: AtomicU64::new(1),
@@ -145,9 +150,10 @@ impl Bucket {
         below.map(|(key, object)| (key.clone(), object.bytes)).collect()
     }
 
-    /// How many objects were begun in parts and neither completed nor given up.
+    /// How many objects were begun in parts, have some, and were neither completed nor given up.
     pub fn open_uploads(&self) -> usize {
-        self.shared.state.lock().unwrap().uploads.len()
+        let state = self.shared.state.lock().unwrap();
+        state.uploads.values().filter(|parts| !parts.is_empty()).count()
     }
 
     /// Changes one byte of an object where it is stored.
@@ -217,6 +223,9 @@ impl Shared {
             if class == Class::Write {
                 *state.bytes.entry(of).or_default() += request.body.len() as u64;
             }
+        }
+        if class == Class::Read {
+            self.gate.pass(&request.key);
         }
         let busy = || Answer::error(503, "SlowDown");
         match weather {

@@ -27,8 +27,10 @@ const POLLS: u32 = 6_000;
 /// Lines of the broker's log that a failed test shows: its own words are not to be lost among them.
 const LINES_OF_LOG: usize = 60;
 
-/// The variable that names the place where a debug build kills itself.
-const FAILPOINT: &str = "TIDEGATE_FAILPOINT";
+/// The variable that names the place where a debug build kills itself (`src/failpoint.rs`).
+pub const FAILPOINT: &str = "TIDEGATE_FAILPOINT";
+/// The variable that tells a debug build other times than hours (`src/broker/delays.rs`).
+pub const DELAYS: &str = "DELAYS_FOR_TESTS";
 
 /// How a broker is started.
 pub struct Options {
@@ -146,11 +148,13 @@ impl Broker {
             spawn(&self.options, self.folder.path(), self.port, self.admin_port, &self.log);
     }
 
-    /// [`Broker::begin_again`], with a place where the process kills itself (`src/failpoint.rs`).
-    pub fn begin_again_until(&mut self, failpoint: &str) {
-        self.options.env.push((FAILPOINT.to_owned(), failpoint.to_owned()));
+    /// [`Broker::begin_again`], with further environment variables, for this once.
+    pub fn begin_again_with(&mut self, env: &[(&str, &str)]) {
+        let known = self.options.env.len();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.options.env.extend(env);
         self.begin_again();
-        self.options.env.pop();
+        self.options.env.truncate(known);
     }
 
     /// Changes a setting for the next start.
@@ -175,9 +179,19 @@ impl Broker {
     /// Starts another process on this one's data directory, which must end by itself: its exit code
     /// and what it wrote to standard error.
     pub fn start_beside(&self) -> (Option<i32>, String) {
-        let mut command = command(&self.options, self.folder.path(), free_port(), free_port());
-        let output = command.output().unwrap();
+        let (folder, free) = (self.folder.path(), free_port());
+        let output = command(&["serve"], &self.options, folder, free, free_port()).output();
+        let output = output.unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Runs another command of the binary with this one's settings: its exit code, and what it
+    /// wrote to standard output and standard error.
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let (folder, port, admin_port) = (self.folder.path(), self.port, self.admin_port);
+        let output = command(arguments, &self.options, folder, port, admin_port).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// Where clients connect.
@@ -206,6 +220,11 @@ impl Broker {
     /// The values of all metrics at one moment.
     pub fn metrics(&self) -> Metrics {
         Metrics(self.admin("/metrics").1)
+    }
+
+    /// [`Broker::metrics`] of a process that may end: `None` when it has.
+    pub fn try_metrics(&self) -> Option<Metrics> {
+        Some(Metrics(try_http_get(self.admin_port, "/metrics")?.1))
     }
 
     /// Waits until `condition` holds, looking again and again: only for what no event tells.
@@ -277,10 +296,12 @@ impl Metrics {
     pub fn get(&self, name: &str) -> f64 {
         let family = name.split('{').next().unwrap();
         assert!(self.0.contains(&format!("# TYPE {family} ")), "no metric {family}");
-        self.0
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-            .unwrap_or(0.0)
+        self.find(name).unwrap_or(0.0)
+    }
+
+    /// The value of `name`, also of a family of which no series has begun.
+    pub fn find(&self, name: &str) -> Option<f64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
@@ -301,9 +322,15 @@ fn data_dir(options: &Options, folder: &Path) -> PathBuf {
     options.data_dir.clone().unwrap_or_else(|| folder.join("data"))
 }
 
-fn command(options: &Options, folder: &Path, port: u16, admin_port: u16) -> Command {
+fn command(
+    arguments: &[&str],
+    options: &Options,
+    folder: &Path,
+    port: u16,
+    admin_port: u16,
+) -> Command {
     let mut command = Command::new(&options.binary);
-    command.arg("serve");
+    command.args(arguments);
     command.args(["--set", &format!("listeners=PLAINTEXT://127.0.0.1:{port}")]);
     command.args(["--set", &format!("admin.listener=127.0.0.1:{admin_port}")]);
     command.args(["--set", &format!("data.dir={}", data_dir(options, folder).display())]);
@@ -328,7 +355,7 @@ fn spawn(
     admin_port: u16,
     log: &Arc<Mutex<String>>,
 ) -> (Child, Mutex<Receiver<bool>>) {
-    let mut command = command(options, folder, port, admin_port);
+    let mut command = command(&["serve"], options, folder, port, admin_port);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     collect_log(child.stderr.take().unwrap(), Arc::clone(log));
@@ -371,12 +398,16 @@ pub fn free_port() -> u16 {
 }
 
 fn http_get(port: u16, path: &str) -> (u16, String) {
+    try_http_get(port, path).expect("the process answers")
+}
+
+fn try_http_get(port: u16, path: &str) -> Option<(u16, String)> {
     use std::io::Write;
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::select_all;
+use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::log::{FromLog, charged, keep};
@@ -127,13 +129,16 @@ struct Progress {
     /// The first partition of which the cache does not have what only the bucket has, by its place
     /// in the answer.
     missing: Option<(usize, TierRead)>,
+    /// Loads that were begun for others of which the cache has nothing either.
+    begun: Vec<JoinHandle<()>>,
 }
 
 impl Progress {
     fn new(limits: Limits, partitions: usize) -> Self {
         let answers =
             Answers { partitions: Vec::with_capacity(partitions), bytes: 0, is_behind: false };
-        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked: 0, missing: None }
+        let (walked, missing, begun) = (0, None, Vec::new());
+        Self { answers, left: limits.bytes, at_hand: AT_HAND_BYTES, walked, missing, begun }
     }
 
     /// Whether so many bytes of a file may be read now; if so they count.
@@ -189,20 +194,26 @@ impl Fetch {
     /// while the answer has nothing, for one partition, and no longer than until others have
     /// something: what waits for the cache's memory must hold none of it.
     pub(super) async fn read(&self, patience: &Patience<'_>) -> Answers {
-        let mut others_wake = true;
+        let (mut others_wake, mut is_late) = (true, false);
         loop {
             let mut progress = self.pass().await;
             let Some((at, missing)) = progress.missing.take() else { return progress.answers };
-            if progress.answers.bytes > 0 || progress.answers.is_urgent() {
+            if is_late || progress.answers.bytes > 0 || progress.answers.is_urgent() {
+                // For the request that comes next: of what is under way only the footer may be.
                 missing.begin(self.cx.broker.cache());
                 return progress.answers;
             }
-            let others = self.wait_for_records(&progress.answers);
+            let brought = first_of(std::mem::take(&mut progress.begun));
+            let others = either(self.wait_for_records(&progress.answers), brought);
             let Some(target) = self.targets().nth(at) else { return progress.answers };
             let answer = tokio::select! {
                 biased;
                 answer = self.follow(Ok(Plan::Tiered(missing)), target, &mut progress) => answer,
-                () = patience.ends(self) => return progress.answers,
+                () = patience.ends(self) => {
+                    // Others may have been brought meanwhile.
+                    is_late = true;
+                    continue;
+                }
                 // Once is enough: what they have is too little, or they are gone.
                 () = others, if others_wake => {
                     others_wake = false;
@@ -247,7 +258,7 @@ impl Fetch {
             return nothing;
         }
         if progress.missing.is_some() {
-            tier.begin(cache);
+            progress.begun.extend(tier.begin(cache));
         } else {
             progress.missing = Some((progress.answers.partitions.len(), tier));
         }
@@ -366,6 +377,22 @@ impl Fetch {
             pieces: plan.pieces.into_iter().map(piece).collect(),
         }
     }
+}
+
+/// Ends when one of them does.
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
+    }
+}
+
+/// Ends when one of the loads has ended; never without one.
+async fn first_of(begun: Vec<JoinHandle<()>>) {
+    if begun.is_empty() {
+        return std::future::pending().await;
+    }
+    drop(select_all(begun).await);
 }
 
 fn begin(target: &Target, request: &ReadRequest) -> Result<Plan, Answer> {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::format::{End, EntryError, Head, Item, Items, KIND, Summary};
 use super::scan::{Astray, Scan};
 use super::{ENTRY_BYTES_MAX, prefix};
-use crate::object::{Entry, Key, NumberedLog, ReadLogError, Store, WriterId};
+use crate::object::{Entry, FormatError, Key, NumberedLog, ReadLogError, Store, WriterId};
 
 /// How many numbers are looked at behind the end, so that a hole is not taken for it.
 const LOOK_AHEAD: usize = 16;
@@ -56,6 +56,24 @@ impl LoadError {
     /// Whether the same may succeed later.
     pub fn is_retriable(&self) -> bool {
         matches!(self, LoadError::Log(ReadLogError::Object(error)) if error.is_retriable())
+    }
+
+    /// Whether entries are damaged or lost: [`super::BucketLog::open_anew`] goes on then. What
+    /// another cluster or a newer release wrote is neither.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LoadError::Log(ReadLogError::Format { source, .. }) => {
+                !matches!(source, FormatError::Newer { .. } | FormatError::RequiredFlags { .. })
+            }
+            LoadError::Entry { source, .. } => {
+                !matches!(source, EntryError::Newer { .. } | EntryError::RequiredFlags { .. })
+            }
+            LoadError::Log(ReadLogError::Misplaced { .. } | ReadLogError::Gap { .. })
+            | LoadError::Astray { .. }
+            | LoadError::NoBase { .. } => true,
+            LoadError::Log(ReadLogError::Object(_) | ReadLogError::Floor { .. })
+            | LoadError::Foreign { .. } => false,
+        }
     }
 }
 
@@ -111,6 +129,26 @@ impl CheckpointReader {
             return Err(LoadError::NoBase { key: self.log.key(floor) });
         }
         Ok(Found { scan, first, end: number })
+    }
+
+    /// The number behind all entries, damaged ones and those behind a hole among them.
+    pub(super) async fn end_of_all(&self) -> Result<u64, LoadError> {
+        let mut number = self.log.floor().await?.max(1);
+        let mut end = number;
+        while number < end.saturating_add(LOOK_AHEAD as u64) {
+            let is_there = match self.log.read(number).await {
+                Ok(Some(entry)) => self.open(&entry).map(|_| true),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error.into()),
+            };
+            number += 1;
+            match is_there {
+                Ok(false) => {}
+                Err(error) if !error.is_damage() => return Err(error),
+                Ok(true) | Err(_) => end = number,
+            }
+        }
+        Ok(end)
     }
 
     /// Gives the items of the checkpoints that count, oldest first: a later one replaces an earlier

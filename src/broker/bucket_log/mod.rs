@@ -118,19 +118,30 @@ impl BucketLog {
         node_id: i32,
         writer: Writer,
     ) -> Result<(Self, Option<Summary>), LoadError> {
-        let log = NumberedLog::with_floor(store.clone(), &prefix(node_id), KIND, ENTRY_BYTES_MAX);
-        let found = CheckpointReader::new(store, node_id, writer.id().cluster).find().await?;
-        let opened = Self {
-            log,
+        let reader = CheckpointReader::new(store.clone(), node_id, writer.id().cluster);
+        let found = reader.find().await?;
+        Ok((Self::at(store, node_id, writer, found.end), found.summary()))
+    }
+
+    /// As [`BucketLog::open`] for a log that is damaged ([`LoadError::is_damage`]): what is there
+    /// counts for nothing, and goes when the next base is whole.
+    pub async fn open_anew(store: Store, node_id: i32, writer: Writer) -> Result<Self, LoadError> {
+        let reader = CheckpointReader::new(store.clone(), node_id, writer.id().cluster);
+        let next = reader.end_of_all().await?;
+        Ok(Self::at(store, node_id, writer, next))
+    }
+
+    fn at(store: Store, node_id: i32, writer: Writer, next: u64) -> Self {
+        Self {
+            log: NumberedLog::with_floor(store, &prefix(node_id), KIND, ENTRY_BYTES_MAX),
             writer,
             entry_bytes: ENTRY_BYTES,
-            next: found.end,
+            next,
             has_written: false,
             unsettled: None,
             chain: None,
             trimmed: 0,
-        };
-        Ok((opened, found.summary()))
+        }
     }
 
     /// Which kind of checkpoint is due: a base if this run has none, or none that is known to be

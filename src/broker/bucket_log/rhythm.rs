@@ -10,11 +10,11 @@ use crate::wal::Lsn;
 /// The least time between the beginnings of two checkpoints.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The pause after the first failure; it doubles up to [`CHECKPOINT_INTERVAL`].
+/// The pause after the first failure; it doubles up to the time between two checkpoints.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Says when a checkpoint is due; the caller has the clock, and takes one at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rhythm {
     /// The last record that must be covered.
     wanted: Lsn,
@@ -22,9 +22,21 @@ pub struct Rhythm {
     /// No attempt begins before.
     not_before: Option<Instant>,
     failures: u32,
+    interval: Duration,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self::every(CHECKPOINT_INTERVAL)
+    }
 }
 
 impl Rhythm {
+    /// With at least `interval` between the beginnings of two checkpoints.
+    pub fn every(interval: Duration) -> Self {
+        Self { wanted: Lsn::ZERO, covered: Lsn::ZERO, not_before: None, failures: 0, interval }
+    }
+
     /// The last checkpoint, made by an earlier run, covers records up to here; zero if there is
     /// none or if it counts in another log.
     pub fn found(&mut self, covers: Lsn) {
@@ -55,7 +67,7 @@ impl Rhythm {
     /// The checkpoint begun at `began` was published and covers records up to `covers`.
     pub fn published(&mut self, began: Instant, covers: Lsn) {
         self.covered = self.covered.max(covers);
-        self.not_before = Some(began + CHECKPOINT_INTERVAL);
+        self.not_before = Some(began + self.interval);
         self.failures = 0;
     }
 
@@ -63,7 +75,7 @@ impl Rhythm {
     pub fn failed(&mut self, now: Instant) {
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.failures.min(6));
         self.failures += 1;
-        self.not_before = Some(now + pause.min(CHECKPOINT_INTERVAL));
+        self.not_before = Some(now + pause.min(self.interval));
     }
 }
 

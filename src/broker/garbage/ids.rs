@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::failpoint;
 use crate::object::{Cursor, DataDir, Format, FormatError, LocalError, Truncated};
 use crate::tier::ObjectId;
 
@@ -105,6 +106,7 @@ impl ObjectIds {
         let mut earlier = read_writers(dir).await?;
         earlier.retain(|writer| *writer != own);
         write_writers(dir, &[&earlier[..], &[own]].concat()).await?;
+        failpoint::pass("writers: noted");
         let shared = Shared { own, earlier, sequences: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -16,24 +16,19 @@ pub mod list;
 pub mod rules;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
 use super::Broker;
 use crate::cluster::CheckError;
+use crate::failpoint;
 use crate::object::{Key, ObjectError, Store};
+use crate::partition::Garbage;
 use crate::tier::ObjectId;
 use crate::tier::name::PREFIX;
 use rules::{Progress, Waiting};
 
-/// How often the garbage is looked at.
-const GARBAGE_CHECK: Duration = Duration::from_secs(10);
-/// How long after the start the first sweep begins.
-const FIRST_SWEEP: Duration = Duration::from_mins(5);
-/// How often orphans are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(24);
 /// How many deletions are under way at once.
 const CONCURRENT_DELETES: usize = 16;
 /// The most objects deleted between two looks.
@@ -53,8 +48,8 @@ pub(super) enum SweepError {
 impl Broker {
     /// Deletes garbage until the drain.
     pub(super) async fn watch_garbage(&self) {
-        let mut waiting = Waiting::default();
-        while self.tick(GARBAGE_CHECK).await {
+        let mut waiting = Waiting::after(self.delays.garbage_age);
+        while self.tick(self.delays.garbage_look).await {
             if let Err(error) = self.delete_garbage(&mut waiting).await {
                 warn!(%error, "garbage not deleted; it is tried again");
             }
@@ -63,11 +58,7 @@ impl Broker {
 
     /// Deletes what of the garbage may go now.
     pub(super) async fn delete_garbage(&self, waiting: &mut Waiting) -> Result<(), SweepError> {
-        let objects = &self.partitions.shared().objects;
-        let garbage = objects.garbage();
-        self.metrics.garbage_objects.set(garbage.len() as i64);
-        let bytes: u64 = garbage.iter().map(|garbage| garbage.object.bytes).sum();
-        self.metrics.garbage_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let garbage = self.note_garbage();
         let progress = Progress {
             reserved: self.stream.reserved(),
             synced: self.stream.synced(),
@@ -76,7 +67,22 @@ impl Broker {
         let looked = waiting.look(&garbage, self.clock.now(), progress, DELETED_AT_ONCE);
         self.view_changed(looked.needs);
         let due: Vec<_> = looked.due.iter().map(|object| object.id).collect();
-        self.delete_objects(self.unreferenced(due, true), "garbage").await
+        let due = self.unreferenced(due, true);
+        if !due.is_empty() {
+            failpoint::pass("garbage: begun");
+        }
+        let deleted = self.delete_objects(due, "garbage").await;
+        self.note_garbage();
+        deleted
+    }
+
+    /// The garbage of this moment, which is noted in the metrics.
+    pub(super) fn note_garbage(&self) -> Vec<Garbage> {
+        let garbage = self.partitions.shared().objects.garbage();
+        self.metrics.garbage_objects.set(garbage.len() as i64);
+        let bytes: u64 = garbage.iter().map(|garbage| garbage.object.bytes).sum();
+        self.metrics.garbage_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        garbage
     }
 
     /// Deletes the orphans of runs and uploads that have ended.
@@ -87,7 +93,11 @@ impl Broker {
             let ids = page.iter().filter_map(|object| ObjectId::parse(&object.key.to_string()));
             let ids = ids.filter(|id| writers.may_sweep(*id)).collect();
             // Garbage has its own rules: it may be in a checkpoint that a restore would load.
-            self.delete_objects(self.unreferenced(ids, false), "orphan").await?;
+            let orphans = self.unreferenced(ids, false);
+            if !orphans.is_empty() {
+                failpoint::pass("sweep: begun");
+            }
+            self.delete_objects(orphans, "orphan").await?;
         }
         self.metrics.sweeps.inc();
         Ok(())
@@ -95,13 +105,13 @@ impl Broker {
 
     /// Sweeps soon after the start, then daily.
     pub(super) async fn watch_orphans(&self) {
-        let mut pause = FIRST_SWEEP;
+        let mut pause = self.delays.first_sweep;
         while self.tick(pause).await {
             pause = match self.sweep().await {
-                Ok(()) => SWEEP_INTERVAL,
+                Ok(()) => self.delays.sweep,
                 Err(error) => {
                     warn!(%error, "orphans not swept; it is tried again");
-                    FIRST_SWEEP
+                    self.delays.first_sweep
                 }
             };
         }
@@ -114,10 +124,7 @@ impl Broker {
         if ids.is_empty() {
             return ids;
         }
-        for partition in self.partitions.all() {
-            // Applies what has become durable.
-            partition.tiered_end();
-        }
+        self.partitions.apply_durable();
         let objects = &self.partitions.shared().objects;
         let garbage: HashSet<_> =
             objects.garbage().iter().map(|garbage| garbage.object.id).collect();
@@ -137,6 +144,7 @@ impl Broker {
         self.cluster.check_fenced().await?;
         let (deleted, failed) = delete_all(&self.bucket.store, &ids).await;
         self.partitions.shared().objects.deleted(&deleted);
+        failpoint::pass("garbage: forgotten");
         let counter = |outcome| self.metrics.deleted_objects.with_label_values(&[what, outcome]);
         counter("ok").inc_by(deleted.len() as u64);
         counter("failed").inc_by((ids.len() - deleted.len()) as u64);

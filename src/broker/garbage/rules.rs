@@ -28,8 +28,9 @@ pub struct Progress {
 }
 
 /// The garbage that this run has seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waiting {
+    delay: Duration,
     seen: HashMap<ObjectId, Seen>,
 }
 
@@ -50,7 +51,18 @@ pub struct Looked {
     pub needs: Lsn,
 }
 
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::after(DELETE_DELAY)
+    }
+}
+
 impl Waiting {
+    /// Nothing was seen; what will be may go after `delay`.
+    pub fn after(delay: Duration) -> Self {
+        Self { delay, seen: HashMap::new() }
+    }
+
     /// Looks at the garbage of this moment. Returns at most `limit` objects.
     pub fn look(
         &mut self,
@@ -74,7 +86,7 @@ impl Waiting {
             looked.needs = looked.needs.max(seen.needs);
             let is_due = seen.needs <= progress.synced
                 && seen.needs <= progress.checkpointed
-                && now.saturating_duration_since(seen.at) >= DELETE_DELAY;
+                && now.saturating_duration_since(seen.at) >= self.delay;
             if is_due && looked.due.len() < limit {
                 looked.due.push(*object);
             }

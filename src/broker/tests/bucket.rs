@@ -1,5 +1,7 @@
 //! What the broker keeps in the bucket beside the metadata: checkpoints, and no garbage.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use crate::broker::bucket_check::{self, BucketReport, CheckError, Problem, Probl
 use crate::broker::bucket_log::{CheckpointReader, Item, Summary};
 use crate::broker::garbage::list;
 use crate::broker::{Broker, PartKey};
+use crate::failpoint;
 use crate::object::testing::FaultStore;
 use crate::object::{Key, NumberedLog, ObjectError, Writer, WriterId};
 use crate::partition::{Partition, TierChange, TierKind, TierRef, record};
@@ -210,6 +213,137 @@ async fn garbage_survives_a_kill_before_and_after_the_checkpoint_beside_the_log(
         assert_eq!(broker.partitions.shared().objects.garbage(), []);
         broker.stop().await;
     }
+}
+
+/// A part of a checkpoint counts as dropped what a record on its way drops: when that is durable, a
+/// start from the checkpoint does not meet the record again.
+#[tokio::test]
+async fn what_is_dropped_while_a_checkpoint_is_taken_is_garbage_after_a_kill() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let armed = {
+        let (broker, partition) = (Arc::clone(&broker), Arc::clone(&partition));
+        failpoint::arm("checkpoint: scope", move || {
+            let mut admission = broker.stream.try_admit(record::LOG_START_LEN).unwrap();
+            partition.delete_records(&mut admission, 1).unwrap();
+        })
+    };
+    broker.checkpoint().await.unwrap();
+    drop(armed);
+    // Nobody has looked at the partition since.
+    broker.checkpoint().await.unwrap();
+    broker.kill().await;
+    let broker = bench.start().await;
+    let garbage = broker.partitions.shared().objects.garbage();
+    assert_eq!(garbage.iter().map(|garbage| garbage.object.id).collect::<Vec<_>>(), [id]);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_a_checkpoint_of_the_bucket_is_taken_is_in_its_list() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let armed = {
+        let (broker, partition) = (Arc::clone(&broker), Arc::clone(&partition));
+        failpoint::arm("bucket checkpoint: begun", move || {
+            let mut admission = broker.stream.try_admit(record::LOG_START_LEN).unwrap();
+            partition.delete_records(&mut admission, 1).unwrap();
+        })
+    };
+    broker.last_bucket_checkpoint().await;
+    drop(armed);
+    let (_, parts, _) = broker.loaded().await;
+    let lists = parts.iter().filter(|(key, _)| *key == PartKey::Garbage);
+    let list = list::decode(lists.last().unwrap().1.as_ref().unwrap()).unwrap();
+    assert_eq!(list.iter().map(|object| object.id).collect::<Vec<_>>(), [id]);
+    broker.stop().await;
+}
+
+/// What is on this machine is the truth: the next base says all of it.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_log_that_is_damaged_is_begun_anew() {
+    for damage in ["a byte", "the base", "all"] {
+        let bench = bench();
+        let broker = bench.start().await;
+        let partition = broker.topic("t", 1).await;
+        for offset in 0..2 {
+            append(&broker, &partition, offset);
+            broker.tier(&partition, offset..offset + 1).await;
+            until_covered(&bench, &broker).await;
+        }
+        assert_eq!(broker.loaded().await.2, 3, "a base and a delta");
+        broker.kill().await;
+        let (store, entry) = (&broker.bucket.store, |number| Key::numbered("c/1", number));
+        match damage {
+            "a byte" => {
+                let mut bytes = store.get(&entry(2), 1 << 20).await.unwrap().to_vec();
+                *bytes.last_mut().unwrap() ^= 1;
+                store.put(&entry(2), bytes.into()).await.unwrap();
+            }
+            "the base" => store.delete(&entry(1)).await.unwrap(),
+            _ => {
+                store.delete(&entry(1)).await.unwrap();
+                store.delete(&entry(2)).await.unwrap();
+            }
+        }
+        broker.reader().find().await.unwrap_err();
+
+        let broker = bench.start().await;
+        until_covered(&bench, &broker).await;
+        let (summary, parts, _) = broker.loaded().await;
+        assert!(summary.is_some(), "{damage}");
+        assert!(parts.iter().any(|(key, _)| *key == PartKey::Partition(partition.id())));
+        broker.stop().await;
+        // What is damaged is gone, so that the next run goes on from there.
+        let left = broker.reader().find().await.unwrap();
+        assert!(left.summary().is_some(), "{damage}");
+    }
+}
+
+/// What another release or another cluster has written is not damage.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_log_that_is_not_understood_is_left_alone() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let writer = Writer::new(WriterId { cluster: [9; 16], incarnation: [9; 16] }, 0);
+    let log = NumberedLog::new(broker.bucket.store.clone(), "c/1", *b"CKPT", 100);
+    log.create(&log.seal(&writer, 1, b"another's")).await.unwrap();
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    broker.tier(&partition, 0..1).await;
+    until(&bench, async || broker.metrics.bucket_checkpoint_failures.get() > 2).await;
+    assert_eq!(log.read_on(1, 9).await.unwrap().len(), 1);
+    broker.kill().await;
+}
+
+/// Or a checkpoint that is taken in between has neither the partition nor its objects.
+#[tokio::test]
+async fn what_a_deleted_topic_had_is_garbage_before_its_partitions_are_forgotten() {
+    let bench = bench();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    append(&broker, &partition, 1);
+    let id = broker.tier(&partition, 0..1).await;
+    let looked = Rc::new(Cell::new(false));
+    let armed = {
+        let (broker, looked) = (Arc::clone(&broker), Rc::clone(&looked));
+        failpoint::arm("topic deletion: halfway", move || {
+            looked.set(true);
+            let garbage = broker.partitions.shared().objects.garbage();
+            assert!(garbage.iter().any(|garbage| garbage.object.id == id));
+        })
+    };
+    broker.delete_topic(partition.id().topic).await.unwrap();
+    drop(armed);
+    assert!(looked.get());
+    assert!(broker.partitions.is_empty());
+    broker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

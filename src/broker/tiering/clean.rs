@@ -23,6 +23,7 @@ use super::{Broker, TierError};
 use crate::budget::Pool;
 use crate::clock::Instant;
 use crate::config::topic::TopicSettings;
+use crate::failpoint;
 use crate::partition::cleaner::{
     Cleaned, CompactionLimits, Dirt, KeyMap, KeyScan, Pass, Retention, batch_memory,
 };
@@ -153,6 +154,7 @@ impl Broker {
 
     /// One pass over a partition.
     async fn clean(&self, job: &Job, state: &mut CleanerState) -> Result<Cleaned, TierError> {
+        failpoint::pass("compaction: begun");
         let (partition, dirt) = (&job.partition, job.dirt);
         let of = partition.id();
         let mut refs = partition.tier_refs();

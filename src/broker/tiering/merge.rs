@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::flush::Section;
 use super::{Broker, TierError};
+use crate::failpoint;
 use crate::partition::{Partition, TierKind, TierRef};
 use crate::tier::{EpochStart, Footer, Origin, Reader, SectionEnd, Upload};
 
@@ -13,8 +14,6 @@ use crate::tier::{EpochStart, Footer, Origin, Reader, SectionEnd, Upload};
 const MERGE_BYTES: u64 = 32 << 20;
 /// A segment is not made larger.
 const MERGE_BYTES_MAX: u64 = 256 << 20;
-/// What is older than this is not left in packs, in milliseconds on the log clock.
-const MERGE_AGE_MS: i64 = 12 * 60 * 60 * 1_000;
 /// How much is read of an object at once.
 pub(super) const READ_BYTES: u64 = 8 << 20;
 
@@ -22,11 +21,13 @@ impl Broker {
     /// Makes segments of what has been long enough in packs, or is enough.
     pub(super) async fn merge_packs(&self) -> Result<(), TierError> {
         let now_ms = self.stream.log_clock().now_ms();
+        let age_ms = i64::try_from(self.delays.merge_age.as_millis()).unwrap_or(i64::MAX);
+        let long_ago_ms = now_ms.saturating_sub(age_ms);
         for partition in self.partitions.all() {
             if self.shutdown.is_draining() {
                 break;
             }
-            while let Some(refs) = mergeable(&partition.tier_refs(), now_ms) {
+            while let Some(refs) = mergeable(&partition.tier_refs(), long_ago_ms) {
                 let outcome = self.merge(&partition, &refs, now_ms).await;
                 self.tiering.metrics.ended(Origin::Merged, outcome.is_ok());
                 if !outcome? {
@@ -46,6 +47,7 @@ impl Broker {
         now_ms: i64,
     ) -> Result<bool, TierError> {
         let (Some(first), Some(last)) = (refs.first(), refs.last()) else { return Ok(false) };
+        failpoint::pass("merge: begun");
         let sizes = self.tiering.sizes();
         // What is read is there twice while it is taken apart.
         let _memory = self.tiering.pool.take_up_to(sizes.part + 2 * READ_BYTES as usize).await;
@@ -106,8 +108,9 @@ impl Broker {
     }
 }
 
-/// Sections in packs that follow each other and are to be merged: the first such run.
-fn mergeable(refs: &[TierRef], now_ms: i64) -> Option<Vec<TierRef>> {
+/// Sections in packs that follow each other and are to be merged: the first such run. What was
+/// appended before `long_ago_ms` is not left in packs.
+fn mergeable(refs: &[TierRef], long_ago_ms: i64) -> Option<Vec<TierRef>> {
     let mut runs: Vec<Vec<TierRef>> = Vec::new();
     let (mut run, mut bytes) = (Vec::new(), 0);
     for tier in refs {
@@ -124,7 +127,7 @@ fn mergeable(refs: &[TierRef], now_ms: i64) -> Option<Vec<TierRef>> {
     runs.push(run);
     runs.into_iter().find(|run| {
         let bytes: u64 = run.iter().map(|tier| tier.bytes).sum();
-        let is_old = |tier: &TierRef| now_ms.saturating_sub(tier.append_time_ms) > MERGE_AGE_MS;
+        let is_old = |tier: &TierRef| tier.append_time_ms < long_ago_ms;
         bytes >= MERGE_BYTES || (run.len() > 1 && run.iter().any(is_old))
     })
 }
@@ -173,8 +176,8 @@ mod tests {
         sections.iter().enumerate().map(section).collect()
     }
 
-    fn found(sections: &[(TierKind, u64, i64)], now_ms: i64) -> Option<Vec<i64>> {
-        let found = mergeable(&refs(sections), now_ms)?;
+    fn found(sections: &[(TierKind, u64, i64)], long_ago_ms: i64) -> Option<Vec<i64>> {
+        let found = mergeable(&refs(sections), long_ago_ms)?;
         Some(found.iter().map(|tier| tier.start_offset / 10).collect())
     }
 
@@ -183,14 +186,14 @@ mod tests {
         const PACK: TierKind = TierKind::Pack;
         const SEGMENT: TierKind = TierKind::Segment;
         assert_eq!(found(&[], 0), None);
-        assert_eq!(found(&[(PACK, 31, 0)], 1_000), None);
-        assert_eq!(found(&[(PACK, 32, 0)], 1_000), Some(vec![0]));
-        assert_eq!(found(&[(PACK, 16, 0), (PACK, 16, 0)], 1_000), Some(vec![0, 1]));
+        assert_eq!(found(&[(PACK, 31, 0)], 0), None);
+        assert_eq!(found(&[(PACK, 32, 0)], 0), Some(vec![0]));
+        assert_eq!(found(&[(PACK, 16, 0), (PACK, 16, 0)], 0), Some(vec![0, 1]));
         let apart = [(PACK, 16, 0), (SEGMENT, 64, 0), (PACK, 16, 0), (PACK, 15, 0)];
-        assert_eq!(found(&apart, 1_000), None);
-        assert_eq!(found(&apart, MERGE_AGE_MS + 1), Some(vec![2, 3]));
-        assert_eq!(found(&[(PACK, 1, 0)], MERGE_AGE_MS + 1), None, "it would only be copied");
+        assert_eq!(found(&apart, 0), None);
+        assert_eq!(found(&apart, 1), Some(vec![2, 3]));
+        assert_eq!(found(&[(PACK, 1, 0)], 1), None, "it would only be copied");
         let much: Vec<_> = (0..20).map(|_| (PACK, 31, 0)).collect();
-        assert_eq!(found(&much, 1_000), Some((0..9).collect()));
+        assert_eq!(found(&much, 0), Some((0..9).collect()));
     }
 }

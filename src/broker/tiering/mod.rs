@@ -33,10 +33,6 @@ use crate::task;
 use crate::tier::{CHUNK_BYTES, Head, Origin, Sizes, UploadError, WriteError};
 use crate::wal::{Poisoned, RoomError};
 
-/// How often it is looked at what waits.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often the merger looks.
-const MERGE_LOOK: Duration = Duration::from_secs(30);
 /// The pauses after a failure double from the first to the last of these.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -148,7 +144,7 @@ impl Broker {
     async fn watch_tiering(&self) {
         let (mut pause, mut merged) = (PAUSES.0, self.clock.now());
         let mut due = self.clock.now();
-        while self.tick(LOOK).await {
+        while self.tick(self.delays.flush_look).await {
             if self.clock.now() < due {
                 // For the lag, which grows while the bucket is away.
                 drop(self.untiered());
@@ -156,7 +152,10 @@ impl Broker {
             }
             let flushed = self.flush_waiting().await;
             let outcome = match flushed {
-                Ok(()) if self.clock.now().saturating_duration_since(merged) >= MERGE_LOOK => {
+                Ok(())
+                    if self.clock.now().saturating_duration_since(merged)
+                        >= self.delays.merge_look =>
+                {
                     let outcome = self.merge_packs().await;
                     merged = self.clock.now();
                     outcome

@@ -1,5 +1,7 @@
 //! A broker that brings its logs into a bucket and reads them there.
 
+mod histories;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

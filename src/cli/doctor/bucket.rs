@@ -74,6 +74,9 @@ fn tell_promise(report: &mut Report, store: &Store, verdict: &Verdict) {
         Property::ReadAfterWrite => "changes of metadata could be lost, or seen only in part",
         Property::RangedGet => "old records could not be read",
         Property::Delete => "what retention deletes could come back, and is paid for",
+        Property::Multipart => {
+            "logs could not be brought to the bucket, or come back other than they were"
+        }
     };
     report.problem(
         PART,
@@ -159,6 +162,7 @@ mod tests {
             "keeps read after write",
             "keeps ranged reads",
             "keeps deletion",
+            "keeps uploads in parts",
             "a write of 4 KiB takes",
             "its clock and this machine's agree",
         ] {

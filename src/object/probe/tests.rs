@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
-use super::super::testing::{FaultStore, InMemory};
+use super::super::retry::ATTEMPTS;
+use super::super::testing::{Fault, FaultStore, Faults, InMemory};
 use super::*;
 use crate::metrics::Registry;
 
@@ -137,7 +139,7 @@ impl ObjectStore for Liar {
             match self.breaks {
                 Property::ReadAfterWrite => return self.stale(location, options).await,
                 Property::RangedGet => options.range = None,
-                Property::CreateRace | Property::Delete => {}
+                Property::CreateRace | Property::Delete | Property::Multipart => {}
             }
             self.backend.get_opts(location, options).await
         })
@@ -195,4 +197,141 @@ async fn a_store_that_breaks_a_promise_is_refused_with_its_name() {
         assert_eq!(*property, breaks, "{error}");
         assert!(error.to_string().contains(&breaks.to_string()), "{error}");
     }
+}
+
+/// A store that knows parts, and how it does not keep its promise of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    None,
+    Refuses,
+    Forgets,
+    Reverses,
+    KeepsLast,
+    MakesGivenUp,
+}
+
+#[derive(Debug)]
+struct Parts {
+    lie: Lie,
+    bucket: FaultStore,
+}
+
+impl MultipartStore for Parts {
+    fn create_multipart<'s, 'p, 'a>(&'s self, path: &'p Path) -> Answer<'a, MultipartId>
+    where
+        's: 'a,
+        'p: 'a,
+        Self: 'a,
+    {
+        if self.lie == Lie::Refuses {
+            let source = "no such method".into();
+            let path = path.to_string();
+            return Box::pin(async { Err(object_store::Error::PermissionDenied { path, source }) });
+        }
+        self.bucket.create_multipart(path)
+    }
+
+    fn put_part<'s, 'p, 'i, 'a>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+        number: usize,
+        data: PutPayload,
+    ) -> Answer<'a, PartId>
+    where
+        's: 'a,
+        'p: 'a,
+        'i: 'a,
+        Self: 'a,
+    {
+        self.bucket.put_part(path, id, number, data)
+    }
+
+    fn complete_multipart<'s, 'p, 'i, 'a>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+        mut parts: Vec<PartId>,
+    ) -> Answer<'a, PutResult>
+    where
+        's: 'a,
+        'p: 'a,
+        'i: 'a,
+        Self: 'a,
+    {
+        match self.lie {
+            Lie::Reverses => parts.reverse(),
+            Lie::KeepsLast => drop(parts.drain(..parts.len() - 1)),
+            Lie::Forgets => {
+                let none = PutResult { e_tag: None, version: None, extensions: <_>::default() };
+                return Box::pin(async { Ok(none) });
+            }
+            Lie::None | Lie::Refuses | Lie::MakesGivenUp => {}
+        }
+        self.bucket.complete_multipart(path, id, parts)
+    }
+
+    fn abort_multipart<'s, 'p, 'i, 'a>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+    ) -> Answer<'a, ()>
+    where
+        's: 'a,
+        'p: 'a,
+        'i: 'a,
+        Self: 'a,
+    {
+        if self.lie == Lie::MakesGivenUp {
+            return Box::pin(async { Ok(()) });
+        }
+        self.bucket.abort_multipart(path, id)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_in_parts_is_those_parts_and_what_is_given_up_leaves_nothing() {
+    for (lie, seen) in [
+        (Lie::None, None),
+        (Lie::Refuses, Some("refused to begin_upload")),
+        (Lie::Forgets, Some("just completed was not found")),
+        (Lie::Reverses, Some("differs from its parts")),
+        (Lie::KeepsLast, Some("differs from its parts")),
+        (Lie::MakesGivenUp, Some("given up became an object")),
+    ] {
+        let memory = Arc::new(InMemory::new());
+        let bucket = FaultStore::new(Arc::clone(&memory) as _, Faults::none());
+        let (clock, random) = (Clock::system(), Random::seeded(1));
+        let parts = Arc::new(Parts { lie, bucket: bucket.clone() });
+        let (backend, registry) = (Arc::new(bucket.clone()), Registry::new());
+        let store = Store::over("test://", backend, Some(parts), None, &clock, &random, &registry);
+        let verdicts = examine(&store, &random).await.unwrap();
+        let [others @ .., parts] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+        assert!(others.iter().all(|verdict| verdict.broken.is_none()), "{verdicts:?}");
+        assert_eq!(parts.property, Property::Multipart);
+        match (seen, &parts.broken) {
+            (None, None) => {
+                assert_eq!(bucket.open_uploads(), 0);
+                assert_eq!(memory.list(None).count().await, 0, "nothing is left in the bucket");
+            }
+            (Some(seen), Some(broken)) => assert!(broken.contains(seen), "{lie:?}: {broken}"),
+            _ => panic!("{lie:?}: {parts:?}"),
+        }
+    }
+}
+
+/// A bucket that goes away in between says nothing of the promise, and no parts are left.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_not_taken_is_no_broken_promise() {
+    let bucket = FaultStore::memory();
+    let store = bucket.store();
+    let [whole, given_up] = ["whole", "given-up"].map(Key::new);
+    let mut faults = vec![Some(Fault::Before); ATTEMPTS as usize + 1];
+    faults[0] = None;
+    bucket.script_some(&faults);
+    let error = parts::parts(&store, &whole, &given_up).await.unwrap_err();
+    assert!(error.is_retriable(), "{error}");
+    assert_eq!(bucket.open_uploads(), 0);
+    assert_eq!(parts::parts(&store, &whole, &given_up).await.unwrap(), None);
+    assert_eq!(bucket.open_uploads(), 0);
 }

@@ -1,5 +1,5 @@
-//! Loads under way: whoever wants what one of them brings waits for it, and none ends because
-//! somebody stopped waiting.
+//! Loads under way: whoever wants something that one of them brings waits for that alone, and none
+//! ends because somebody stopped waiting.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,7 +11,7 @@ use super::super::reader::ReadError;
 
 type Outcome<V> = Option<Result<V, ReadError>>;
 
-/// The loads under way, by what they bring.
+/// What is under way.
 #[derive(Debug)]
 pub(super) struct Flights<K, V> {
     under_way: Mutex<HashMap<K, Flight<V>>>,
@@ -23,18 +23,18 @@ impl<K, V> Default for Flights<K, V> {
     }
 }
 
-/// A load under way, as one who waits for it has it.
+/// Something under way, as one who waits for it has it.
 #[derive(Debug, Clone)]
 pub(super) struct Flight<V>(watch::Receiver<Outcome<V>>);
 
 impl<V: Clone> Flight<V> {
-    /// What the load brought; `None` if it ended without saying, by a panic.
+    /// What came; `None` if the load ended without saying, by a panic.
     pub(super) async fn outcome(mut self) -> Outcome<V> {
         self.0.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
-/// The loads, while nobody else can look at them.
+/// What is under way, while nobody else can look at it.
 pub(super) struct Tower<'a, K, V> {
     flights: &'a Arc<Flights<K, V>>,
     under_way: MutexGuard<'a, HashMap<K, Flight<V>>>,
@@ -48,39 +48,59 @@ impl<K: Copy + Eq + Hash, V> Flights<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Clone> Tower<'_, K, V> {
-    /// The load that brings `key`.
+    /// What brings `key`.
     pub(super) fn of(&self, key: &K) -> Option<Flight<V>> {
         self.under_way.get(key).cloned()
     }
 
-    /// A load that will bring `keys`, none of which is under way.
-    pub(super) fn start(&mut self, keys: Vec<K>) -> (Landing<K, V>, Flight<V>) {
-        let (sender, receiver) = watch::channel(None);
-        let flight = Flight(receiver);
-        self.under_way.extend(keys.iter().map(|key| (*key, flight.clone())));
-        (Landing { flights: Arc::clone(self.flights), keys, sender }, flight)
+    /// A load that will bring `first` and `others`, none of which is under way, and the first's
+    /// flight.
+    pub(super) fn start(
+        &mut self,
+        first: K,
+        others: impl IntoIterator<Item = K>,
+    ) -> (Landing<K, V>, Flight<V>) {
+        let mut landing = Landing { flights: Arc::clone(self.flights), awaited: HashMap::new() };
+        let mut start = |key| {
+            let (sender, receiver) = watch::channel(None);
+            self.under_way.insert(key, Flight(receiver.clone()));
+            landing.awaited.insert(key, sender);
+            Flight(receiver)
+        };
+        let flight = start(first);
+        others.into_iter().for_each(|key| drop(start(key)));
+        (landing, flight)
     }
 }
 
-/// The end of a load: once it is dropped the load is not under way any more.
+/// What a load is to bring: once this is dropped the rest of it is not under way any more.
 pub(super) struct Landing<K: Eq + Hash, V> {
     flights: Arc<Flights<K, V>>,
-    keys: Vec<K>,
-    sender: watch::Sender<Outcome<V>>,
+    awaited: HashMap<K, watch::Sender<Outcome<V>>>,
 }
 
 impl<K: Eq + Hash, V> Landing<K, V> {
-    /// Tells everybody who waits. What was brought is in the cache already, so that nobody finds
-    /// it neither there nor under way.
-    pub(super) fn land(self, outcome: Result<V, ReadError>) {
-        self.sender.send_replace(Some(outcome));
+    /// Tells everybody who waits for `key`. It is in the cache already, so that nobody finds it
+    /// neither there nor under way.
+    pub(super) fn land(&mut self, key: &K, value: V) {
+        if let Some(sender) = self.awaited.remove(key) {
+            sender.send_replace(Some(Ok(value)));
+            self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
+
+    /// Tells everybody who waits for what has not come why it will not.
+    pub(super) fn fail(self, error: &ReadError) {
+        for sender in self.awaited.values() {
+            sender.send_replace(Some(Err(error.clone())));
+        }
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
         let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in &self.keys {
+        for key in self.awaited.keys() {
             under_way.remove(key);
         }
     }

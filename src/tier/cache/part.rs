@@ -1,7 +1,6 @@
 //! A part of the cache, with its own memory.
 
 use std::hash::Hash;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +11,9 @@ use moka::sync::Cache as Moka;
 use crate::budget::{BytePool, Charge};
 
 use super::super::metrics::CacheMetrics;
-use super::super::name::ObjectId;
-use super::ChunkKey;
 use super::held::{Held, Slot};
+use super::streams::GREATEST_WINDOW;
+use super::{Chunk, ChunkKey};
 
 /// What is kept, and the pool that everything is charged to that is kept, on its way, or held by a
 /// reader though it is kept no longer.
@@ -30,19 +29,21 @@ pub(super) struct Part<K, T> {
     stuck: Arc<AtomicUsize>,
 }
 
-/// Chunks that were loaded at once.
-pub(super) struct Run {
-    pub(super) first: u32,
-    pub(super) chunks: Vec<Arc<Held<Bytes>>>,
-}
-
 impl<K, T> Part<K, T>
 where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    pub(super) fn new(pool: BytePool, readers: &BytePool, metrics: Arc<CacheMetrics>) -> Self {
-        let headroom = pool.capacity() / 4;
+    /// A part that keeps what three quarters of `pool` have room for, or less, but at least half, if
+    /// that makes room for so many of the longest `runs` on their way.
+    pub(super) fn new(
+        pool: BytePool,
+        runs: usize,
+        readers: &BytePool,
+        metrics: Arc<CacheMetrics>,
+    ) -> Self {
+        let runs = (runs * GREATEST_WINDOW as usize).min(pool.capacity() / 2);
+        let headroom = runs.max(pool.capacity() / 4);
         let (readers, stuck) = (readers.clone(), Arc::default());
         let theirs = readers.clone();
         let kept = Moka::builder()
@@ -75,6 +76,16 @@ where
         }
         self.make_room(bytes);
         self.pool.take_up_to(bytes).await
+    }
+
+    /// How many of `bytes` can be had when the loads before it have ended, though readers let go of
+    /// nothing.
+    pub(super) fn reach(&self, bytes: usize) -> usize {
+        let bytes = bytes.min(self.headroom);
+        if self.pool.capacity() - self.pool.used() < bytes {
+            self.make_room(bytes);
+        }
+        bytes.min(self.pool.capacity().saturating_sub(self.stuck.load(Ordering::Relaxed)))
     }
 
     /// What readers hold that somebody waits for.
@@ -117,24 +128,13 @@ where
 }
 
 impl Part<ChunkKey, Bytes> {
-    /// Keeps the chunks of a run, each with its part of the run's charge.
-    pub(super) fn keep_run(
-        &self,
-        id: ObjectId,
-        run: Range<u32>,
-        chunks: Vec<Bytes>,
-        mut charge: Charge,
-    ) -> Run {
-        let first = run.start;
-        let keep = |(number, chunk): (u32, Bytes)| {
-            let bytes = chunk.len();
-            // A charge that was cut to what the pool can have ends before the chunks do.
-            let part = charge.split(bytes.min(charge.bytes())).unwrap_or_default();
-            self.keep((id, number), chunk, bytes, part)
-        };
-        let chunks = run.zip(chunks).map(keep).collect();
-        drop(charge);
-        self.settle();
-        Run { first, chunks }
+    /// Keeps a chunk of a run with its part of the run's charge.
+    pub(super) fn keep_chunk(&self, key: ChunkKey, chunk: Bytes, charge: &mut Charge) -> Chunk {
+        let bytes = chunk.len();
+        // A charge that was cut to what the pool can have ends before the chunks do.
+        let part = charge.split(bytes.min(charge.bytes())).unwrap_or_default();
+        let held = self.keep(key, chunk, bytes, part);
+        self.kept.run_pending_tasks();
+        held
     }
 }

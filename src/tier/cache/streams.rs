@@ -25,9 +25,15 @@ pub(super) struct Stream {
     pub(super) window: u64,
     /// The first chunk of the object that was not; 0 if the place is in another object.
     pub(super) loaded_to: u32,
+    /// Whether somebody saw to that other object.
+    pub(super) is_left: bool,
 }
 
 impl Stream {
+    fn is_leaving(&self) -> bool {
+        self.loaded_to == 0 && !self.is_left
+    }
+
     /// How many bytes to load next.
     pub(super) fn next_window(self) -> u64 {
         self.window.saturating_mul(2).min(GREATEST_WINDOW)
@@ -54,6 +60,19 @@ impl Streams {
         places.expected.remove(&place)
     }
 
+    /// Whether a reader is expected in another object there, to which nobody has seen.
+    pub(super) fn is_leaving(&self, place: Place) -> bool {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.expected.get(&place).is_some_and(Stream::is_leaving)
+    }
+
+    /// Sees to that object, which is done once.
+    pub(super) fn leave(&self, place: Place) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = places.expected.get_mut(&place).filter(|stream| stream.is_leaving());
+        stream.map(|stream| stream.is_left = true).is_some()
+    }
+
     /// Expects a reader.
     pub(super) fn expect(&self, place: Place, stream: Stream) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_window_doubles_up_to_the_greatest() {
-        let mut stream = Stream { window: FIRST_WINDOW, loaded_to: 0 };
+        let mut stream = Stream { window: FIRST_WINDOW, loaded_to: 0, is_left: false };
         let mut windows = Vec::new();
         for _ in 0..5 {
             windows.push(stream.window >> 20);
@@ -88,7 +107,7 @@ mod tests {
     #[test]
     fn the_oldest_places_are_forgotten() {
         let streams = Streams::default();
-        let stream = Stream { window: FIRST_WINDOW, loaded_to: 1 };
+        let stream = Stream { window: FIRST_WINDOW, loaded_to: 1, is_left: false };
         for offset in 0..=MAX_PLACES as i64 {
             streams.expect((partition(1, 0), offset), stream);
         }

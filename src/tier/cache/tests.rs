@@ -306,9 +306,11 @@ async fn the_next_run_is_loaded_while_the_reader_is_in_this_one() {
     rig.bucket.gets_made(4).await;
     let mut next = pin!(rig.cache.read(&object, of(), 3, Age::CatchUp));
     must_wait(next.as_mut());
+    // It has come to the first chunk of a run that is on its way, and the one behind is begun.
+    rig.bucket.gets_made(5).await;
     rig.bucket.hold_gets(false);
     next.await.unwrap().unwrap();
-    assert_eq!(rig.bucket.gets(), 4);
+    assert_eq!(rig.bucket.gets(), 5);
 }
 
 #[tokio::test]
@@ -323,7 +325,7 @@ async fn a_section_of_a_pack_is_one_get_for_who_begins_it() {
 
 #[tokio::test]
 async fn a_scan_takes_nothing_from_the_readers_of_young_data() {
-    let rig = rig(8 * MIB, 8 * MIB, 4);
+    let rig = rig(16 * MIB, 8 * MIB, 4);
     let (young, _) = rig.stored(1, &[long(of(), 100, 5)], LONG).await;
     let (old, _) = rig.stored(2, &[long(of(), 0, 40)], LONG).await;
     scan(&rig, &young, 100, Age::Hot).await;
@@ -364,11 +366,13 @@ async fn a_reader_that_lets_nothing_go_keeps_nobody_from_loading() {
     for offset in 0..6 {
         held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
     }
-    // Two more fit, whatever was kept before; a third has to wait for one of those held.
+    // Two more fit at a time, whatever was kept before; with those held one has to wait.
     rig.cache.read(&object, of(), 6, Age::CatchUp).await.unwrap().unwrap();
     rig.cache.read(&object, of(), 7, Age::CatchUp).await.unwrap().unwrap();
-    held.push(rig.cache.read(&object, of(), 8, Age::CatchUp).await.unwrap().unwrap());
-    let mut waits = pin!(rig.cache.read(&object, of(), 9, Age::CatchUp));
+    for offset in 8..10 {
+        held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
+    }
+    let mut waits = pin!(rig.cache.read(&object, of(), 10, Age::CatchUp));
     must_wait(waits.as_mut());
     let before = rig.bucket.gets();
     // Long done if it could be.
@@ -424,16 +428,10 @@ async fn what_loads_wait_for_is_told_when_the_readers_have_no_room_either() {
     let rig = rig_with(MIB, 8 * MIB, 4, MIB / 2);
     let (object, _) = rig.stored(1, &[long(of(), 0, 12)], LONG).await;
     let mut held = Vec::new();
-    for offset in 0..9 {
+    for offset in 0..8 {
         held.push(rig.cache.read(&object, of(), offset, Age::CatchUp).await.unwrap().unwrap());
-        if offset == 5 {
-            rig.cache.read(&object, of(), 6, Age::CatchUp).await.unwrap().unwrap();
-            rig.cache.read(&object, of(), 7, Age::CatchUp).await.unwrap().unwrap();
-            held.push(rig.cache.read(&object, of(), 8, Age::CatchUp).await.unwrap().unwrap());
-            break;
-        }
     }
-    let mut waits = pin!(rig.cache.read(&object, of(), 9, Age::CatchUp));
+    let mut waits = pin!(rig.cache.read(&object, of(), 8, Age::CatchUp));
     must_wait(waits.as_mut());
     // Long done if it could be.
     rig.cache.read(&object, of(), 0, Age::Hot).await.unwrap().unwrap();
@@ -459,12 +457,69 @@ async fn a_reader_that_never_waits_is_read_ahead_for() {
     assert_eq!(found.next_offset, 3);
     rig.bucket.gets_made(4).await;
     rig.cache.read(&object, of(), 3, Age::CatchUp).await.unwrap().unwrap();
-    assert_eq!(rig.bucket.gets(), 4);
+    rig.bucket.gets_made(5).await;
+    assert_eq!(rig.bucket.gets(), 5);
+}
+
+#[tokio::test]
+async fn a_reader_near_the_end_of_an_object_finds_the_next_one_loaded() {
+    let rig = rig(MIB, 128 * MIB, 4);
+    let (object, _) = rig.stored(1, &[long(of(), 0, 3)], LONG).await;
+    let (next, _) = rig.stored(2, &[long(of(), 3, 20)], LONG).await;
+    let behind = || Some((next, Age::CatchUp));
+    // Who read one chunk may not read on.
+    rig.cache.read(&object, of(), 0, Age::CatchUp).await.unwrap();
+    rig.cache.read_on(of(), 3, behind);
+    rig.cache.read(&object, of(), 1, Age::CatchUp).await.unwrap();
+    rig.cache.read_on(of(), 3, behind);
+    assert_eq!(rig.bucket.gets(), 3);
+    // In the last run.
+    rig.cache.read(&object, of(), 2, Age::CatchUp).await.unwrap();
+    rig.cache.read_on(of(), 3, || None);
+    rig.cache.read_on(of(), 3, behind);
+    rig.bucket.gets_made(5).await;
+    // Once is enough.
+    rig.cache.read_on(of(), 3, || panic!("it was seen to"));
+    rig.cache.read(&next, of(), 3, Age::CatchUp).await.unwrap().unwrap();
+    rig.bucket.gets_made(6).await;
+    let one = long(of(), 0, 1).batches[0].len();
+    assert_eq!(rig.chunk_gets(3, &next), [4 * one, 8 * one], "and its window went on to grow");
+    assert!(rig.counted(r#"misses_total{cache="footers"} 2"#));
+}
+
+#[tokio::test]
+async fn a_chunk_is_served_while_those_behind_it_are_on_their_way() {
+    let rig = rig(MIB, 128 * MIB, 4);
+    let log = long(of(), 0, 8);
+    let (object, bytes) = rig.stored(1, std::slice::from_ref(&log), LONG).await;
+    let footer = rig.cache.footer(&object).await.unwrap();
+    let third = footer.chunk(2).unwrap().range();
+    let mut damaged = bytes;
+    damaged[third.start as usize + 100] ^= 1;
+    rig.bucket.store().put(&object.id.key(), damaged.into()).await.unwrap();
+    rig.cache.read(&object, of(), 0, Age::CatchUp).await.unwrap().unwrap();
+    // What comes before the damage in a run is whole, and whoever waits for it does not hear of it.
+    let found = rig.cache.read(&object, of(), 1, Age::CatchUp).await.unwrap().unwrap();
+    assert_eq!(found.batches, log.batches[1]);
+    let error = rig.cache.read(&object, of(), 2, Age::CatchUp).await.unwrap_err();
+    assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
+    assert_eq!(rig.chunk_gets(0, &object)[1], 2 * log.batches[0].len());
+}
+
+#[tokio::test]
+async fn two_runs_of_eight_mebibytes_fit_where_a_reader_has_them_to_spare() {
+    let rig = rig(MIB, 32 * MIB, 4);
+    let (object, _) = rig.stored(1, &[long(of(), 0, 48)], LONG).await;
+    let bytes = scan(&rig, &object, 0, Age::CatchUp).await;
+    let one = long(of(), 0, 1).batches[0].len();
+    assert_eq!(bytes, 48 * one);
+    let runs: Vec<usize> = rig.chunk_gets(0, &object).iter().map(|bytes| bytes / one).collect();
+    assert_eq!(runs, [1, 2, 4, 8, 8, 8, 8, 8, 1]);
 }
 
 #[tokio::test]
 async fn readers_at_the_end_hit_while_others_catch_up_with_ten_times_the_cache() {
-    let rig = rig_with(8 * MIB, 8 * MIB, 4, 8 * MIB);
+    let rig = rig_with(16 * MIB, 8 * MIB, 4, 8 * MIB);
     let (young, _) = rig.stored(1, &[long(of(), 1_000, 5)], LONG).await;
     let (old, _) = rig.stored(2, &[long(of(), 0, 80)], LONG).await;
     scan(&rig, &young, 1_000, Age::Hot).await;

@@ -9,7 +9,6 @@ use super::*;
 use crate::broker::tests::Bench;
 use crate::broker::tiering::tests::{read_all, waiting};
 use crate::broker::{NewTopic, OFFSETS_TOPIC};
-use crate::failpoint;
 use crate::partition::{AppendRequest, record};
 use crate::protocol::batch::{Batch, BatchBuilder, ProducerRef};
 use crate::wal::FileNumber;
