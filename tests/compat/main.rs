@@ -14,6 +14,7 @@
 //! ```
 #![allow(unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+#![allow(clippy::print_stdout, reason = "figures belong to the output of a test")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 #[path = "../harness/mod.rs"]
