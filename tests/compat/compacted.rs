@@ -82,7 +82,7 @@ fn passes(broker: &Broker) -> f64 {
 /// Waits until all that was written is clean: brought into the bucket, and compacted.
 ///
 /// The canary makes sure that the cleaner looks again after that: a pass then ends, and the look
-/// behind it says how much is dirty.
+/// behind it says how many partitions are still to be compacted.
 fn wait_until_clean(broker: &Broker, wire: &mut Wire) {
     let in_bucket = |broker: &Broker| broker.metric("tidegate_broker_tier_lag_bytes") == 0.0;
     broker.wait_until("the bucket has all of it", in_bucket);
@@ -95,17 +95,13 @@ fn wait_until_clean(broker: &Broker, wire: &mut Wire) {
     let is_clean = |broker: &Broker| {
         let metrics = broker.metrics();
         let now = metrics.get("tidegate_broker_cleaner_passes_total{outcome=\"ok\"}");
-        now > before && metrics.get("tidegate_broker_cleaner_dirty_bytes") == 0.0
+        now > before && metrics.get("tidegate_broker_cleaner_due_partitions") == 0.0
     };
-    // A pass takes its time, but it goes on.
-    let requests = |broker: &Broker| {
-        broker.metrics().get("tidegate_object_billed_requests_total{class=\"read\"}")
-    };
+    // All of it takes its time, but pass follows pass.
     while !is_clean(broker) {
-        let known = requests(broker);
-        broker.wait_until("compaction goes on", |broker| {
-            is_clean(broker) || requests(broker) > known
-        });
+        let known = passes(broker);
+        broker
+            .wait_until("compaction goes on", |broker| is_clean(broker) || passes(broker) > known);
     }
 }
 
