@@ -60,7 +60,8 @@ fn alter(wire: &mut Wire, kind: i8, name: &str, key: &str, value: Option<&str>) 
     wire.call(1, &request).responses[0].error_code
 }
 
-fn set(wire: &mut Wire, topic: &str, key: &str, value: &str) {
+/// Sets a config of a topic, which must be taken.
+pub fn set(wire: &mut Wire, topic: &str, key: &str, value: &str) {
     assert_eq!(alter(wire, TOPIC, topic, key, Some(value)), NONE, "{key}={value}");
 }
 

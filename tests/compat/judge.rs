@@ -18,6 +18,7 @@ use crate::harness::Wire;
 const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 10;
 const OFFSET_FETCH_VERSION: i16 = 5;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const LATEST: i64 = -1;
 const LATEST_TIERED: i64 = -5;
 
@@ -64,7 +65,7 @@ fn offset_at(wire: &mut Wire, topic: &str, partition: i32, timestamp: i64) -> i6
     answer.offset
 }
 
-/// What the group has committed, by partition.
+/// What the group has committed, by partition; nothing while its coordinator still loads it.
 pub fn committed_offsets(wire: &mut Wire, group: &str, topic: &str, count: i32) -> Vec<i64> {
     let asked = OffsetFetchRequestTopic::default()
         .with_name(topic_name(topic))
@@ -72,7 +73,7 @@ pub fn committed_offsets(wire: &mut Wire, group: &str, topic: &str, count: i32) 
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![asked]));
     let response = wire.call(OFFSET_FETCH_VERSION, &request);
-    // A group that has committed nothing has no topics.
+    assert!(matches!(response.error_code, 0 | COORDINATOR_LOAD_IN_PROGRESS), "{response:?}");
     let topic = response.topics.into_iter().next();
     let mut partitions = topic.map(|topic| topic.partitions).unwrap_or_default();
     partitions.sort_by_key(|partition| partition.partition_index);

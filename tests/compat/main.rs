@@ -8,9 +8,13 @@
 //! cargo test --test compat main_job -- --test-threads=1             a million records, five kills
 //! cargo test --test compat a_log_of_many -- --nocapture             5 GiB with 1 GiB of disk
 //! cargo test --test compat a_server_that_is_away -- --nocapture     ten minutes without a bucket
+//! cargo test --test compat of_more_keys -- --nocapture              ten million keys
+//! TIDEGATE_KEYS=100000000 cargo test --test compat of_more_keys -- --nocapture
+//! TIDEGATE_MINUTES=60 cargo test --test compat under_load -- --nocapture     an hour of load
 //! ```
 #![allow(unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+#![allow(clippy::print_stdout, reason = "figures belong to the output of a test")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 #[path = "../harness/mod.rs"]
@@ -18,6 +22,7 @@ mod harness;
 
 mod churn;
 mod clients;
+mod compacted;
 mod judge;
 mod main_job;
 mod matrix;
