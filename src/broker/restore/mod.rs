@@ -32,7 +32,7 @@ pub use self::report::{PartitionReport, RestoreReport};
 use super::bucket_log::{LoadError, PublishError};
 use super::garbage::ids::{WritersError, write_writers};
 use super::garbage::list::ListError;
-use crate::budget::Budget;
+use crate::budget::{Budget, Pool};
 use crate::clock::{Clock, Random};
 use crate::cluster::{
     self, ClusterMetrics, ClusterOptions, IdentityError, Limits, OpenError, OpenRestore, WalState,
@@ -210,13 +210,7 @@ pub async fn restore(options: &RestoreOptions) -> Result<RestoreReport, RestoreE
     let budget =
         Budget::new(usize::try_from(config.process.memory_budget_bytes).unwrap_or(usize::MAX));
     let stream = open_log(options, &budget, &registry, identity, &loaded).await?;
-    let shared = Arc::new(Shared {
-        stream: stream.clone(),
-        metrics: Arc::new(partition::Metrics::new(&registry)),
-        producers: budget.pool(crate::budget::Pool::Producers).clone(),
-        objects: Arc::default(),
-    });
-    let partitions = Arc::new(Partitions::new(shared));
+    let partitions = no_partitions(&stream, &budget, &registry);
     stream.set_metadata_number(open.image().number());
     let rebuild = Rebuild { options, store: &store, open: &open, loaded: &loaded, identity };
     let mut report = rebuild.partitions(&partitions).await?;
@@ -241,6 +235,17 @@ pub async fn restore(options: &RestoreOptions) -> Result<RestoreReport, RestoreE
     open.close().await?;
     failpoint::pass("restore: it is closed");
     Ok(report)
+}
+
+/// No partitions yet, in the new log.
+fn no_partitions(stream: &Stream, budget: &Budget, registry: &Registry) -> Arc<Partitions> {
+    let shared = Shared {
+        stream: stream.clone(),
+        metrics: Arc::new(partition::Metrics::new(registry)),
+        producers: budget.pool(Pool::Producers).clone(),
+        objects: Arc::default(),
+    };
+    Arc::new(Partitions::new(Arc::new(shared)))
 }
 
 /// What the directory's log has; one that cannot be read has something.
