@@ -63,7 +63,7 @@ impl Broker {
 /// partition, because its LSN was given out under the same lock. The list of garbage comes last, so
 /// that it has what the parts do not refer to any more, also because of records that were on their
 /// way; it is returned, and left out of a delta if it is as `before`.
-fn take(
+pub(super) fn take(
     stream: &Stream,
     covers: Lsn,
     partitions: &Partitions,

@@ -19,6 +19,7 @@ pub mod garbage;
 mod housekeeping;
 mod metrics;
 mod offsets;
+pub mod restore;
 mod start;
 mod tiering;
 mod topics;

@@ -16,7 +16,7 @@ use crate::partition::MAX_DECOMPRESSED_BYTES;
 use crate::partition::{
     AppendError, AppendRequest, LogError, Partition, Partitions, TierRef, record,
 };
-use crate::protocol::batch::{Batch, BatchBuilder, BatchIter};
+use crate::protocol::batch::{Batch, BatchBuilder, BatchError, BatchIter};
 use crate::protocol::types::TopicPartition;
 use crate::task;
 use crate::tier::{self, Age, Cache};
@@ -53,11 +53,7 @@ impl OffsetsTopic {
     ) -> Result<Durable, AppendRefused> {
         let partition = self.partition(partition).ok_or(AppendRefused::Unavailable)?;
         let now_ms = self.clock.wall_ms();
-        let mut builder = BatchBuilder::new();
-        for Record { key, value } in &records {
-            builder.append(now_ms, Some(key), value.as_deref(), &[]);
-        }
-        let batch = Batch::parse_one(builder.build()).map_err(|_| AppendRefused::TooLarge)?;
+        let batch = batch_of(&records, now_ms).map_err(|_| AppendRefused::TooLarge)?;
         let needed = record::data_len(batch.bytes().len());
         let mut admission =
             self.stream.admit(needed).await.map_err(|_| AppendRefused::Unavailable)?;
@@ -105,22 +101,38 @@ impl OffsetsLog for OffsetsTopic {
         async move {
             let partition =
                 self.partition(index).ok_or_else(|| failed("it does not exist".to_owned()))?;
-            let (sender, mut batches) = mpsc::channel(LOAD_QUEUE);
-            let loader = Loader { partition, cache: self.cache.clone(), sender };
-            let reading = task::spawn("group-load-read", loader.read_all());
-            while let Some(batch) = batches.recv().await {
-                for record in batch {
-                    sink(record);
-                }
-            }
-            match reading.await {
-                Ok(Ok(())) => Ok(self.stream.log_clock().now_ms()),
-                Ok(Err(cause)) => Err(failed(cause)),
-                Err(panicked) => Err(failed(panicked.to_string())),
-            }
+            read_records(partition, self.cache.clone(), sink).await.map_err(failed)?;
+            Ok(self.stream.log_clock().now_ms())
         }
         .boxed()
     }
+}
+
+/// One batch of records, stamped with `now_ms`.
+pub(super) fn batch_of(records: &[Record], now_ms: i64) -> Result<Batch, BatchError> {
+    let mut builder = BatchBuilder::new();
+    for Record { key, value } in records {
+        builder.append(now_ms, Some(key), value.as_deref(), &[]);
+    }
+    Batch::parse_one(builder.build())
+}
+
+/// Reads a partition of the topic from its log start to its end, wherever that is, and gives each
+/// record to `sink`. The error is in words: a part of the records is not the group.
+pub(super) async fn read_records(
+    partition: Arc<Partition>,
+    cache: Cache,
+    sink: &mut (dyn FnMut(LoadedRecord) + Send),
+) -> Result<(), String> {
+    let (sender, mut batches) = mpsc::channel(LOAD_QUEUE);
+    let loader = Loader { partition, cache, sender };
+    let reading = task::spawn("group-load-read", loader.read_all());
+    while let Some(batch) = batches.recv().await {
+        for record in batch {
+            sink(record);
+        }
+    }
+    reading.await.map_err(|panicked| panicked.to_string())?
 }
 
 /// Reads a partition batch by batch and sends the records on. A receiver that is gone ends it.
@@ -225,9 +237,7 @@ fn records(
     let payload = batch.payload(MAX_DECOMPRESSED_BYTES).map_err(broken)?;
     let mut records = Vec::new();
     for (index, record) in (0..).zip(batch.records(&payload)) {
-        let record = record.map_err(|source| {
-            broken(crate::protocol::batch::BatchError::Record { index, source })
-        })?;
+        let record = record.map_err(|source| broken(BatchError::Record { index, source }))?;
         let Some(key) = record.key else { continue };
         let record = Record {
             key: payload.slice_ref(key),

@@ -158,7 +158,7 @@ impl Broker {
         });
         let partitions = Arc::new(Partitions::new(shared));
         replay(&cluster, &partitions, recovered, stream.oldest_file().0).await?;
-        let cache = open_cache(&environment, bucket.store.clone());
+        let cache = open_cache(&environment.budget, registry, bucket.store.clone());
         let log = OffsetsTopic {
             cluster: cluster.clone(),
             stream: stream.clone(),
@@ -216,7 +216,7 @@ fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, Start
 type OpenedWal = Option<(crate::wal::Stream, Recovered)>;
 
 /// How much of the volume the log may take where nothing is configured: a quarter of it.
-fn part_of_volume(disk: &dyn Disk) -> u64 {
+pub(super) fn part_of_volume(disk: &dyn Disk) -> u64 {
     match disk.space() {
         Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
         Err(error) => {
@@ -358,8 +358,9 @@ async fn run_objects(
     Ok((object_ids, BucketCheckpoints::new(writer, identity, interval)))
 }
 
-fn open_cache(environment: &Environment, store: Store) -> Cache {
-    let pool = |pool| environment.budget.pool(pool).clone();
+/// The cache for what is read from the bucket.
+pub(super) fn open_cache(budget: &Budget, registry: &Registry, store: Store) -> Cache {
+    let pool = |pool| budget.pool(pool).clone();
     let options = CacheOptions {
         hot: pool(Pool::Hot),
         catch_up: pool(Pool::CatchUp),
@@ -367,7 +368,7 @@ fn open_cache(environment: &Environment, store: Store) -> Cache {
         readers: pool(Pool::Send),
         catch_up_loads: CATCH_UP_LOADS,
     };
-    Cache::new(store, options, &environment.registry)
+    Cache::new(store, options, registry)
 }
 
 fn open_tiering(environment: &Environment, store: Store, stream: &crate::wal::Stream) -> Tiering {

@@ -9,6 +9,7 @@
 
 mod banner;
 mod bucket;
+mod bucket_restore;
 mod config;
 mod doctor;
 mod wal;
@@ -20,10 +21,12 @@ use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
 pub use bucket::bucket_check;
+pub use bucket_restore::bucket_restore;
 pub use config::{check, reference};
 pub use doctor::doctor;
 pub use wal::wal_check;
 
+use crate::broker::restore::{OFFSET_GAP, OFFSET_GAP_MAX};
 use crate::config::{Config, Errors, Sources};
 
 /// The exit code for a command line or configuration that is wrong.
@@ -49,6 +52,15 @@ pub enum Command {
         settings: Settings,
         /// Whether the findings are printed as JSON.
         json: bool,
+    },
+    /// Fill an empty data directory from the bucket ([`bucket_restore`]).
+    BucketRestore {
+        /// The broker's configuration, with the empty directory.
+        settings: Settings,
+        /// Whether the report is printed as JSON.
+        json: bool,
+        /// How many offsets each partition leaves out.
+        offset_gap: i64,
     },
     /// Try bucket, disk and listeners ([`doctor()`]).
     Doctor {
@@ -138,7 +150,7 @@ enum Sub {
     /// Examine the write-ahead log.
     #[command(subcommand)]
     Wal(WalSub),
-    /// Examine the bucket.
+    /// Examine the bucket, or restore a broker from it.
     #[command(subcommand)]
     Bucket(BucketSub),
     /// Try the bucket, the disk and the listeners of a configuration, and say what is wrong, what
@@ -179,6 +191,24 @@ enum BucketSub {
         /// Print the findings as JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Fill an empty data directory from the bucket, for a broker whose own is lost; stop that one
+    /// first. What had not reached the bucket is lost and told. Repeat it if it was cut.
+    Restore {
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Go on so many offsets behind the last one known of each partition, so that none of a
+        /// lost record is given out again.
+        #[arg(
+            long,
+            value_name = "OFFSETS",
+            default_value_t = OFFSET_GAP,
+            value_parser = clap::value_parser!(i64).range(1..=OFFSET_GAP_MAX),
+        )]
+        offset_gap: i64,
         #[command(flatten)]
         settings: SettingsArgs,
     },
@@ -227,6 +257,9 @@ impl Cli {
             Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
             Some(Sub::Bucket(BucketSub::Check { json, settings })) => {
                 Command::BucketCheck { settings: settings.into(), json }
+            }
+            Some(Sub::Bucket(BucketSub::Restore { json, offset_gap, settings })) => {
+                Command::BucketRestore { settings: settings.into(), json, offset_gap }
             }
             Some(Sub::Doctor { json, settings }) => {
                 Command::Doctor { settings: settings.into(), json }
@@ -308,6 +341,14 @@ mod tests {
             Command::BucketCheck { settings: settings.clone(), json: true }
         );
         assert_eq!(
+            parsed(&["bucket", "restore", "--data-dir", "/d"]),
+            Command::BucketRestore {
+                settings: settings.clone(),
+                json: false,
+                offset_gap: 1_000_000_000
+            }
+        );
+        assert_eq!(
             parsed(&["doctor", "--json", "--data-dir", "/d"]),
             Command::Doctor { settings, json: true }
         );
@@ -317,6 +358,15 @@ mod tests {
     fn a_setting_without_a_value_is_a_usage_error() {
         for wrong in ["num.partitions", "=3", ""] {
             let error = Cli::try_parse_from(["tidegate", "--set", wrong]).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_offset_gap_that_would_give_offsets_out_again_is_a_usage_error() {
+        for wrong in ["0", "-1", "1099511627777", "many"] {
+            let args = ["tidegate", "bucket", "restore", "--offset-gap", wrong];
+            let error = Cli::try_parse_from(args).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
         }
     }

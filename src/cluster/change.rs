@@ -292,7 +292,9 @@ fn outcome(image: &ClusterImage, record: &Record, deleted: Option<Arc<Topic>>) -
         | Record::TopicConfigsSet { topic, .. } => {
             image.topic_by_id(*topic).cloned().map(Outcome::Topic)
         }
-        Record::ClusterCreated { .. }
+        Record::RestoreOpened { .. }
+        | Record::RestoreClosed { .. }
+        | Record::ClusterCreated { .. }
         | Record::FeatureLevel { .. }
         | Record::BrokerBound { .. }
         | Record::BrokerIncarnation { .. } => None,

@@ -52,6 +52,9 @@ pub struct Broker {
     pub incarnation: Incarnation,
     /// The entry that began that run.
     pub incarnation_entry: u64,
+    /// Whether the directory is being filled from the bucket. Only the process that does so sees
+    /// it: no run starts meanwhile, so that no image that says it is ever stored.
+    pub is_restoring: bool,
 }
 
 /// The records of an entry do not fit the image: the log is not one that a Tidegate wrote.
@@ -273,16 +276,22 @@ impl ClusterImage {
             Record::FeatureLevel { level } => self.feature_level = *level,
             Record::BrokerBound { node_id, identity } => {
                 let incarnation = Incarnation([0; 16]);
-                let broker =
-                    Broker { identity: *identity, incarnation, incarnation_entry: self.number };
+                let broker = Broker {
+                    identity: *identity,
+                    incarnation,
+                    incarnation_entry: self.number,
+                    is_restoring: false,
+                };
                 self.brokers.insert(*node_id, broker);
             }
             Record::BrokerIncarnation { node_id, incarnation } => {
-                let unknown = ApplyError::UnknownBroker { node_id: *node_id };
-                let broker = self.brokers.get_mut(node_id).ok_or(unknown)?;
+                let number = self.number;
+                let broker = self.known_broker(*node_id)?;
                 broker.incarnation = *incarnation;
-                broker.incarnation_entry = self.number;
+                broker.incarnation_entry = number;
             }
+            Record::RestoreOpened { node_id } => self.known_broker(*node_id)?.is_restoring = true,
+            Record::RestoreClosed { node_id } => self.known_broker(*node_id)?.is_restoring = false,
             Record::BrokerConfigsSet { node_id, configs } => {
                 let set = self.broker_configs.entry(*node_id).or_default();
                 merge(set, configs);
@@ -318,6 +327,10 @@ impl ClusterImage {
             Record::ProducerIdsAllocated { first, count } => self.allocate(*first, *count)?,
         }
         Ok(())
+    }
+
+    fn known_broker(&mut self, node_id: i32) -> Result<&mut Broker, ApplyError> {
+        self.brokers.get_mut(&node_id).ok_or(ApplyError::UnknownBroker { node_id })
     }
 
     fn grow(&mut self, id: TopicId, count: i32, owner: i32) -> Result<(), ApplyError> {

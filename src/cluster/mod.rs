@@ -24,6 +24,8 @@
 //! leader epoch (plus the topic's base), so a restart raises all epochs with one entry.
 //! **Invariant:** nothing is written while nothing changes.
 //!
+//! A data directory that is lost is replaced by an empty one through [`OpenRestore`].
+//!
 //! Deliberately absent: elections and heartbeats; there is one broker.
 
 mod change;
@@ -37,6 +39,7 @@ mod metrics;
 mod open;
 mod producer_ids;
 mod record;
+mod restore;
 mod rules;
 mod shards;
 mod snapshot;
@@ -55,6 +58,7 @@ pub use load::{LoadError, read_image};
 pub use metrics::ClusterMetrics;
 pub use open::{ClusterOptions, OpenError};
 pub use record::{ALL_BROKERS, Record, RecordError};
-pub use rules::{Refusal, WalState};
+pub use restore::OpenRestore;
+pub use rules::{Refusal, RestoreRefusal, WalState};
 pub use snapshot::SnapshotError;
 pub use topic::{MAX_NAME_CHARS, NameError, Span, Topic, validate_name};

@@ -127,7 +127,7 @@ impl Cluster {
         cadence: Cadence,
     ) -> Result<Self, OpenError> {
         let log = load::metadata_log(&options.store);
-        let loaded = begin_run(options, &log, wal).await?;
+        let loaded = begin_run(options, &log, wal, decide).await?;
         settle(options, &loaded.snapshot).await?;
         let image = Arc::new(loaded.snapshot.image.clone());
         let number = image.number();
@@ -176,15 +176,17 @@ impl Cluster {
 
 /// A writer of this run. Several may be made in one run: the first sequence is drawn, so that no
 /// two bodies of theirs are taken for one.
-fn writer(options: &ClusterOptions, id: WriterId) -> Writer {
+pub(super) fn writer(options: &ClusterOptions, id: WriterId) -> Writer {
     Writer::new(id, options.random.u64() >> 1)
 }
 
-/// Reads the metadata until it ends with or after the entry that begins this run.
-async fn begin_run(
+/// Reads the metadata until it ends with or after the entry that begins this run. `decide` has the
+/// rules: those of a start or of a restore.
+pub(super) async fn begin_run(
     options: &ClusterOptions,
     log: &NumberedLog,
     wal: WalState,
+    decide: impl Fn(&Facts<'_>) -> Result<Decision, Refusal>,
 ) -> Result<Loaded, OpenError> {
     let (dir, prepared) = (&options.dir, &options.prepared);
     for _ in 0..OPEN_ATTEMPTS {
@@ -229,23 +231,34 @@ async fn put_first_entry(
     let (node_id, prepared) = (options.node_id, &options.prepared);
     let incarnation = prepared.incarnation();
     let begin = Record::BrokerIncarnation { node_id, incarnation };
-    let (cluster_id, records) = if decision == Decision::CreateCluster {
-        let cluster_id = ClusterId::new(&options.random);
-        let records = vec![
-            Record::ClusterCreated { cluster_id },
-            Record::FeatureLevel { level: FEATURE_LEVEL },
-            Record::BrokerBound { node_id, identity: prepared.identity() },
-            begin,
-        ];
-        (cluster_id, records)
-    } else {
-        (snapshot.image.cluster_id(), vec![begin])
+    let bind = Record::BrokerBound { node_id, identity: prepared.identity() };
+    let mut cluster_id = snapshot.image.cluster_id();
+    let records = match decision {
+        Decision::CreateCluster => {
+            cluster_id = ClusterId::new(&options.random);
+            let level = Record::FeatureLevel { level: FEATURE_LEVEL };
+            vec![Record::ClusterCreated { cluster_id }, level, bind, begin]
+        }
+        Decision::OpenRestore => vec![bind, begin, Record::RestoreOpened { node_id }],
+        Decision::BeginRun | Decision::Begun => vec![begin],
     };
+    put_entry(options, log, snapshot, cluster_id, &records).await
+}
+
+/// Puts the next entry and applies it; `false` if its number is taken.
+pub(super) async fn put_entry(
+    options: &ClusterOptions,
+    log: &NumberedLog,
+    snapshot: &mut Snapshot,
+    cluster_id: ClusterId,
+    records: &[Record],
+) -> Result<bool, OpenError> {
+    let (node_id, incarnation) = (options.node_id, options.prepared.incarnation());
     let number = snapshot.image.number().saturating_add(1);
     let mut image = snapshot.image.clone();
-    image.apply_entry(number, &records).map_err(OpenError::Exhausted)?;
+    image.apply_entry(number, records).map_err(OpenError::Exhausted)?;
     let id = WriterId { cluster: cluster_id.0, incarnation: incarnation.0 };
-    let payload = encode_entry(options.clock.wall_ms(), &records);
+    let payload = encode_entry(options.clock.wall_ms(), records);
     let body = log.seal(&writer(options, id), number, &payload);
     match log.create(&body).await {
         Ok(()) => {
@@ -259,7 +272,7 @@ async fn put_first_entry(
 
 /// Brings the data directory up to the run that has begun. Each step may be cut and is made again
 /// by the next start.
-async fn settle(options: &ClusterOptions, snapshot: &Snapshot) -> Result<(), OpenError> {
+pub(super) async fn settle(options: &ClusterOptions, snapshot: &Snapshot) -> Result<(), OpenError> {
     let dir = &options.dir;
     // Earlier incarnations can no more reach a free number: they ended before this run began, and
     // every number they put an entry under is taken.

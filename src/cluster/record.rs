@@ -26,9 +26,11 @@
 //! | 19   | `TopicConfigsSet`      | id 16, count u32, each: key string, present u8, value   |
 //! |      |                        | string if present is 1                                  |
 //! | 32   | `ProducerIdsAllocated` | first i64, count i32                                    |
+//! | 96   | `RestoreOpened`        | node id i32                                             |
+//! | 97   | `RestoreClosed`        | node id i32                                             |
 //!
-//! Kinds 48 to 63 are kept for ACLs, 64 to 79 for SCRAM credentials, 80 to 95 for quotas, 96 to
-//! 111 for ownership and restore. A kind that is not in the table refuses the start: a release
+//! Kinds 48 to 63 are kept for ACLs, 64 to 79 for SCRAM credentials, 80 to 95 for quotas, 98 to
+//! 111 for ownership. A kind that is not in the table refuses the start: a release
 //! that does not know a record cannot know what it would get wrong.
 
 use std::collections::BTreeMap;
@@ -125,6 +127,17 @@ pub enum Record {
         first: i64,
         /// How many.
         count: i32,
+    },
+    /// The data directory that the broker id was bound to is being filled from the bucket; until
+    /// [`Record::RestoreClosed`] no run of it starts.
+    RestoreOpened {
+        /// The broker's id.
+        node_id: i32,
+    },
+    /// The data directory is filled.
+    RestoreClosed {
+        /// The broker's id.
+        node_id: i32,
     },
 }
 
@@ -224,6 +237,8 @@ fn kind_of(record: &Record) -> u16 {
         Record::PartitionsAdded { .. } => 18,
         Record::TopicConfigsSet { .. } => 19,
         Record::ProducerIdsAllocated { .. } => 32,
+        Record::RestoreOpened { .. } => 96,
+        Record::RestoreClosed { .. } => 97,
     }
 }
 
@@ -274,6 +289,9 @@ fn encode_body(record: &Record, out: &mut Vec<u8>) {
             out.extend_from_slice(&first.to_be_bytes());
             out.extend_from_slice(&count.to_be_bytes());
         }
+        Record::RestoreOpened { node_id } | Record::RestoreClosed { node_id } => {
+            out.extend_from_slice(&node_id.to_be_bytes());
+        }
     }
 }
 
@@ -304,6 +322,8 @@ fn decode_body(kind: u16, body: &mut Cursor<'_>) -> Result<Record, RecordError> 
         },
         19 => Record::TopicConfigsSet { topic: topic_id(body)?, configs: changes(body)? },
         32 => Record::ProducerIdsAllocated { first: body.i64()?, count: body.i32()? },
+        96 => Record::RestoreOpened { node_id: body.i32()? },
+        97 => Record::RestoreClosed { node_id: body.i32()? },
         kind => return Err(RecordError::UnknownKind { kind }),
     })
 }

@@ -39,6 +39,8 @@ pub(super) enum Decision {
     BeginRun,
     /// Nothing: an earlier attempt of this run had put the entry.
     Begun,
+    /// Puts an entry that binds the directory and opens its restore.
+    OpenRestore,
 }
 
 /// Why a data directory must not go on with a bucket. Each names both and the way out.
@@ -201,6 +203,62 @@ pub enum Refusal {
         /// The entry that began it.
         entry: u64,
     },
+    /// The directory was not filled to the end.
+    #[error(
+        "the restore of broker {node_id} from the bucket at \"{bucket}\" into data directory \
+         \"{directory}\" has not ended; run `tidegate bucket restore` again with this directory, \
+         and start with it then"
+    )]
+    RestoreOpen {
+        /// The bucket.
+        bucket: String,
+        /// The directory.
+        directory: String,
+        /// The broker's id.
+        node_id: i32,
+    },
+    /// Nothing is restored into the directory.
+    #[error(transparent)]
+    Restore(#[from] RestoreRefusal),
+}
+
+/// Why nothing is restored into a data directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreRefusal {
+    /// There is nothing to restore.
+    #[error(
+        "the bucket at \"{bucket}\" has no cluster: there is nothing to restore; set object.url to \
+         the bucket of the broker that was lost"
+    )]
+    NoCluster {
+        /// The bucket.
+        bucket: String,
+    },
+    /// The directory was in use.
+    #[error(
+        "data directory \"{directory}\" is not empty: {found}; restore into an empty one (set \
+         data.dir), or start the broker that this one belongs to"
+    )]
+    NotEmpty {
+        /// The directory.
+        directory: String,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The directory is the broker's own.
+    #[error(
+        "data directory \"{directory}\" is the one of broker {node_id} in the bucket at \
+         \"{bucket}\": there is nothing to restore; start it with `tidegate`, or, if what it has \
+         is lost, set data.dir to an empty one"
+    )]
+    Own {
+        /// The bucket.
+        bucket: String,
+        /// The directory.
+        directory: String,
+        /// The broker's id.
+        node_id: i32,
+    },
 }
 
 const RESTORE: &str = "restore the bucket into an empty directory with `tidegate bucket restore`";
@@ -242,9 +300,8 @@ fn decide_bound(facts: &Facts<'_>, has_wal: bool) -> Result<Decision, Refusal> {
     let (bucket, directory) = (facts.bucket.clone(), facts.directory.clone());
     let (identity, node_id) = (facts.identity, facts.node_id);
     let Some(broker) = facts.image.broker(node_id) else {
-        let known: Vec<_> = facts.image.brokers().map(|(id, _)| id.to_string()).collect();
         let cluster_id = facts.image.cluster_id();
-        let known = known.join(", ");
+        let known = known_brokers(facts.image);
         return Err(Refusal::UnknownBroker { cluster_id, bucket, directory, node_id, known });
     };
     let bound = broker.identity;
@@ -255,6 +312,9 @@ fn decide_bound(facts: &Facts<'_>, has_wal: bool) -> Result<Decision, Refusal> {
         } else {
             Refusal::AnotherDirectory { bucket, directory, node_id, bound, identity }
         });
+    }
+    if broker.is_restoring {
+        return Err(Refusal::RestoreOpen { bucket, directory, node_id });
     }
     if !has_wal {
         return Err(Refusal::WalLost { directory, identity });
@@ -272,6 +332,45 @@ fn decide_bound(facts: &Facts<'_>, has_wal: bool) -> Result<Decision, Refusal> {
         return Err(Refusal::Fenced { bucket, directory, node_id, last, entry });
     }
     Err(Refusal::UnknownIncarnation { bucket, directory, node_id, last, entry })
+}
+
+/// Decides what a restore into the directory does, or refuses it. One that was cut is gone on with;
+/// an empty directory takes the place of whatever the broker's id is bound to.
+pub(super) fn decide_restore(facts: &Facts<'_>) -> Result<Decision, Refusal> {
+    let (bucket, directory) = (facts.bucket.clone(), facts.directory.clone());
+    let (identity, node_id) = (facts.identity, facts.node_id);
+    if facts.image.number() == 0 {
+        return Err(RestoreRefusal::NoCluster { bucket }.into());
+    }
+    let Some(broker) = facts.image.broker(node_id) else {
+        let cluster_id = facts.image.cluster_id();
+        let known = known_brokers(facts.image);
+        return Err(Refusal::UnknownBroker { cluster_id, bucket, directory, node_id, known });
+    };
+    if broker.identity == identity && broker.is_restoring {
+        let (last, entry) = (broker.incarnation, broker.incarnation_entry);
+        return match last {
+            last if last == facts.incarnation => Ok(Decision::Begun),
+            last if facts.noted.contains(&last) => Ok(Decision::BeginRun),
+            last => Err(Refusal::UnknownIncarnation { bucket, directory, node_id, last, entry }),
+        };
+    }
+    if broker.identity == identity {
+        return Err(RestoreRefusal::Own { bucket, directory, node_id }.into());
+    }
+    let found = if facts.fenced {
+        "it has the file fenced"
+    } else if facts.wal.has_records {
+        "it has a write-ahead log with records"
+    } else {
+        return Ok(Decision::OpenRestore);
+    };
+    Err(RestoreRefusal::NotEmpty { directory, found }.into())
+}
+
+fn known_brokers(image: &ClusterImage) -> String {
+    let known: Vec<_> = image.brokers().map(|(id, _)| id.to_string()).collect();
+    known.join(", ")
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ pub(super) fn encode(snapshot: &Snapshot) -> Vec<u8> {
     out.extend_from_slice(&image.next_producer_id().to_be_bytes());
     out.extend_from_slice(&(image.brokers().count() as u32).to_be_bytes());
     for (node_id, broker) in image.brokers() {
+        debug_assert!(!broker.is_restoring, "no run that stores images starts meanwhile");
         out.extend_from_slice(&node_id.to_be_bytes());
         out.extend_from_slice(&broker.identity.0);
         out.extend_from_slice(&broker.incarnation.0);
@@ -192,6 +193,7 @@ fn decode_brokers(cursor: &mut Cursor<'_>) -> Result<BTreeMap<i32, Broker>, Trun
             identity: Identity(cursor.array()?),
             incarnation: Incarnation(cursor.array()?),
             incarnation_entry: cursor.u64()?,
+            is_restoring: false,
         };
         brokers.insert(node_id, broker);
     }

@@ -61,13 +61,16 @@ mod metrics;
 mod offsets;
 pub mod record;
 mod reply;
+mod restore;
 mod shard;
 mod task;
 pub mod types;
 
 pub use log::{AppendRefused, LoadError, LoadedRecord, LogLost, OffsetsLog, Record, Topic, Topics};
 pub use metrics::GroupMetrics;
+pub use record::Malformed;
 pub use reply::Reply;
+pub use restore::RestoredGroups;
 pub use types::{Error, GroupConfig};
 
 use command::Command;

@@ -134,6 +134,22 @@ impl DataDir {
         .await
     }
 
+    /// Removes the directory `name` with all that is in it, if it exists, and syncs the directory.
+    /// Cut, it may be repeated.
+    pub async fn remove_dir(&self, name: &str) -> Result<(), LocalError> {
+        let path = self.root.join(name);
+        let this = self.clone();
+        blocking(move || {
+            this.step(&path)?;
+            match fs::remove_dir_all(&path) {
+                Ok(()) => this.sync_names(),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(source) => Err(LocalError { action: "remove", path, source }),
+            }
+        })
+        .await
+    }
+
     fn write_file(&self, path: &Path, content: &[u8]) -> Result<File, LocalError> {
         self.step(path)?;
         let failed = |action, source| LocalError { action, path: path.to_owned(), source };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::producers::{Refusal, Sequenced, Verdict};
 use super::{FetchWait, Partition, record, state};
-use crate::protocol::batch::{Batch, TimestampType, patch_in_place, set_max_timestamp};
+use crate::protocol::batch::{
+    Batch, BatchHeader, TimestampType, patch_in_place, set_max_timestamp,
+};
 use crate::wal::{Admission, Class, Lsn, Reservation, ReserveError};
 
 /// A batch to append, and what its topic asks.
@@ -236,7 +238,7 @@ fn check(
     {
         return Err(AppendError::LeaderEpoch { expected, current });
     }
-    let Some(sequenced) = sequenced(request.batch) else { return Ok(None) };
+    let Some(sequenced) = sequenced(request.batch.header()) else { return Ok(None) };
     let producer_id = sequenced.producer_id;
     let verdict = if sequenced.base_sequence < 0 {
         state.producers.check_epoch(producer_id, sequenced.epoch).map(|()| Verdict::Next)
@@ -288,7 +290,7 @@ fn place(
         max_timestamp,
         append_time_ms: now_ms,
         bytes: request.batch.bytes().len() as u32,
-        producer: sequenced(request.batch),
+        producer: sequenced(header),
         lsn,
         location: reservation.location(),
     };
@@ -304,8 +306,7 @@ fn place(
 }
 
 /// A batch's place in its producer's sequence; `None` without a producer id.
-pub(super) fn sequenced(batch: &Batch) -> Option<Sequenced> {
-    let header = batch.header();
+pub(super) fn sequenced(header: &BatchHeader) -> Option<Sequenced> {
     header.has_producer_id().then(|| Sequenced {
         producer_id: header.producer_id,
         epoch: header.producer_epoch,

@@ -53,6 +53,12 @@ impl Epochs {
         }
     }
 
+    /// The log ends at `end` now: epochs that start there or behind are forgotten
+    /// (`LeaderEpochFileCache.truncateFromEnd`).
+    pub(super) fn cut(&mut self, end: i64) {
+        while self.starts.pop_if(|(_, start)| *start >= end).is_some() {}
+    }
+
     /// Every epoch with its start.
     pub(super) fn starts(&self) -> &[(i32, i64)] {
         &self.starts
@@ -101,6 +107,17 @@ mod tests {
         assert_eq!(epochs.starts(), [(9, 20)]);
         assert_eq!(epochs.epoch_of(19), None);
         assert_eq!(epochs.epoch_of(20), Some(9));
+    }
+
+    #[test]
+    fn cutting_forgets_the_epochs_of_what_is_cut_off() {
+        let mut epochs = epochs();
+        epochs.cut(21);
+        assert_eq!(epochs.starts(), [(3, 0), (7, 10), (9, 20)]);
+        epochs.cut(20);
+        assert_eq!(epochs.starts(), [(3, 0), (7, 10)]);
+        epochs.cut(0);
+        assert_eq!(epochs.starts(), []);
     }
 
     #[test]

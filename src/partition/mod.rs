@@ -41,6 +41,7 @@ mod read;
 pub mod record;
 mod registry;
 mod replay;
+mod restore;
 mod retention;
 mod state;
 #[cfg(test)]
@@ -69,6 +70,7 @@ pub use read::{
 };
 pub use registry::{OldestNeeded, Partitions};
 pub use replay::{Replay, ReplayError, ReplayedRecord};
+pub use restore::{Recorded, part_log_clock};
 pub use retention::{LogStartError, RetentionLimits};
 pub use tier_commit::{CommitTierError, Untiered, WalSpan};
 pub use tier_lookup::{Look, Lookup, TimeQuery};

@@ -236,6 +236,19 @@ impl Producers {
         self.keep(|p| now_ms.saturating_sub(p.last_seen_ms) < expiration_ms)
     }
 
+    /// Forgets where their batches were in a log that is lost.
+    pub(super) fn forget_log(&mut self) {
+        for producer in self.by_id.values_mut() {
+            producer.batches.iter_mut().for_each(|batch| batch.lsn = Lsn::ZERO);
+        }
+    }
+
+    /// The log ends at `end` now: forgets whose last batch is cut off. They go on with any
+    /// sequence.
+    pub(super) fn cut(&mut self, end: i64) {
+        self.keep(|producer| producer.batches().last().is_none_or(|last| last.last_offset < end));
+    }
+
     /// Forgets those of `silent` that are here; returns how many.
     pub(super) fn forget(&mut self, silent: &mut Silent) -> usize {
         self.keep(|producer| !silent.takes(producer.last_seen_ms))

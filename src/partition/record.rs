@@ -36,6 +36,8 @@ pub const DATA_HEAD: usize = 20;
 
 /// The payload of a `LogStart` record.
 pub const LOG_START_LEN: usize = 28;
+/// The payload of an `EpochStart` record.
+pub const EPOCH_START_LEN: usize = 32;
 /// The payload of a Drop record.
 pub const DROP_LEN: usize = 16;
 
@@ -143,7 +145,7 @@ impl Record {
             DATA | COMMIT_TIER => return Err(wrong),
             LOG_START => exactly(LOG_START_LEN)?,
             DROP => exactly(DROP_LEN)?,
-            EPOCH_START => exactly(32)?,
+            EPOCH_START => exactly(EPOCH_START_LEN)?,
             Kind(other) => return Err(RecordError::UnknownKind(other)),
         }
         let topic = TopicId(Uuid::from_u128(payload.get_u128()));

@@ -213,7 +213,7 @@ fn apply_batch(partition: &Partition, batch: &Batch, lsn: Lsn, location: Locatio
         max_timestamp: header.max_timestamp,
         append_time_ms: append_ms,
         bytes: batch.bytes().len() as u32,
-        producer: sequenced(batch),
+        producer: sequenced(header),
         lsn,
         location,
     };

@@ -272,6 +272,11 @@ impl State {
             lsn: batch.lsn,
             location: batch.location,
         });
+        self.remember(&batch, now_ms, producers)
+    }
+
+    /// Takes note of the producer of a batch. Returns how many were forgotten for it.
+    fn remember(&mut self, batch: &Appended, now_ms: i64, producers: &BytePool) -> usize {
         let Some(producer) = batch.producer else { return 0 };
         let remembered = ProducerBatch {
             base_sequence: producer.base_sequence,
@@ -434,6 +439,35 @@ impl State {
         let stretches = self.index.from(self.tiered_end(), self.log_end);
         let behind = stretches.filter(|stretch| stretch.end_offset > self.tiered_end());
         self.untiered_bytes = behind.map(|stretch| u64::from(stretch.bytes)).sum();
+    }
+}
+
+/// What a restore does, which has nothing but the bucket.
+impl State {
+    /// Forgets where things were in a log that is lost.
+    pub(super) fn forget_log(&mut self) {
+        self.lsn = Lsn::ZERO;
+        self.checkpointed = Lsn::ZERO;
+        self.producers.forget_log();
+    }
+
+    /// Takes note of a batch behind the log's end that only the bucket has. Returns how many
+    /// producers were forgotten for its producer.
+    pub(super) fn adopt(&mut self, batch: &Appended, now_ms: i64, producers: &BytePool) -> usize {
+        self.log_end = batch.last_offset + 1;
+        self.epochs.note(batch.leader_epoch, batch.base_offset);
+        self.remember(batch, now_ms, producers)
+    }
+
+    /// Ends the log where the bucket's part of it ends. Returns where that is.
+    pub(super) fn cut(&mut self) -> i64 {
+        let end = self.tiered_end();
+        self.log_end = end;
+        self.high_watermark = end;
+        self.untiered_bytes = 0;
+        self.epochs.cut(end);
+        self.producers.cut(end);
+        end
     }
 }
 

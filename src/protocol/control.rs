@@ -127,11 +127,46 @@ impl EndTxnMarker {
     }
 }
 
+/// The most offsets that one [`gap_batch`] covers.
+pub const GAP_OFFSETS_MAX: i64 = i32::MAX as i64;
+
+/// A batch over `offsets` offsets (1 to [`GAP_OFFSETS_MAX`]) that holds nothing: a commit marker of
+/// no producer at the last of them, which ends no transaction and which no client shows.
+///
+/// A batch without any record, as compaction leaves one, would say the same in fewer words, but not
+/// every client gets over it: `KafkaJS` 2 stays where it is until a response brings a record too,
+/// and Sarama 1 goes on by one offset with each response.
+pub fn gap_batch(offsets: i64) -> Bytes {
+    let last = offsets.clamp(1, GAP_OFFSETS_MAX) - 1;
+    let mut builder = BatchBuilder::new().control().skip_offsets(last as i32);
+    // Without a timestamp, so that no look-up by time finds it.
+    builder.append(-1, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &[]);
+    builder.build()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::batch::tests::{JAVA_COMMIT, unhex};
     use crate::protocol::batch::{Batch, patch_in_place};
+
+    #[test]
+    fn a_gap_has_one_marker_of_nobody_at_its_last_offset() {
+        for offsets in [1, 2, 1_000_000_000, GAP_OFFSETS_MAX] {
+            let batch = Batch::parse_one(gap_batch(offsets)).unwrap();
+            batch.verify_crc().unwrap();
+            let header = *batch.header();
+            assert!(header.is_control() && !header.is_transactional());
+            assert!(!header.has_producer_id());
+            assert_eq!(header.next_offset(), offsets);
+            assert_eq!((header.record_count, header.max_timestamp), (1, -1));
+            let payload = batch.payload(100).unwrap();
+            let record = batch.records(&payload).next().unwrap().unwrap();
+            assert_eq!(header.offset_of(&record), offsets - 1);
+            let (key, value) = (record.key.unwrap(), record.value.unwrap());
+            assert!(EndTxnMarker::parse(key, value).unwrap().committed);
+        }
+    }
 
     const MARKER: EndTxnMarker = EndTxnMarker { committed: true, coordinator_epoch: 42 };
 

@@ -40,6 +40,7 @@ mod names;
 mod pipeline;
 mod records;
 mod requests;
+mod restore;
 mod slow;
 mod start;
 mod storm;

@@ -89,7 +89,7 @@ impl Log {
     }
 
     /// The batch at `offset`, as a producer sends it.
-    fn batch(&self, offset: i64) -> Bytes {
+    pub fn batch(&self, offset: i64) -> Bytes {
         let producer = ProducerRef { sequence: offset as i32, ..self.producer };
         let mut builder = BatchBuilder::new().producer(producer);
         let key = (offset % self.keys).to_be_bytes();

@@ -12,7 +12,7 @@ pub mod wire;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -167,6 +167,20 @@ impl Broker {
         data_dir(&self.options, self.folder.path())
     }
 
+    /// Keeps the data in another directory from the next start on.
+    pub fn move_to(&mut self, data_dir: PathBuf) {
+        self.options.data_dir = Some(data_dir);
+    }
+
+    /// Runs another command of the binary with this broker's settings, which must end by itself;
+    /// with a place where it kills itself, if one is named.
+    pub fn output_of(&self, args: &[&str], failpoint: Option<&str>) -> Output {
+        let (options, folder) = (&self.options, self.folder.path());
+        let mut command = command(args, options, folder, free_port(), free_port());
+        command.envs(failpoint.map(|place| (FAILPOINT, place)));
+        command.output().unwrap()
+    }
+
     /// Bytes of the write-ahead log's files.
     pub fn wal_bytes(&self) -> u64 {
         let files = std::fs::read_dir(self.data_dir().join("wal")).unwrap().map(Result::unwrap);
@@ -179,17 +193,14 @@ impl Broker {
     /// Starts another process on this one's data directory, which must end by itself: its exit code
     /// and what it wrote to standard error.
     pub fn start_beside(&self) -> (Option<i32>, String) {
-        let (folder, free) = (self.folder.path(), free_port());
-        let output = command(&["serve"], &self.options, folder, free, free_port()).output();
-        let output = output.unwrap();
+        let output = self.output_of(&["serve"], None);
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
     /// Runs another command of the binary with this one's settings: its exit code, and what it
     /// wrote to standard output and standard error.
     pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let (folder, port, admin_port) = (self.folder.path(), self.port, self.admin_port);
-        let output = command(arguments, &self.options, folder, port, admin_port).output().unwrap();
+        let output = self.output_of(arguments, None);
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }

@@ -46,6 +46,8 @@ fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(topic, configs)| Record::TopicConfigsSet { topic, configs }),
         (any::<i64>(), any::<i32>())
             .prop_map(|(first, count)| Record::ProducerIdsAllocated { first, count }),
+        any::<i32>().prop_map(|node_id| Record::RestoreOpened { node_id }),
+        any::<i32>().prop_map(|node_id| Record::RestoreClosed { node_id }),
     ]
 }
 
@@ -78,6 +80,8 @@ fn samples() -> Vec<Record> {
             node_id: ALL_BROKERS,
             configs: [(text("a"), Some(text("b"))), (text("c"), None)].into(),
         },
+        Record::RestoreOpened { node_id: 1 },
+        Record::RestoreClosed { node_id: 1 },
     ]
 }
 
@@ -96,7 +100,7 @@ fn the_frozen_sample_is_written_and_read() {
         // version, wall time, count
         "0001",
         "0000018bcfe56800",
-        "0000000a",
+        "0000000c",
         // kind, version, length, body
         &format!("0001000100000010{}", "c1".repeat(16)),
         "00020001000000020001",
@@ -114,6 +118,8 @@ fn the_frozen_sample_is_written_and_read() {
         "0005000100000013ffffffff00000002",
         "00016101000162",
         "00016300",
+        "006000010000000400000001",
+        "006100010000000400000001",
     ]
     .concat();
     let bytes = encode_entry(1_700_000_000_000, &samples());

@@ -38,6 +38,8 @@ pub struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
+    /// The offset delta of the next record: the count, and what was skipped.
+    next_delta: i32,
 }
 
 impl Default for BatchBuilder {
@@ -56,6 +58,7 @@ impl BatchBuilder {
             base_timestamp: -1,
             max_timestamp: -1,
             count: 0,
+            next_delta: 0,
         }
     }
 
@@ -77,6 +80,13 @@ impl BatchBuilder {
         self
     }
 
+    /// Leaves out `count` offsets, below 2^31-1 together with the records: the next record comes
+    /// behind them, as if compaction had removed those between.
+    pub fn skip_offsets(mut self, count: i32) -> BatchBuilder {
+        self.next_delta += count;
+        self
+    }
+
     /// Appends a record. The first one's timestamp is the batch's base timestamp.
     pub fn append(
         &mut self,
@@ -94,7 +104,7 @@ impl BatchBuilder {
             |header: &Header<'_>| bytes_len(Some(header.key)) + bytes_len(header.value);
         let len = 1
             + len_i64(delta)
-            + len_i32(self.count)
+            + len_i32(self.next_delta)
             + bytes_len(key)
             + bytes_len(value)
             + len_i32(headers.len() as i32)
@@ -104,7 +114,7 @@ impl BatchBuilder {
         put_i32(out, len as i32);
         out.put_u8(0);
         put_i64(out, delta);
-        put_i32(out, self.count);
+        put_i32(out, self.next_delta);
         put_bytes(out, key);
         put_bytes(out, value);
         put_i32(out, headers.len() as i32);
@@ -113,6 +123,7 @@ impl BatchBuilder {
             put_bytes(out, header.value);
         }
         self.count += 1;
+        self.next_delta += 1;
     }
 
     /// How many records there are.
@@ -141,7 +152,7 @@ impl BatchBuilder {
         }
         let header = Fields {
             attributes: self.attributes | codec.id(),
-            last_offset_delta: self.count - 1,
+            last_offset_delta: self.next_delta - 1,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer: self.producer,

@@ -65,6 +65,8 @@ pub struct Options {
     pub first_file_bytes: u64,
     /// The most that a group of several records holds.
     pub group_bytes: usize,
+    /// Where the clock of a log without any record begins; the wall clock if that is not known.
+    pub log_clock_ms: Option<i64>,
 }
 
 impl Options {
@@ -78,6 +80,7 @@ impl Options {
             step_bytes: 4 << 20,
             first_file_bytes: 1 << 20,
             group_bytes: 4 << 20,
+            log_clock_ms: None,
         }
     }
 

@@ -198,7 +198,7 @@ pub fn open(disk: &Arc<dyn Disk>, options: &Options, env: &Env) -> Result<Opened
         disk_bytes,
         durable: end,
         metadata_number,
-        append_ms,
+        append_ms: append_ms.or(options.log_clock_ms),
         floor,
         covered,
         checkpoints: layout.checkpoints.state(),
