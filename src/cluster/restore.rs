@@ -59,7 +59,7 @@ impl OpenRestore {
                 let key = || self.log.key(entry.head.number);
                 let (_, records) = decode_entry(&entry.payload)
                     .map_err(|source| LoadError::Record { key: key(), source })?;
-                for record in records {
+                for record in &records {
                     self.note_run(record, &mut is_bound, &mut runs);
                 }
                 next = entry.head.number.saturating_add(1);
@@ -70,14 +70,14 @@ impl OpenRestore {
         }
     }
 
-    fn note_run(&self, record: Record, is_bound: &mut bool, runs: &mut Vec<(Incarnation, bool)>) {
+    fn note_run(&self, record: &Record, is_bound: &mut bool, runs: &mut Vec<(Incarnation, bool)>) {
         let ours = self.options.node_id;
         match record {
-            Record::BrokerBound { node_id, identity } if node_id == ours => {
-                *is_bound = identity == self.options.prepared.identity();
+            Record::BrokerBound { node_id, identity } if *node_id == ours => {
+                *is_bound = *identity == self.options.prepared.identity();
             }
-            Record::BrokerIncarnation { node_id, incarnation } if node_id == ours => {
-                runs.push((incarnation, *is_bound));
+            Record::BrokerIncarnation { node_id, incarnation } if *node_id == ours => {
+                runs.push((*incarnation, *is_bound));
             }
             _ => {}
         }

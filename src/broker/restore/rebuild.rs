@@ -110,7 +110,9 @@ impl Rebuild<'_> {
             }
             drop(replay);
             // After all parts: it may have what one of them refers to.
-            garbage.into_iter().for_each(|object| opened.shared().objects.discard(object));
+            for object in garbage {
+                opened.shared().objects.discard(object);
+            }
             let mut recorded = HashMap::new();
             for partition in opened.all() {
                 recorded.insert(partition.id(), partition.begin_restore());

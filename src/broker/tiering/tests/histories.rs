@@ -77,7 +77,7 @@ struct Known {
     end: i64,
     batches: Vec<Bytes>,
     /// Key and value by offset.
-    records: BTreeMap<i64, (Vec<u8>, Vec<u8>)>,
+    records: BTreeMap<i64, KeyValue>,
 }
 
 impl Known {
@@ -129,8 +129,11 @@ async fn produce(broker: &Broker, at: usize, keys: &[u8], batch: Batch, known: &
     known.batches.push(batch.bytes().clone());
 }
 
-/// The records of a batch.
-fn records(batch: &Batch) -> Vec<(i64, (Vec<u8>, Vec<u8>))> {
+/// A record's key and value.
+type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// The records of a batch, by offset.
+fn records(batch: &Batch) -> Vec<(i64, KeyValue)> {
     let payload = batch.payload(1 << 20).unwrap();
     let records = batch.records(&payload).map(Result::unwrap);
     records
