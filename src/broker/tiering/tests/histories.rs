@@ -70,6 +70,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// What was written to a log, and is not deleted.
 #[derive(Debug, Default)]
 struct Known {
@@ -77,7 +80,7 @@ struct Known {
     end: i64,
     batches: Vec<Bytes>,
     /// Key and value by offset.
-    records: BTreeMap<i64, KeyValue>,
+    records: BTreeMap<i64, Pair>,
 }
 
 impl Known {
@@ -129,11 +132,8 @@ async fn produce(broker: &Broker, at: usize, keys: &[u8], batch: Batch, known: &
     known.batches.push(batch.bytes().clone());
 }
 
-/// A record's key and value.
-type KeyValue = (Vec<u8>, Vec<u8>);
-
-/// The records of a batch, by offset.
-fn records(batch: &Batch) -> Vec<(i64, KeyValue)> {
+/// The records of a batch.
+fn records(batch: &Batch) -> Vec<(i64, Pair)> {
     let payload = batch.payload(1 << 20).unwrap();
     let records = batch.records(&payload).map(Result::unwrap);
     records
