@@ -110,7 +110,7 @@ impl Broker {
     pub(super) async fn reclaim(&self) {
         let (oldest, _) = self.stream.oldest_file();
         let floor = self.trim_floor();
-        if self.stream.file_at(floor) <= oldest || self.partitions.is_empty() {
+        if self.stream.file_at(floor).0 <= oldest || self.partitions.is_empty() {
             return;
         }
         if self.stream.bytes_since_checkpoint() > 0
@@ -124,9 +124,11 @@ impl Broker {
 
     /// Gives back the WAL's files that nobody needs and that local retention does not want.
     async fn trim(&self) {
-        let floor = self.trim_floor();
+        // Where a file begins: the trim's own record may begin one at the LSN that nobody needs
+        // anything below, and the file before it, which readers look into, would go.
+        let (file, floor) = self.stream.file_at(self.trim_floor());
         // Readers that find nothing of these files here go to the bucket.
-        self.partitions.forget_files(self.stream.file_at(floor));
+        self.partitions.forget_files(file);
         if let Err(error) = self.stream.trim(floor).await {
             warn!(%error, "write-ahead log not trimmed");
         }

@@ -338,11 +338,14 @@ impl Stream {
         self.shared().sizes.total
     }
 
-    /// The file that holds record `lsn`, or would: the newest one that begins at or below it.
-    pub fn file_at(&self, lsn: Lsn) -> FileNumber {
+    /// The file that holds record `lsn`, or would now: the newest one that begins at or below it;
+    /// and its first LSN. A record that is not written yet may begin a file of its own, so a trim
+    /// that is to keep this file has that first LSN as its floor.
+    pub fn file_at(&self, lsn: Lsn) -> (FileNumber, Lsn) {
         self.shared().files.with(|files| {
             let below = files.values().rev().find(|file| file.header.first_lsn <= lsn);
-            below.or(files.values().next()).map_or(FileNumber(0), |file| file.number())
+            let at = below.or(files.values().next());
+            at.map_or((FileNumber(0), Lsn::ZERO), |file| (file.number(), file.header.first_lsn))
         })
     }
 

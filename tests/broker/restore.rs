@@ -227,7 +227,9 @@ fn what_the_bucket_has_comes_back_and_nothing_is_given_out_twice() {
     let mut wire = broker.connect();
     create_topic_with(&mut wire, "a", 3, &[("retention.ms", RETENTION)]);
     let mut logs: Vec<_> = (0..3).map(|index| Log::new(&mut wire, "a", index, KIB)).collect();
-    logs.iter_mut().for_each(|log| log.write(&mut wire, 20));
+    for log in &mut logs {
+        log.write(&mut wire, 20);
+    }
     let member = join(&mut wire);
     commit(&mut wire, &member, 7);
     wait_until_all_is_tiered(&broker, &mut wire, "a", 3);
@@ -327,7 +329,9 @@ fn objects_that_no_checkpoint_knows_are_found_and_the_gap_goes_to_the_bucket_too
     create_topic_with(&mut wire, "a", 2, &[]);
     let mut logs: Vec<_> = (0..2).map(|index| Log::new(&mut wire, "a", index, 3 * KIB)).collect();
     for _ in 0..3 {
-        logs.iter_mut().for_each(|log| log.write(&mut wire, 10));
+        for log in &mut logs {
+            log.write(&mut wire, 10);
+        }
         wait_until_tiered(&broker, &logs);
     }
     broker.kill();

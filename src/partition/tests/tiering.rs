@@ -142,7 +142,8 @@ impl Rig {
         self.checkpoint();
         let bound = stream.reserved().next();
         let floor = partitions.oldest_needed().map_or(bound, |needed| needed.lsn.min(bound));
-        partitions.forget_files(stream.file_at(floor));
+        let (file, floor) = stream.file_at(floor);
+        partitions.forget_files(file);
         stream.trim(floor).await.unwrap();
     }
 
