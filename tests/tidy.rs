@@ -254,7 +254,8 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
             && words.split_whitespace().all(|word| {
                 word.starts_with("pub") || ["async", "const", "in", "super)"].contains(&word)
             });
-        if !is_function {
+        let is_one_line = trimmed.ends_with('}');
+        if !is_function || is_one_line {
             continue;
         }
         let indent = line.len() - trimmed.len();

@@ -127,8 +127,8 @@ impl<'a> Reader<'a> {
         Err(self.corrupt(layout("its head says something else than its footer")))
     }
 
-    /// Reads chunks that lie one behind the other in one GET. A number that the footer does not have
-    /// ends the run.
+    /// Reads chunks that lie one behind the other in one GET. A number that the footer does not
+    /// have ends the run.
     pub async fn chunks(
         &self,
         footer: &Footer,

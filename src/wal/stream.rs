@@ -203,8 +203,8 @@ impl Stream {
         self.shared().wait_for_room(class, bytes).await
     }
 
-    /// As [`Stream::wait_for_room`], but a full log is waited for too, until `deadline`: files may be
-    /// given back meanwhile. Whoever waits here should hold nothing of the WAL pool.
+    /// As [`Stream::wait_for_room`], but a full log is waited for too, until `deadline`: files may
+    /// be given back meanwhile. Whoever waits here should hold nothing of the WAL pool.
     pub async fn wait_for_space(
         &self,
         class: Class,

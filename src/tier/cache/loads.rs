@@ -91,7 +91,8 @@ impl Inner {
         tower.start(wanted.key(run.start), others)
     }
 
-    /// Expects the reader for whom `stream` was loaded at the chunk `at`, or where its section ends.
+    /// Expects the reader for whom `stream` was loaded at the chunk `at`, or where its section
+    /// ends.
     fn expect(&self, wanted: &Wanted<'_>, at: u32, stream: Stream) {
         let ends = at == wanted.section.chunks.end;
         // There it goes on in another object, whose chunks have other numbers.

@@ -34,8 +34,8 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    /// A part that keeps what three quarters of `pool` have room for, or less, but at least half, if
-    /// that makes room for so many of the longest `runs` on their way.
+    /// A part that keeps what three quarters of `pool` have room for, or less, but at least half,
+    /// if that makes room for so many of the longest `runs` on their way.
     pub(super) fn new(
         pool: BytePool,
         runs: usize,
