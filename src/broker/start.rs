@@ -1,6 +1,6 @@
 //! Starting and stopping a broker: data directory, WAL, metadata, replay, in this order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -216,8 +216,8 @@ fn lock_directory(environment: &Environment) -> Result<Box<dyn LockGuard>, Start
 type OpenedWal = Option<(crate::wal::Stream, Recovered)>;
 
 /// How much of the volume the log may take where nothing is configured: a quarter of it.
-pub(super) fn part_of_volume(disk: &dyn Disk) -> u64 {
-    match disk.space() {
+pub(super) fn part_of_volume(data_dir: &Path) -> u64 {
+    match RealDisk::new(data_dir).space() {
         Ok(space) => (space.total / 4).max(crate::config::WAL_BYTES_MIN),
         Err(error) => {
             warn!(%error, "size of the volume of data.dir unknown; wal.max.bytes is unlimited");
@@ -241,7 +241,7 @@ async fn open_wal(
         WalSync::Always => SyncMode::Always,
         WalSync::Interval(every) => SyncMode::Interval(every),
     };
-    options.max_bytes = wal.bytes_max.unwrap_or_else(|| part_of_volume(&*disk));
+    options.max_bytes = wal.bytes_max.unwrap_or_else(|| part_of_volume(&environment.data_dir));
     let env = Env {
         clock: environment.clock.clone(),
         random: environment.random.clone(),

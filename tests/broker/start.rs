@@ -13,6 +13,8 @@ fn a_fresh_broker_is_ready_and_drains_on_sigterm() {
     assert_eq!(broker.admin("/readyz").0, 200);
     assert_eq!(broker.admin("/livez").0, 200);
     assert_eq!(broker.stop(), Some(0));
+    let log = broker.log();
+    assert!(!log.contains("wal.max.bytes is unlimited"), "it knows its volume at once: {log}");
 }
 
 #[test]

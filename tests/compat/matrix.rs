@@ -26,6 +26,7 @@ mod clients;
 mod context;
 mod driver;
 mod log;
+mod restore;
 mod scenarios;
 
 use clients::{CLIENTS, Client};

@@ -340,7 +340,7 @@ fn a_server_that_is_away_is_not_noticed_and_has_everything_once_it_is_back() {
         assert_eq!(last_tiered_offset(&mut wire, TOPIC, partition), end - 1);
     }
     let tiered = broker.metric("tidegate_partition_tiered_bytes_total");
-    assert_eq!(tiered, 0.0, "the tail is read where it is");
+    assert!(tiered < 1.0, "the tail is read where it is, not {tiered} bytes of it in the bucket");
     broker.kill();
     broker.restart();
     let (_reader, lines) = franz_go("read", &address, TOPIC, "start");

@@ -278,7 +278,7 @@ async fn open_log(
         .storage
         .wal
         .bytes_max
-        .unwrap_or_else(|| super::start::part_of_volume(&*disk));
+        .unwrap_or_else(|| super::start::part_of_volume(&options.data_dir));
     wal.log_clock_ms = loaded.log_clock_ms;
     let env = Env {
         clock: options.clock.clone(),

@@ -77,17 +77,17 @@ impl<'a> Context<'a> {
     }
 
     /// A reader of whole partitions, from their beginning, outside of any group.
-    pub fn assign(&self, what: &str, partitions: &[(&str, i32)]) -> Reader<'_> {
+    pub fn assign(&self, what: &str, partitions: &[(&str, i32)]) -> Reader<'a> {
         self.open(what, json!({"assign": partitions}))
     }
 
     /// A member of `group`, that begins at the earliest record and does not commit by itself.
-    pub fn join(&self, what: &str, group: &str, topic: &str) -> Reader<'_> {
+    pub fn join(&self, what: &str, group: &str, topic: &str) -> Reader<'a> {
         self.open(what, json!({"group": group, "topics": [topic]}))
     }
 
     /// A reader with any fields of `open`.
-    pub fn open(&self, what: &str, mut fields: Value) -> Reader<'_> {
+    pub fn open(&self, what: &str, mut fields: Value) -> Reader<'a> {
         let handle = self.name(what);
         fields["handle"] = json!(handle);
         self.driver.call("open", fields);
