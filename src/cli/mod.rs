@@ -53,7 +53,7 @@ pub enum Command {
         /// Whether the findings are printed as JSON.
         json: bool,
     },
-    /// Fill an empty data directory from the bucket ([`bucket_restore`]).
+    /// Fill an empty data directory from the bucket ([`mod@bucket_restore`]).
     BucketRestore {
         /// The broker's configuration, with the empty directory.
         settings: Settings,
