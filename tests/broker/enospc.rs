@@ -92,7 +92,9 @@ fn count(wire: &mut Wire) -> i64 {
 fn produce_is_refused_before_the_disk_is_full_and_resumes_when_space_returns() {
     let disk = Tmpfs::mount(DISK);
     let ballast = disk.ballast(BALLAST);
-    let mut broker = Broker::start_with(Options::new().data_dir(disk.path().join("data")));
+    // The disk is the bound here, not the log's own.
+    let options = Options::new().set("wal.max.bytes", 4 * DISK);
+    let mut broker = Broker::start_with(options.data_dir(disk.path().join("data")));
     let mut wire = broker.connect();
     create_topic(&mut wire, "a", 1);
 
