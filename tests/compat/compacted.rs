@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::clients::{Client, franz_go};
 use crate::harness::servers::Server;
-use crate::harness::{Broker, Options, Wire};
+use crate::harness::{Broker, Metrics, Options, Wire};
 use crate::judge::{committed_offsets, end_offset, topic_name};
 
 const MIB: u64 = 1 << 20;
@@ -75,8 +75,9 @@ fn overwrite(broker: &Broker, topic: &str, keys: usize, round: u64) {
     assert_eq!(writer.wait(), Some(0), "the writer ends well");
 }
 
-fn passes(broker: &Broker) -> f64 {
-    broker.metrics().get("tidegate_broker_cleaner_passes_total{outcome=\"ok\"}")
+/// How many passes ended well; the first begins the series.
+fn passes(metrics: &Metrics) -> f64 {
+    metrics.find("tidegate_broker_cleaner_passes_total{outcome=\"ok\"}").unwrap_or(0.0)
 }
 
 /// Waits until all that was written is clean: brought into the bucket, and compacted.
@@ -86,7 +87,7 @@ fn passes(broker: &Broker) -> f64 {
 fn wait_until_clean(broker: &Broker, wire: &mut Wire) {
     let in_bucket = |broker: &Broker| broker.metric("tidegate_broker_tier_lag_bytes") == 0.0;
     broker.wait_until("the bucket has all of it", in_bucket);
-    let before = passes(broker);
+    let before = passes(&broker.metrics());
     create(wire, CANARY);
     for topic in [TOPIC, CANARY] {
         compact_all(wire, topic);
@@ -94,14 +95,14 @@ fn wait_until_clean(broker: &Broker, wire: &mut Wire) {
     overwrite(broker, CANARY, 1, 1);
     let is_clean = |broker: &Broker| {
         let metrics = broker.metrics();
-        let now = metrics.get("tidegate_broker_cleaner_passes_total{outcome=\"ok\"}");
-        now > before && metrics.get("tidegate_broker_cleaner_due_partitions") == 0.0
+        passes(&metrics) > before && metrics.get("tidegate_broker_cleaner_due_partitions") == 0.0
     };
     // All of it takes its time, but pass follows pass.
     while !is_clean(broker) {
-        let known = passes(broker);
-        broker
-            .wait_until("compaction goes on", |broker| is_clean(broker) || passes(broker) > known);
+        let known = passes(&broker.metrics());
+        broker.wait_until("compaction goes on", |broker| {
+            is_clean(broker) || passes(&broker.metrics()) > known
+        });
     }
 }
 
@@ -141,7 +142,7 @@ fn of_more_keys_than_fit_into_memory_a_reader_finds_one_record_each() {
     assert_eq!(end, (keys + again) as i64);
     let begun = Instant::now();
     wait_until_clean(&broker, &mut wire);
-    let (seconds, passes) = (begun.elapsed().as_secs_f64(), passes(&broker));
+    let (seconds, passes) = (begun.elapsed().as_secs_f64(), passes(&broker.metrics()));
     println!("clean: {seconds:.1} s after, {passes} passes");
     // A key takes more than 24 bytes of the 32nd part of the budget that compaction has.
     let at_once = budget as f64 / 32.0 / 24.0;
@@ -174,7 +175,7 @@ fn log_bytes(wire: &mut Wire, topic: &str) -> u64 {
 /// is over: no more than half of a log is dirty then.
 fn assert_bounded(broker: &Broker, samples: &[Vec<u64>; 2], rounds: u64) {
     let appended = broker.metric("tidegate_partition_appended_bytes_total");
-    println!("{rounds} rounds, {appended} bytes appended, {} passes", passes(broker));
+    println!("{rounds} rounds, {appended} bytes appended, {} passes", passes(&broker.metrics()));
     for ((samples, topic), quiet) in samples.iter().zip([TOPIC, OFFSETS]).zip(QUIET_BYTES) {
         let quarter = samples.len() / 4;
         let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0);
