@@ -388,11 +388,16 @@ impl Walk {
         if self.buffer.len() < from.saturating_add(len) {
             let kept = self.buffer.get(from..).unwrap_or_default();
             let span = usize::try_from(self.end - self.at.min(self.end)).unwrap_or(usize::MAX);
-            let wanted = len.max(CHUNK_BYTES.min(span));
-            let mut next = Vec::with_capacity(wanted);
+            let mut wanted = len.max(CHUNK_BYTES.min(span));
+            if wanted > CHUNK_BYTES {
+                // A damaged length takes no more memory than the file has bytes.
+                let left = self.file.len()?.saturating_sub(self.at);
+                wanted = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+            let mut next = Vec::with_capacity(wanted.max(kept.len()));
             next.extend_from_slice(kept);
             let kept = kept.len();
-            self.file.read(&mut next, wanted - kept, self.at + kept as u64)?;
+            self.file.read(&mut next, wanted.saturating_sub(kept), self.at + kept as u64)?;
             self.buffer = Bytes::from(next);
             self.buffer_at = self.at;
         }
