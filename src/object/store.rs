@@ -292,6 +292,12 @@ impl Store {
         &*self.inner.backend
     }
 
+    /// Whether the store drops the parts of an upload that is given up. Azure has no such request:
+    /// it keeps blocks for a week, and makes a blob of them whenever it is asked to.
+    pub(super) fn drops_parts(&self) -> bool {
+        !self.inner.url.starts_with("az://")
+    }
+
     /// The backend if parts of its objects have numbers.
     pub(super) fn multipart(&self) -> Option<&Arc<dyn MultipartStore>> {
         self.inner.multipart.as_ref()

@@ -111,8 +111,12 @@ async fn give_up(store: &Store, key: &Key, body: &Bytes) -> Result<Option<String
     if let Err(error) = upload.part(body.clone()).await {
         return ended(upload, error).await;
     }
-    // A store that kept the parts would make the object of them.
-    upload.abort_and_complete().await?;
+    if store.drops_parts() {
+        // One that kept them would make the object of them.
+        upload.abort_and_complete().await?;
+    } else {
+        upload.abort().await?;
+    }
     let left = "parts that were given up became an object";
     Ok(is_there(store, key).await?.then(|| left.to_owned()))
 }

@@ -289,6 +289,23 @@ impl MultipartStore for Parts {
     }
 }
 
+/// What the probe says of the bucket at `url` that lies like this.
+async fn examine_parts(url: &str, lie: Lie, bucket: &FaultStore) -> Vec<Verdict> {
+    let (clock, random) = (Clock::system(), Random::seeded(1));
+    let parts = Arc::new(Parts { lie, bucket: bucket.clone() });
+    let (backend, registry) = (Arc::new(bucket.clone()), Registry::new());
+    let store = Store::over(url, backend, Some(parts), None, &clock, &random, &registry);
+    examine(&store, &random).await.unwrap()
+}
+
+/// It has no request that drops blocks, and is no worse for that.
+#[tokio::test(start_paused = true)]
+async fn azure_may_keep_the_parts_of_what_is_given_up() {
+    let verdicts = examine_parts("az://bkt", Lie::MakesGivenUp, &FaultStore::memory()).await;
+    assert_eq!(verdicts.last().unwrap().property, Property::Multipart);
+    assert!(verdicts.iter().all(|verdict| verdict.broken.is_none()), "{verdicts:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_in_parts_is_those_parts_and_what_is_given_up_leaves_nothing() {
     for (lie, seen) in [
@@ -301,11 +318,7 @@ async fn an_object_in_parts_is_those_parts_and_what_is_given_up_leaves_nothing()
     ] {
         let memory = Arc::new(InMemory::new());
         let bucket = FaultStore::new(Arc::clone(&memory) as _, Faults::none());
-        let (clock, random) = (Clock::system(), Random::seeded(1));
-        let parts = Arc::new(Parts { lie, bucket: bucket.clone() });
-        let (backend, registry) = (Arc::new(bucket.clone()), Registry::new());
-        let store = Store::over("test://", backend, Some(parts), None, &clock, &random, &registry);
-        let verdicts = examine(&store, &random).await.unwrap();
+        let verdicts = examine_parts("test://", lie, &bucket).await;
         let [others @ .., parts] = verdicts.as_slice() else { panic!("{verdicts:?}") };
         assert!(others.iter().all(|verdict| verdict.broken.is_none()), "{verdicts:?}");
         assert_eq!(parts.property, Property::Multipart);
