@@ -15,9 +15,7 @@ fn main() -> ExitCode {
         Command::ConfigCheck(settings) => cli::check(&settings),
         Command::WalCheck(settings) => cli::wal_check(&settings),
         Command::BucketCheck { settings, json } => cli::bucket_check(&settings, json),
-        Command::BucketRestore { settings, json, offset_gap } => {
-            cli::bucket_restore(&settings, json, offset_gap)
-        }
+        Command::BucketRestore { settings, wanted } => cli::bucket_restore(&settings, wanted),
         Command::Doctor { settings, json } => cli::doctor(&settings, json),
     }
 }

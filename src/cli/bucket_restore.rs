@@ -3,16 +3,27 @@
 
 use std::process::ExitCode;
 
-use super::{EXIT_USAGE, Settings};
+use super::{EXIT_USAGE, Settings, run_to_end};
 use crate::broker::restore::{PartitionReport, RestoreOptions, RestoreReport, restore};
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ObjectUrl};
+
+/// How it is restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether the report is printed as JSON.
+    pub json: bool,
+    /// How many offsets each partition leaves out.
+    pub offset_gap: i64,
+    /// Whether what cannot be read is left out.
+    pub skip_damaged: bool,
+}
 
 /// Restores the configured broker from its bucket into its data directory, which must be empty,
 /// and says what came back and what is lost: exit code 0 if the broker can be started from there,
 /// 1 if not, [`EXIT_USAGE`] if the configuration is wrong. What is done meanwhile is told on
 /// standard error.
-pub fn bucket_restore(settings: &Settings, json: bool, offset_gap: i64) -> ExitCode {
+pub fn bucket_restore(settings: &Settings, wanted: Wanted) -> ExitCode {
     let config = match settings.load() {
         Ok(config) => config,
         Err(errors) => {
@@ -20,37 +31,31 @@ pub fn bucket_restore(settings: &Settings, json: bool, offset_gap: i64) -> ExitC
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let options = match options(config, offset_gap) {
+    let options = match options(config, wanted) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("start runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(restore(&options)) {
-        Ok(report) => {
-            if json {
+    match run_to_end(restore(&options)) {
+        Ok(Ok(report)) => {
+            if wanted.json {
                 println!("{}", as_json(&report));
             } else {
                 print!("{}", as_text(&report, &options));
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+        Err(code) => code,
     }
 }
 
-fn options(config: Config, offset_gap: i64) -> Result<RestoreOptions, String> {
+fn options(config: Config, wanted: Wanted) -> Result<RestoreOptions, String> {
     if config.storage.object.url == ObjectUrl::Memory {
         return Err("object.url is memory://: there is no bucket to restore from".to_owned());
     }
@@ -62,7 +67,8 @@ fn options(config: Config, offset_gap: i64) -> Result<RestoreOptions, String> {
     Ok(RestoreOptions {
         config,
         data_dir,
-        offset_gap,
+        offset_gap: wanted.offset_gap,
+        skip_damaged: wanted.skip_damaged,
         clock: Clock::system(),
         random: Random::system(),
         say: Box::new(|line| eprintln!("{line}")),
@@ -80,7 +86,10 @@ fn as_text(report: &RestoreReport, options: &RestoreOptions) -> String {
             report.cluster, report.node_id, report.metadata_entry
         ),
         match report.checkpoint_ms {
-            Some(made) => format!("last checkpoint made at {made} ms since 1970"),
+            Some(made) => {
+                let age_s = options.clock.wall_ms().saturating_sub(made) / 1_000;
+                format!("the last checkpoint was made {age_s} s ago")
+            }
             None => "no checkpoint".to_owned(),
         },
         format!(

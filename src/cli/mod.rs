@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
 pub use bucket::bucket_check;
-pub use bucket_restore::bucket_restore;
+pub use bucket_restore::{Wanted, bucket_restore};
 pub use config::{check, reference};
 pub use doctor::doctor;
 pub use wal::wal_check;
@@ -57,10 +57,8 @@ pub enum Command {
     BucketRestore {
         /// The broker's configuration, with the empty directory.
         settings: Settings,
-        /// Whether the report is printed as JSON.
-        json: bool,
-        /// How many offsets each partition leaves out.
-        offset_gap: i64,
+        /// How.
+        wanted: Wanted,
     },
     /// Try bucket, disk and listeners ([`doctor()`]).
     Doctor {
@@ -209,6 +207,9 @@ enum BucketSub {
             value_parser = clap::value_parser!(i64).range(1..=OFFSET_GAP_MAX),
         )]
         offset_gap: i64,
+        /// Go on without objects and groups that cannot be read; what they hold is lost then.
+        #[arg(long)]
+        skip_damaged: bool,
         #[command(flatten)]
         settings: SettingsArgs,
     },
@@ -258,8 +259,9 @@ impl Cli {
             Some(Sub::Bucket(BucketSub::Check { json, settings })) => {
                 Command::BucketCheck { settings: settings.into(), json }
             }
-            Some(Sub::Bucket(BucketSub::Restore { json, offset_gap, settings })) => {
-                Command::BucketRestore { settings: settings.into(), json, offset_gap }
+            Some(Sub::Bucket(BucketSub::Restore { json, offset_gap, skip_damaged, settings })) => {
+                let wanted = Wanted { json, offset_gap, skip_damaged };
+                Command::BucketRestore { settings: settings.into(), wanted }
             }
             Some(Sub::Doctor { json, settings }) => {
                 Command::Doctor { settings: settings.into(), json }
@@ -344,8 +346,7 @@ mod tests {
             parsed(&["bucket", "restore", "--data-dir", "/d"]),
             Command::BucketRestore {
                 settings: settings.clone(),
-                json: false,
-                offset_gap: 1_000_000_000
+                wanted: Wanted { json: false, offset_gap: 1_000_000_000, skip_damaged: false }
             }
         );
         assert_eq!(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 
 use super::objects::Objects;
-use crate::tier::{ObjectId, ObjectRef};
+use crate::tier::{Footer, ObjectId, ObjectRef, Section};
 use crate::wal::Lsn;
 
 /// What an object was made for, as its partitions see it.
@@ -50,6 +50,25 @@ pub struct TierRef {
 pub type TierRefId = (ObjectId, i64);
 
 impl TierRef {
+    /// The reference to `section` of `object`, whose footer is `footer`.
+    pub fn to_section(
+        object: ObjectRef,
+        footer: &Footer,
+        section: &Section,
+        append_time_ms: i64,
+        kind: TierKind,
+    ) -> Self {
+        Self {
+            object,
+            start_offset: section.start_offset,
+            end_offset: section.end_offset,
+            bytes: footer.section_bytes(section),
+            max_timestamp: footer.max_timestamp(section),
+            append_time_ms,
+            kind,
+        }
+    }
+
     /// What names it.
     pub fn id(&self) -> TierRefId {
         (self.object.id, self.start_offset)

@@ -31,7 +31,7 @@ use crate::requests::{
     record, text, topic_name,
 };
 use crate::tiering::{
-    EARLIEST, KIB, LATEST, LATEST_TIERED, Log, create_topic_with, eager, wait_until_tiered,
+    EARLIEST, KIB, LATEST, LATEST_TIERED, Log, TIERED, create_topic_with, eager, wait_until_tiered,
 };
 
 /// What every partition leaves out.
@@ -364,6 +364,39 @@ fn objects_that_no_checkpoint_knows_are_found_and_the_gap_goes_to_the_bucket_too
     let mut wire = broker.connect();
     assert_eq!(bases(&mut wire, 31).first(), Some(&30));
     assert!(bases(&mut wire, resumes).contains(&resumes));
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_read_stops_a_restore_until_it_is_told_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = Bucket::start();
+    let mut broker = Broker::start_with(options(&bucket));
+    let mut wire = broker.connect();
+    create_topic_with(&mut wire, "a", 1, &[]);
+    let mut log = Log::new(&mut wire, "a", 0, 3 * KIB);
+    for _ in 0..3 {
+        log.write(&mut wire, 10);
+        wait_until_tiered(&broker, std::slice::from_ref(&log));
+    }
+    broker.kill();
+    let number = |key: &str| key.rsplit('/').next().unwrap().to_owned();
+    let last = bucket.objects(TIERED).into_iter().max_by_key(|(key, _)| number(key)).unwrap();
+    bucket.damage(&last.0, last.1 / 2);
+
+    lose_the_directory(&mut broker, &folder, "new");
+    let refused = error(&broker.output_of(&["bucket", "restore"], None));
+    assert!(refused.contains(&number(&last.0)) && refused.contains("--skip-damaged"), "{refused}");
+    let open = error(&broker.output_of(&["serve"], None));
+    assert!(open.contains("run `tidegate bucket restore` again"), "{open}");
+    let output = broker.output_of(&["bucket", "restore", "--skip-damaged", "--json"], None);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(of(&report, 0)["restored_end"], 20, "{report}");
+    assert_eq!(report["damaged"].as_array().unwrap().len(), 1, "{report}");
+    broker.restart();
+    log.verify(&mut broker.connect(), 0, 20);
     assert_eq!(broker.stop(), Some(0));
 }
 

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt, stream};
 
 use super::RestoreError;
+use crate::broker::tiering::merge::MERGE_BYTES;
 use crate::object::Store;
-use crate::partition::{TierKind, TierRef};
+use crate::partition::{Partitions, TierKind, TierRef};
 use crate::protocol::types::TopicPartition;
 use crate::tier::name::PREFIX;
 use crate::tier::reader::FOOTER_GUESS;
@@ -20,9 +21,6 @@ use crate::tier::{Footer, ObjectId, ObjectRef, Origin, ReadError, Reader};
 
 /// How many footers are read at once.
 const CONCURRENT: usize = 8;
-
-/// An object with one section and fewer bytes is merged with its neighbours as a pack is.
-const SEGMENT_BYTES: u64 = 32 << 20;
 
 /// A section that may continue its partition's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +49,8 @@ pub(super) struct Listed {
 /// What is looked for.
 pub(super) struct Search<'a> {
     pub(super) store: &'a Store,
+    /// What the last checkpoint knows, and all partitions of the metadata.
+    pub(super) partitions: &'a Partitions,
     pub(super) cluster: [u8; 16],
     /// The broker's runs, oldest first.
     pub(super) writers: &'a [[u8; 16]],
@@ -108,17 +108,17 @@ impl Search<'_> {
         let end_bytes = u32::try_from(object.bytes.saturating_sub(end)).unwrap_or(FOOTER_GUESS);
         let object = ObjectRef { end_bytes, ..object };
         for section in footer.sections() {
+            // Of all the sections in the bucket few are new.
+            let known = self.partitions.get(section.of).map(|partition| partition.bucket_end());
+            let is_new = known.is_some_and(|end| end.is_none_or(|end| section.start_offset >= end));
+            if !is_new {
+                continue;
+            }
             let bytes = footer.section_bytes(section);
-            let is_segment = footer.sections().len() == 1 && bytes >= SEGMENT_BYTES;
-            let tier = TierRef {
-                object,
-                start_offset: section.start_offset,
-                end_offset: section.end_offset,
-                bytes,
-                max_timestamp: footer.max_timestamp(section),
-                append_time_ms: self.append_time_ms,
-                kind: if is_segment { TierKind::Segment } else { TierKind::Pack },
-            };
+            // Less than that is merged with its neighbours as a pack is.
+            let is_segment = footer.sections().len() == 1 && bytes >= MERGE_BYTES;
+            let kind = if is_segment { TierKind::Segment } else { TierKind::Pack };
+            let tier = TierRef::to_section(object, footer, section, self.append_time_ms, kind);
             listed.candidates.entry(section.of).or_default().push(Candidate { tier, run });
         }
     }

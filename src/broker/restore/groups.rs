@@ -135,15 +135,7 @@ async fn commit(
     let footer = &uploaded.footer;
     let Some(section) = footer.section(partition.id()) else { return Ok(()) };
     let now_ms = stream.log_clock().now_ms();
-    let added = TierRef {
-        object: uploaded.object,
-        start_offset: section.start_offset,
-        end_offset: section.end_offset,
-        bytes: footer.section_bytes(section),
-        max_timestamp: footer.max_timestamp(section),
-        append_time_ms: now_ms,
-        kind: TierKind::Pack,
-    };
+    let added = TierRef::to_section(uploaded.object, footer, section, now_ms, TierKind::Pack);
     let change = TierChange { removed: Vec::new(), added: vec![added] };
     let bytes = Partition::commit_len(&change);
     let mut admission = Admission::uncharged();

@@ -66,6 +66,8 @@ pub struct RestoreOptions {
     /// How many offsets are left out behind the greatest that is known, from 1 to
     /// [`OFFSET_GAP_MAX`].
     pub offset_gap: i64,
+    /// Whether it goes on without what in the bucket cannot be read.
+    pub skip_damaged: bool,
     /// Time.
     pub clock: Clock,
     /// Chance.
@@ -130,6 +132,14 @@ pub enum RestoreError {
     /// An object cannot be read at present.
     #[error(transparent)]
     Object(#[from] ReadError),
+    /// Something in the bucket cannot be read, and would be lost.
+    #[error(
+        "{} in the bucket cannot be read: {}; nothing is lost yet: run this again once it can, or \
+         with --skip-damaged to go on without what it holds",
+        .0.len(),
+        .0.join("; ")
+    )]
+    Damaged(Vec<String>),
     /// The new write-ahead log cannot be made.
     #[error(transparent)]
     Wal(#[from] local::OpenError),
@@ -217,6 +227,9 @@ pub async fn restore(options: &RestoreOptions) -> Result<RestoreReport, RestoreE
     let cache = super::start::open_cache(&budget, &registry, store.clone());
     let image = open.image();
     let with_groups = groups::restore(options, image, &partitions, &cache, &mut report).await?;
+    if !report.damaged.is_empty() && !options.skip_damaged {
+        return Err(RestoreError::Damaged(report.damaged));
+    }
     stream.sync_now().await?;
     failpoint::pass("restore: the log is written");
     let object = groups::Object {

@@ -130,7 +130,7 @@ impl Rebuild<'_> {
 
     /// What is to be looked for beside what partitions refer to. A pack that some do may have
     /// sections of others.
-    fn search(&self, partitions: &Partitions) -> Search<'_> {
+    fn search<'s>(&'s self, partitions: &'s Partitions) -> Search<'s> {
         let mut kinds: BTreeMap<ObjectId, TierKind> = BTreeMap::new();
         for partition in partitions.all() {
             kinds.extend(partition.tier_refs().iter().map(|tier| (tier.object.id, tier.kind)));
@@ -141,6 +141,7 @@ impl Rebuild<'_> {
             garbage.iter().map(|garbage| garbage.object.id).chain(used).collect();
         Search {
             store: self.store,
+            partitions,
             cluster: self.open.image().cluster_id().0,
             writers: &self.loaded.writers,
             attempts: &self.loaded.attempts,

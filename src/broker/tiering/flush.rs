@@ -260,15 +260,7 @@ fn section(waiting: &Waiting, append_time_ms: i64) -> Section {
 fn reference(uploaded: &Uploaded, section: &Section, kind: TierKind) -> Option<TierRef> {
     let footer = &uploaded.footer;
     let found = footer.section(section.partition.id())?;
-    Some(TierRef {
-        object: uploaded.object,
-        start_offset: found.start_offset,
-        end_offset: found.end_offset,
-        bytes: footer.section_bytes(found),
-        max_timestamp: footer.max_timestamp(found),
-        append_time_ms: section.append_time_ms,
-        kind,
-    })
+    Some(TierRef::to_section(uploaded.object, footer, found, section.append_time_ms, kind))
 }
 
 /// Neighbours that have at most `most` bytes together, or one alone.

@@ -11,7 +11,7 @@ use crate::partition::{Partition, TierKind, TierRef};
 use crate::tier::{EpochStart, Footer, Origin, Reader, SectionEnd, Upload};
 
 /// So many bytes of a partition in packs make a segment.
-const MERGE_BYTES: u64 = 32 << 20;
+pub(in crate::broker) const MERGE_BYTES: u64 = 32 << 20;
 /// A segment is not made larger.
 const MERGE_BYTES_MAX: u64 = 256 << 20;
 /// How much is read of an object at once.

@@ -9,7 +9,7 @@
 mod clean;
 mod flush;
 mod gather;
-mod merge;
+pub(super) mod merge;
 mod metrics;
 mod plan;
 #[cfg(test)]
