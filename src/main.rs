@@ -8,6 +8,10 @@ use tidegate::cli::{self, Command, Settings};
 use tidegate::config::Config;
 use tidegate::run;
 
+/// glibc keeps what was freed in an arena per thread, tens of megabytes above a small byte budget.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Serve(settings) => serve(&settings),

@@ -121,6 +121,9 @@ pub struct Writer {
     counts: Counts,
     /// What no part has been made of.
     buffer: BytesMut,
+    /// The memory of parts on their way, taken again once they have arrived: what is freed goes back
+    /// to the system, and the first touch of a page costs as much as all else that happens to it.
+    before: BytesMut,
     taken: u64,
     open: Option<Open>,
 }
@@ -148,11 +151,17 @@ impl Writer {
             aborted: Vec::new(),
             epochs: Vec::new(),
         };
-        // All at once, so that what is there is not copied each time it doubles.
-        let room = sizes.part.saturating_add(sizes.chunk).min(ROOM_BYTES_MAX);
-        let mut buffer = BytesMut::with_capacity(room);
+        let mut buffer = BytesMut::with_capacity(room(sizes));
         buffer.extend_from_slice(&head.encode());
-        Self { sizes, footer, counts: Counts::default(), buffer, taken: 0, open: None }
+        Self {
+            sizes,
+            footer,
+            counts: Counts::default(),
+            buffer,
+            before: BytesMut::new(),
+            taken: 0,
+            open: None,
+        }
     }
 
     /// How long the object is so far, without its footer.
@@ -217,6 +226,7 @@ impl Writer {
         chunk.bytes += batch.len() as u32;
         chunk.max_timestamp = chunk.max_timestamp.max(header.max_timestamp);
         open.next_offset = header.next_offset();
+        self.make_room(batch.len());
         self.buffer.extend_from_slice(batch);
         if is_new {
             self.count(Counts { chunks: self.counts.chunks + 1, ..self.counts })?;
@@ -296,6 +306,21 @@ impl Writer {
         Ok(Finished { parts, end, bytes: self.taken, footer: self.footer })
     }
 
+    /// Makes room for `more` bytes, in memory that was used before if its parts are gone.
+    fn make_room(&mut self, more: usize) {
+        if self.buffer.try_reclaim(more) {
+            return;
+        }
+        let wanted = room(self.sizes).max(self.buffer.len() + more);
+        let mut next = std::mem::take(&mut self.before);
+        if !next.try_reclaim(wanted) {
+            next = BytesMut::with_capacity(wanted);
+        }
+        next.extend_from_slice(&self.buffer);
+        self.buffer.clear();
+        self.before = std::mem::replace(&mut self.buffer, next);
+    }
+
     fn count(&mut self, counts: Counts) -> Result<(), WriteError> {
         let bytes = counts.footer_bytes();
         if bytes > FOOTER_BYTES_MAX {
@@ -322,6 +347,11 @@ fn check(bytes: &[u8]) -> Result<(BatchHeader, u32), BatchError> {
         return Err(BatchError::CrcMismatch { stored: header.crc, computed });
     }
     Ok((header, computed))
+}
+
+/// What a buffer has from the start, so that what is there is not copied each time it doubles.
+fn room(sizes: Sizes) -> usize {
+    sizes.part.saturating_add(sizes.chunk).min(ROOM_BYTES_MAX)
 }
 
 fn extend<T: Copy>(rows: &mut Vec<T>, more: &[T]) -> std::ops::Range<u32> {

@@ -388,7 +388,9 @@ impl Walk {
         if self.buffer.len() < from.saturating_add(len) {
             let kept = self.buffer.get(from..).unwrap_or_default();
             let span = usize::try_from(self.end - self.at.min(self.end)).unwrap_or(usize::MAX);
-            let mut wanted = len.max(CHUNK_BYTES.min(span));
+            // One record may make a span a little longer than a chunk: it is not read twice.
+            let ahead = if span <= 2 * CHUNK_BYTES { span } else { CHUNK_BYTES };
+            let mut wanted = len.max(ahead);
             if wanted > CHUNK_BYTES {
                 // A damaged length takes no more memory than the file has bytes.
                 let left = self.file.len()?.saturating_sub(self.at);

@@ -21,11 +21,11 @@ use kafka_protocol::messages::{
     HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
     OffsetForLeaderEpochRequest, SyncGroupRequest,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::bucket::Bucket;
-use crate::harness::{Broker, Options, Wire};
+use crate::harness::{Broker, DELAYS, Options, Wire};
 use crate::requests::{
     FETCH, Fetch, NONE, PRODUCE, batches, fetched, produce, produce_request, produced, producer_id,
     record, text, topic_name,
@@ -472,4 +472,19 @@ fn killed_at_any_step_a_restore_is_begun_again() {
         generation = joined;
         broker.kill();
     }
+    // What the restores that were cut left behind goes.
+    broker.begin_again_with(&[(DELAYS, "sweep.first=10 garbage.age=1 garbage.look=10")]);
+    broker.become_ready();
+    broker.wait_until("orphans and garbage are gone", |broker| {
+        let metrics = broker.metrics();
+        metrics.get("tidegate_broker_orphan_sweeps_total") > 0.0
+            && metrics.get("tidegate_broker_garbage_objects") == 0.0
+    });
+    assert_eq!(bucket.open_uploads(), 0);
+    assert_eq!(broker.stop(), Some(0));
+    let (code, report, told) = broker.run(&["bucket", "check", "--json"]);
+    assert_eq!(code, Some(0), "{report}{told}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["problems"], &report["orphans"]), (&json!([]), &json!(0)), "{report}");
+    assert_eq!(report["objects"], bucket.objects(TIERED).len(), "{report}");
 }

@@ -1,5 +1,7 @@
 //! What is written is read again, and the writer takes nothing else than a partition's log.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -243,6 +245,25 @@ fn the_writer_holds_a_part_and_a_batch_however_long_the_object() {
     let finished = writer.finish().unwrap();
     assert_eq!(finished.end.len(), footer_bytes + TRAILER_BYTES);
     assert!(finished.bytes > 5_000_000);
+}
+
+#[test]
+fn the_memory_of_parts_that_have_arrived_is_taken_again() {
+    let sizes = Sizes { chunk: 4 << 10, part: 64 << 10 };
+    let mut writer = Writer::new(head(), sizes);
+    writer.begin(partition(1, 0), 0).unwrap();
+    let (mut on_its_way, mut taken, mut places) = (None, Vec::new(), BTreeSet::new());
+    for offset in 0..2_000 {
+        writer.push(&batch(offset, 1, 0, 1_000)).unwrap();
+        if let Some(part) = writer.next_part() {
+            places.insert(part.as_ptr().addr());
+            // What was freed is given to others before the writer needs memory.
+            drop(on_its_way.replace(part));
+            taken.push(Vec::<u8>::with_capacity(sizes.part + sizes.chunk));
+        }
+    }
+    assert!(taken.len() > 30, "{}", taken.len());
+    assert!(places.len() <= 4, "{} parts in {} places", taken.len(), places.len());
 }
 
 #[test]
