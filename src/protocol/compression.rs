@@ -116,6 +116,9 @@ pub fn decompress(
     }
 }
 
+/// What is read at once, at least.
+const LEAST_ROOM: usize = 4096;
+
 /// Reads to the end, or `None` above the bound.
 fn read_bounded(
     reader: impl Read,
@@ -124,7 +127,16 @@ fn read_bounded(
 ) -> std::io::Result<Option<Bytes>> {
     let mut output = Vec::with_capacity(input_len.saturating_mul(2).min(max_output));
     // One byte more than allowed tells "exactly the bound" from "above it".
-    reader.take(max_output as u64 + 1).read_to_end(&mut output)?;
+    let mut reader = reader.take(max_output as u64 + 1);
+    // It doubles up to the bound and not beyond it.
+    while reader.limit() > 0 {
+        let left = usize::try_from(reader.limit()).unwrap_or(usize::MAX);
+        let room = output.capacity().max(LEAST_ROOM).min(left);
+        output.reserve_exact(room);
+        if reader.by_ref().take(room as u64).read_to_end(&mut output)? < room {
+            break;
+        }
+    }
     Ok((output.len() <= max_output).then(|| Bytes::from(output)))
 }
 
