@@ -121,8 +121,9 @@ pub struct Writer {
     counts: Counts,
     /// What no part has been made of.
     buffer: BytesMut,
-    /// The memory of parts on their way, taken again once they have arrived: what is freed goes back
-    /// to the system, and the first touch of a page costs as much as all else that happens to it.
+    /// The memory of parts on their way, taken again once they have arrived: what is freed may go
+    /// back to the system, and the first touch of a page costs as much as all else that happens to
+    /// it.
     before: BytesMut,
     taken: u64,
     open: Option<Open>,
