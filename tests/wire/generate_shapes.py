@@ -64,6 +64,34 @@ MESSAGES = [
     "DescribeTopicPartitionsRequest",
 ]
 
+# Every response that says where a node is; the proxy rewrites them, and decodes none.
+RESPONSES = [
+    "ProduceResponse",
+    "FetchResponse",
+    "MetadataResponse",
+    "FindCoordinatorResponse",
+    "DescribeQuorumResponse",
+    "DescribeClusterResponse",
+    "ShareFetchResponse",
+    "ShareAcknowledgeResponse",
+]
+
+# Responses with hosts that are no address of a node, and why.
+OTHER_HOSTS = {
+    "ConsumerGroupDescribeResponse": "where the members are",
+    "DescribeAclsResponse": "the pattern of an ACL",
+    "DescribeGroupsResponse": "where the members are",
+    "DeleteAclsResponse": "the pattern of an ACL",
+    "ShareGroupDescribeResponse": "where the members are",
+    "StreamsGroupDescribeResponse": "where the members are",
+    "StreamsGroupHeartbeatResponse": "where the members are",
+    "BeginQuorumEpochResponse": "among controllers only",
+    "EndQuorumEpochResponse": "among controllers only",
+    "FetchSnapshotResponse": "among controllers only",
+    "UpdateRaftVoterResponse": "among controllers only",
+    "VoteResponse": "among controllers only",
+}
+
 # Which file below shapes/ has a message's structures.
 FILES = {
     "records": [
@@ -88,6 +116,7 @@ FILES = {
         "DeleteGroupsRequest",
         "OffsetDeleteRequest",
     ],
+    "nodes": RESPONSES,
 }
 # Where all others are.
 OTHERS = "admin"
@@ -95,6 +124,7 @@ SUBJECTS = {
     "records": "what producers and consumers send",
     "groups": "what members of groups send, and what is asked about groups",
     "admin": "what administers a cluster",
+    "nodes": "what tells clients where nodes are",
 }
 
 TYPES = {
@@ -121,7 +151,8 @@ GENERATED = f"""\
 """
 
 HEAD = GENERATED + """\
-//! The shapes of the requests that are guarded, and the header facts of every Kafka API.
+//! The shapes of the requests that are guarded and of the responses that say where nodes are, and
+//! the header facts of every Kafka API.
 
 """
 
@@ -189,6 +220,7 @@ class Writer:
         self.statics = []
         self.roots = []
         self.names = names
+        self.commons = {}
         self.types = set()
 
     def structure(self, message, name, fields, commons, path, visible=""):
@@ -216,7 +248,11 @@ class Writer:
             inner = field.get("fields") or commons[kind]["fields"]
             path = f"{snake(message['name'])}::{kind}"
             self.types.add("Struct as Of")
-            of = f"Of(&{self.structure(message, kind, inner, commons, path)})"
+            # A common structure stands once, however many fields are one.
+            static = self.commons.get(path) or self.structure(message, kind, inner, commons, path)
+            if kind in commons:
+                self.commons[path] = static
+            of = f"Of(&{static})"
         valid = versions(field["versions"])
         tagged = versions(field.get("taggedVersions"))
         name = field["name"][0].upper() + field["name"][1:]
@@ -256,25 +292,49 @@ def file_of(name):
     return next((file for file, names in FILES.items() if name in names), OTHERS)
 
 
+def has_host(fields):
+    """Whether one of the fields, or of those below them, is a host."""
+    return any(
+        field["name"].lower() == "host" or has_host(field.get("fields", [])) for field in fields
+    )
+
+
+def check_hosts(found):
+    """Ends when a response has a host and is not said to tell where a node is, or not to."""
+    for name, message in found.items():
+        if message["type"] != "response" or versions(message["validVersions"]) is None:
+            continue
+        commons = [field for common in message.get("commonStructs", []) for field in common["fields"]]
+        named = has_host(message["fields"]) or has_host(commons)
+        named = named or name in OTHER_HOSTS
+        if named != (name in RESPONSES or name in OTHER_HOSTS):
+            sys.exit(f"{name} has a host: add it to RESPONSES or to OTHER_HOSTS")
+
+
 def guarded(found):
-    """All structures by file, and one row per guarded message."""
-    names, rows = set(), []
-    writers = {file: Writer(names) for file in sorted({file_of(name) for name in MESSAGES})}
-    for name in MESSAGES:
+    """All structures by file, and one row per message: of requests, and of responses."""
+    check_hosts(found)
+    names, requests, responses = set(), [], []
+    every = MESSAGES + RESPONSES
+    writers = {file: Writer(names) for file in sorted({file_of(name) for name in every})}
+    for name in every:
+        rows = responses if name in RESPONSES else requests
         message, writer = found[name], writers[file_of(name)]
         commons = {common["name"]: common for common in message.get("commonStructs", [])}
         fields = message["fields"]
         root = writer.structure(message, name, fields, commons, name, "pub(super) ")
         writer.roots.append(root)
         low, high = versions(message["validVersions"])
+        api = name.removesuffix("Request").removesuffix("Response")
         rows.append(
             (
                 message["apiKey"],
-                f"    Message::new({message['apiKey']}, \"{name.removesuffix('Request')}\", "
+                f"    Message::new({message['apiKey']}, \"{api}\", "
                 f"between({low}, {high}), {flexible_since(message)}, &{root}),\n",
             )
         )
-    return writers, [text for _, text in sorted(rows)]
+    texts = [[text for _, text in sorted(rows)] for rows in (requests, responses)]
+    return writers, *texts
 
 
 def api_rows(found):
@@ -311,11 +371,13 @@ def structures(file, writer):
 def render(jar):
     """Every file, by path."""
     found = definitions(jar)
-    writers, rows = guarded(found)
+    writers, requests, responses = guarded(found)
     parts = [HEAD + "".join(f"mod {file};\n" for file in writers)]
     parts += ["".join(f"use {file}::{{{', '.join(w.roots)}}};\n" for file, w in writers.items())]
     parts += [USES, "/// Every guarded request, by key.", "pub static MESSAGES: &[Message] = &["]
-    parts += ["".join(rows) + "];", ""]
+    parts += ["".join(requests) + "];", ""]
+    parts += ["/// Every response that says where a node is, by key."]
+    parts += ["pub static RESPONSES: &[Message] = &[", "".join(responses) + "];", ""]
     parts += ["/// Every API of Kafka, by key, with the versions that are stable there."]
     parts += ["#[rustfmt::skip]", "pub static KAFKA_APIS: &[KafkaApi] = &["]
     parts += ["".join(api_rows(found)) + "];", ""]

@@ -28,6 +28,8 @@ pub mod shape;
 pub mod shapes;
 mod walk;
 
+pub use walk::Visitor;
+
 /// How large a body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -206,7 +208,21 @@ pub fn check(key: i16, version: i16, body: &[u8], limits: Limits) -> Result<Chec
             limit: limits.body_bytes,
         });
     }
-    walk::walk(message, version, body, limits.decoded_bytes)
+    walk::walk(message, version, body, limits.decoded_bytes, &mut ())
+}
+
+/// Walks `body` over the shape of the response to `key` in `version` and tells `visitor` what it
+/// comes past. A response that says where no node is has no shape.
+pub fn visit_response(
+    key: i16,
+    version: i16,
+    body: &[u8],
+    visitor: &mut impl Visitor,
+) -> Result<Checked, GuardError> {
+    let message = shape::response(key)
+        .filter(|message| message.versions.contains(version))
+        .ok_or(GuardError::NotGuarded { key, version })?;
+    walk::walk(message, version, body, usize::MAX, visitor)
 }
 
 /// Checks a body and decodes it. Returns the request and the bound of what it allocated, in bytes.

@@ -215,6 +215,12 @@ pub fn message(key: i16) -> Option<&'static Message> {
     shapes::MESSAGES.get(row)
 }
 
+/// The shape of a response, or nothing if it says where no node is.
+pub fn response(key: i16) -> Option<&'static Message> {
+    let row = shapes::RESPONSES.binary_search_by_key(&key, |message| message.key).ok()?;
+    shapes::RESPONSES.get(row)
+}
+
 /// Kafka's row for a key, or nothing if Kafka does not speak it.
 pub fn kafka_api(key: i16) -> Option<&'static KafkaApi> {
     let row = shapes::KAFKA_APIS.binary_search_by_key(&key, |api| api.key).ok()?;

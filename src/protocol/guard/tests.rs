@@ -213,7 +213,7 @@ static NULLABLE: Message = Message::new(0, "Nullable", between(0, 2), since(2), 
 
 #[test]
 fn a_nullable_structure_starts_with_its_marker() {
-    let walk = |version, body: &[u8]| match walk::walk(&NULLABLE, version, body, 1 << 20) {
+    let walk = |version, body: &[u8]| match walk::walk(&NULLABLE, version, body, 1 << 20, &mut ()) {
         Ok(checked) => Ok(checked.message_bytes),
         Err(GuardError::Malformed { fault, .. }) => Err(fault),
         Err(other) => panic!("{other}"),

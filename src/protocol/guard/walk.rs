@@ -1,8 +1,31 @@
 //! The walk over a body: a cursor, the shape that says what comes next, and a running sum of what
 //! the decoded form takes. Recursion is bounded by the nesting of the shapes.
 
+use std::ops::Range;
+
 use super::shape::{Field, Message, Struct, Type};
 use super::{Checked, Fault, GuardError};
+
+/// Is told what a walk comes past; positions are bytes of the body.
+pub trait Visitor {
+    /// A structure begins.
+    fn structure_begins(&mut self) {}
+    /// A field that is no array and no structure has the encoded value `value` at `at`.
+    fn value(&mut self, _field: &'static Field, _at: Range<usize>, _value: &[u8]) {}
+    /// The structure that began last has ended, and was at `at`.
+    fn structure_ends(&mut self, _at: Range<usize>) {}
+    /// An array of `count` elements begins behind its length at `at`.
+    fn array_begins(&mut self, _at: Range<usize>, _count: usize) {}
+    /// The array that began last has ended.
+    fn array_ends(&mut self) {}
+    /// A tagged field of `size` bytes begins behind its size at `at`.
+    fn tag_begins(&mut self, _at: Range<usize>, _size: usize) {}
+    /// The tagged field that began last has ended.
+    fn tag_ends(&mut self) {}
+}
+
+/// Is told nothing.
+impl Visitor for () {}
 
 /// What an allocator adds to a block, at most, on the allocators in use.
 const BLOCK_OVERHEAD: usize = 16;
@@ -21,14 +44,17 @@ const FURTHER_TAG_BYTES: usize = 112;
 /// Kafka's limit for a string, also for compact ones.
 const MAX_STRING_BYTES: usize = i16::MAX as usize;
 
-pub(super) fn walk(
+pub(super) fn walk<V: Visitor>(
     message: &'static Message,
     version: i16,
     body: &[u8],
     decoded_limit: usize,
+    visitor: &mut V,
 ) -> Result<Checked, GuardError> {
     let mut walker = Walker {
+        visitor,
         rest: body,
+        end: body.len(),
         version,
         flexible: message.flexible.contains(version),
         field: "none",
@@ -36,7 +62,7 @@ pub(super) fn walk(
         decoded_limit,
     };
     let result = walker.structure(message.root);
-    let offset = body.len() - walker.rest.len();
+    let offset = walker.position();
     let (api, field) = (message.name, walker.field);
     match result {
         Ok(()) => Ok(Checked { decoded_bytes: walker.decoded, message_bytes: offset }),
@@ -65,9 +91,12 @@ impl From<Fault> for Stop {
     }
 }
 
-struct Walker<'a> {
+struct Walker<'a, 'v, V> {
+    visitor: &'v mut V,
     /// What has not been read yet: of the body, or of the tagged field that is being read.
     rest: &'a [u8],
+    /// Where `rest` ends in the body.
+    end: usize,
     version: i16,
     flexible: bool,
     /// The field being read, for the error.
@@ -76,13 +105,22 @@ struct Walker<'a> {
     decoded_limit: usize,
 }
 
-impl<'a> Walker<'a> {
+impl<'a, V: Visitor> Walker<'a, '_, V> {
+    fn position(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
     fn structure(&mut self, shape: &'static Struct) -> Result<(), Stop> {
-        let version = self.version;
+        let (version, start) = (self.version, self.position());
+        self.visitor.structure_begins();
         for field in shape.fields.iter().filter(|field| field.is_plain(version)) {
             self.field(field)?;
         }
-        if self.flexible { self.tags(shape) } else { Ok(()) }
+        if self.flexible {
+            self.tags(shape)?;
+        }
+        self.visitor.structure_ends(start..self.position());
+        Ok(())
     }
 
     fn field(&mut self, field: &'static Field) -> Result<(), Stop> {
@@ -97,7 +135,15 @@ impl<'a> Walker<'a> {
                 -1 => Ok(()),
                 marker => Err(Fault::Marker { marker }.into()),
             },
-            of => self.value(of, nullable),
+            Type::Struct(shape) => self.structure(shape),
+            of => {
+                let (before, start) = (self.rest, self.position());
+                self.value(of, nullable)?;
+                let read = before.len() - self.rest.len();
+                let (value, _) = before.split_at(read);
+                self.visitor.value(field, start..start + read, value);
+                Ok(())
+            }
         }
     }
 
@@ -120,9 +166,11 @@ impl<'a> Walker<'a> {
     }
 
     fn array(&mut self, of: Type, nullable: bool) -> Result<(), Stop> {
+        let start = self.position();
         let Some(count) = self.length(nullable)? else {
             return Ok(());
         };
+        let length = start..self.position();
         let least = of.least_size(self.version, self.flexible).max(1);
         self.fits(count, least)?;
         if count == 0 {
@@ -134,9 +182,11 @@ impl<'a> Walker<'a> {
             self.take(count * size)?;
             return Ok(());
         }
+        self.visitor.array_begins(length, count);
         for _ in 0..count {
             self.value(of, false)?;
         }
+        self.visitor.array_ends();
         Ok(())
     }
 
@@ -165,11 +215,15 @@ impl<'a> Walker<'a> {
         let mut unknown = 0_usize;
         for _ in 0..count {
             let tag = self.varint()?;
+            let start = self.position();
             let size = self.varint()? as usize;
+            let behind = self.position();
             let value = self.take(size)?;
             match tagged_field(shape, tag) {
                 Some(field) if field.is_tagged(self.version) => {
+                    self.visitor.tag_begins(start..behind, size);
                     self.known_tag(tag, field, value)?;
+                    self.visitor.tag_ends();
                 }
                 Some(field) => {
                     self.field = field.name;
@@ -187,11 +241,13 @@ impl<'a> Walker<'a> {
 
     /// Reads a tagged field that the shape knows, within the bytes of its tag.
     fn known_tag(&mut self, tag: u32, field: &'static Field, value: &'a [u8]) -> Result<(), Stop> {
+        let (end, behind) = (self.end, self.position());
         let after = std::mem::replace(&mut self.rest, value);
-        let result = self.field(field);
+        self.end = behind;
+        // After an error the walk ends where it is.
+        self.field(field)?;
         let left = self.rest.len();
-        self.rest = after;
-        result?;
+        (self.rest, self.end) = (after, end);
         if left == 0 { Ok(()) } else { Err(Fault::TagSize { tag, left }.into()) }
     }
 
