@@ -18,6 +18,7 @@
 //! | 6 | [`group`] | the group coordinator and `__consumer_offsets` |
 //! | 7 | [`broker`] | all handles in one place, and the background loops |
 //! | 8 | [`api`] | the broker's back end: one file per Kafka API |
+//! | 8 | [`proxy`] | the proxy's back end; so far its policy and the rewriting of responses |
 //! | 9 | [`admin`] [`cli`] | HTTP for operators; commands |
 //! | 10 | [`run`] | assembly: what starts and stops in which order |
 //!
@@ -84,6 +85,7 @@ pub mod group;
 pub mod broker;
 
 pub mod api;
+pub mod proxy;
 
 pub mod admin;
 pub mod cli;
