@@ -18,7 +18,7 @@ use crate::judge::{end_offset, last_tiered_offset, partition_count};
 const MIB: u64 = 1 << 20;
 const TOPIC: &str = "long";
 const PARTITIONS: usize = 4;
-/// Its caches have 6 MiB of it, where the issue has 64: almost all that is read comes from the bucket.
+/// Its caches have a few MiB of it: almost all that is read comes from the bucket.
 const BUDGET: u64 = 64 * MIB;
 /// Places of the reader that goes from one to another.
 const PLACES: u64 = 200;

@@ -197,7 +197,29 @@ pub enum Fault {
 
 /// Walks `body` over the shape of request `key` in `version`. Allocates nothing.
 pub fn check(key: i16, version: i16, body: &[u8], limits: Limits) -> Result<Checked, GuardError> {
-    let message = shape::message(key)
+    walk_shape(shape::message(key), (key, version), body, limits, &mut ())
+}
+
+/// Walks `body` over the shape of the response to `key` in `version` and tells `visitor` what it
+/// comes past. A response that says where no node is has no shape.
+pub fn visit_response(
+    key: i16,
+    version: i16,
+    body: &[u8],
+    limits: Limits,
+    visitor: &mut impl Visitor,
+) -> Result<Checked, GuardError> {
+    walk_shape(shape::response(key), (key, version), body, limits, visitor)
+}
+
+fn walk_shape(
+    message: Option<&'static shape::Message>,
+    (key, version): (i16, i16),
+    body: &[u8],
+    limits: Limits,
+    visitor: &mut impl Visitor,
+) -> Result<Checked, GuardError> {
+    let message = message
         .filter(|message| message.versions.contains(version))
         .ok_or(GuardError::NotGuarded { key, version })?;
     if body.len() > limits.body_bytes {
@@ -208,21 +230,7 @@ pub fn check(key: i16, version: i16, body: &[u8], limits: Limits) -> Result<Chec
             limit: limits.body_bytes,
         });
     }
-    walk::walk(message, version, body, limits.decoded_bytes, &mut ())
-}
-
-/// Walks `body` over the shape of the response to `key` in `version` and tells `visitor` what it
-/// comes past. A response that says where no node is has no shape.
-pub fn visit_response(
-    key: i16,
-    version: i16,
-    body: &[u8],
-    visitor: &mut impl Visitor,
-) -> Result<Checked, GuardError> {
-    let message = shape::response(key)
-        .filter(|message| message.versions.contains(version))
-        .ok_or(GuardError::NotGuarded { key, version })?;
-    walk::walk(message, version, body, usize::MAX, visitor)
+    walk::walk(message, version, body, limits.decoded_bytes, visitor)
 }
 
 /// Checks a body and decodes it. Returns the request and the bound of what it allocated, in bytes.

@@ -20,7 +20,7 @@ mod visit;
 
 use bytes::Bytes;
 
-use crate::protocol::guard::{self, GuardError, shape};
+use crate::protocol::guard::{self, GuardError, Limits, shape};
 
 /// Where clients find a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,16 +61,18 @@ pub struct Rewritten {
 
 /// Rewrites the body of a response to `key` in `version`. An error says that the upstream's
 /// response is not what Kafka answers: nothing of it must go to a client, since what it says could
-/// be an address.
+/// be an address. What is noted on the way stays in proportion to what the decoded form would take,
+/// which `limits` bound.
 pub fn rewrite(
     key: i16,
     version: i16,
     body: &Bytes,
+    limits: Limits,
     routes: &impl Routes,
 ) -> Result<Rewritten, GuardError> {
     let flexible = shape::response(key).is_some_and(|message| message.flexible.contains(version));
     let mut visit = visit::Visit::new(routes, flexible);
-    let checked = guard::visit_response(key, version, body, &mut visit)?;
+    let checked = guard::visit_response(key, version, body, limits, &mut visit)?;
     let (mut edits, nodes) = visit.finish();
     if checked.message_bytes < body.len() {
         // Nobody knows what it says.

@@ -43,6 +43,10 @@ fn table() -> Table {
     Table(HashMap::from([(ROUTED, door)]))
 }
 
+fn rewritten(key: i16, version: i16, body: &Bytes) -> Result<Rewritten, GuardError> {
+    rewrite(key, version, body, Limits::CONTROL, &table())
+}
+
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
@@ -63,13 +67,13 @@ where
     let mut nodes = Vec::new();
     for version in least..=most {
         let body = encode(upstream, version);
-        let rewritten = rewrite(key, version, &body, &table()).unwrap();
-        let pieces = Bytes::from(rewritten.pieces.concat());
+        let found = rewritten(key, version, &body).unwrap();
+        let pieces = Bytes::from(found.pieces.concat());
         assert!(!pieces.windows(UPSTREAM.len()).any(|bytes| bytes == UPSTREAM.as_bytes()));
         let mut rest = pieces.clone();
         assert_eq!(&M::decode(&mut rest, version).unwrap(), wanted, "v{version}");
         assert!(rest.is_empty(), "v{version}");
-        nodes = rewritten.nodes;
+        nodes = found.nodes;
     }
     assert!(least <= most);
     nodes
@@ -117,8 +121,8 @@ fn a_coordinator_without_a_route_is_not_available() {
             (single(0, UNROUTED, UPSTREAM, 9092), &nobody),
             (refused.clone(), &refused),
         ] {
-            let rewritten = rewrite(10, version, &encode(&upstream, version), &table()).unwrap();
-            assert_eq!(rewritten.pieces.concat(), encode(wanted, version), "v{version}");
+            let found = rewritten(10, version, &encode(&upstream, version)).unwrap();
+            assert_eq!(found.pieces.concat(), encode(wanted, version), "v{version}");
         }
     }
     let entry = |error: i16, id: i32, host: &str, port: i32| {
@@ -263,19 +267,77 @@ fn share_groups_are_told_what_consumers_are() {
 #[test]
 fn what_names_no_node_goes_on_as_it_came() {
     let body = encode(&MetadataResponse::default(), 12);
-    let rewritten = rewrite(3, 12, &body, &table()).unwrap();
-    assert_eq!((rewritten.edits, rewritten.pieces.len()), (0, 1));
-    assert_eq!(rewritten.pieces[0].as_ptr(), body.as_ptr());
+    let found = rewritten(3, 12, &body).unwrap();
+    assert_eq!((found.edits, found.pieces.len()), (0, 1));
+    assert_eq!(found.pieces[0].as_ptr(), body.as_ptr());
 }
 
 #[test]
 fn bytes_behind_a_response_do_not_go_on() {
     let body = encode(&MetadataResponse::default(), 12);
     let longer = Bytes::from([&body[..], UPSTREAM.as_bytes()].concat());
-    assert_eq!(rewrite(3, 12, &longer, &table()).unwrap().pieces.concat(), body);
+    assert_eq!(rewritten(3, 12, &longer).unwrap().pieces.concat(), body);
+}
+
+#[test]
+fn more_nodes_than_the_limits_allow_are_refused() {
+    let brokers = vec![MetadataResponseBroker::default(); 900_000];
+    let body = encode(&MetadataResponse::default().with_brokers(brokers), 1);
+    let refused = rewritten(3, 1, &body);
+    let too_large = matches!(
+        refused,
+        Err(GuardError::BodyTooLarge { .. } | GuardError::DecodedTooLarge { .. })
+    );
+    assert!(too_large, "{refused:?}");
+}
+
+/// A response in which everything that can change does.
+fn full(key: i16, version: i16) -> Bytes {
+    let host = || text(UPSTREAM);
+    let id = |at: usize| BrokerId(at as i32);
+    match key {
+        3 => {
+            let broker =
+                |at| MetadataResponseBroker::default().with_node_id(id(at)).with_host(host());
+            encode(&MetadataResponse::default().with_brokers((0..4).map(broker).collect()), version)
+        }
+        10 => {
+            let entry = |at| Coordinator::default().with_node_id(id(at)).with_host(host());
+            let entries = (0..4).map(entry).collect();
+            encode(&FindCoordinatorResponse::default().with_coordinators(entries), version)
+        }
+        _ => {
+            let (endpoint, partition) = hints!(fetch_response, PartitionData);
+            let topic = fetch_response::FetchableTopicResponse::default()
+                .with_partitions((0..4).map(|leader| partition(leader, 1)).collect());
+            let endpoints = (0..4).map(|node| endpoint(node, UPSTREAM, 9092)).collect();
+            let response = FetchResponse::default().with_responses(vec![topic]);
+            encode(&response.with_node_endpoints(endpoints), version)
+        }
+    }
 }
 
 proptest! {
+    /// The same for responses of which some bytes are others.
+    #[test]
+    fn responses_with_damaged_bytes_are_refused_or_rewritten(
+        (key, version) in prop::sample::select(
+            vec![(3, 1), (3, 12), (10, 4), (10, 6), (1, 16), (1, 17)],
+        ),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut body = full(key, version).to_vec();
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Ok(found) = rewritten(key, version, &Bytes::from(body)) {
+            let again = Bytes::from(found.pieces.concat());
+            let twice = rewritten(key, version, &again).unwrap();
+            prop_assert!(twice.nodes.iter().all(|node| node.host == DOOR));
+        }
+    }
+
     /// Whatever an upstream answers is refused or rewritten: no panic, and nothing twice.
     #[test]
     fn damaged_responses_are_refused_or_rewritten(
@@ -284,10 +346,10 @@ proptest! {
         bytes in prop::collection::vec(prop_oneof![0..6_u8, any::<u8>()], 0..200),
     ) {
         let body = Bytes::from(bytes);
-        if let Ok(rewritten) = rewrite(key, version, &body, &table()) {
-            let again = Bytes::from(rewritten.pieces.concat());
-            let twice = rewrite(key, version, &again, &table()).unwrap();
-            prop_assert!(twice.nodes.iter().all(|node| node.host == DOOR || node.id == -1));
+        if let Ok(found) = rewritten(key, version, &body) {
+            let again = Bytes::from(found.pieces.concat());
+            let twice = rewritten(key, version, &again).unwrap();
+            prop_assert!(twice.nodes.iter().all(|node| node.host == DOOR));
         }
     }
 }
