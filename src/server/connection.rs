@@ -147,6 +147,11 @@ where
                     Err(cause) => return Poll::Ready(cause),
                 }
             }
+            if self.ended.is_none()
+                && let Poll::Ready(disconnect) = self.state.poll_io(task)
+            {
+                self.ended = Some(Cause::Service(disconnect));
+            }
             let written = self.writer.written();
             if let Poll::Ready(Err(cause)) = self.writer.poll_write(task, &mut self.io) {
                 return Poll::Ready(cause);
@@ -224,11 +229,6 @@ where
         {
             self.draining = None;
             self.ended.get_or_insert(Cause::Drained);
-        }
-        if self.ended.is_none()
-            && let Poll::Ready(disconnect) = self.state.poll_ended(task)
-        {
-            self.ended = Some(Cause::Service(disconnect));
         }
         if self.ended.is_some() || self.replies.closes() {
             self.reader.stop();

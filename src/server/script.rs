@@ -195,7 +195,7 @@ async fn pass(service: Arc<Script>, gate: u8) {
 pub(super) struct Watched(Arc<Script>);
 
 impl ServiceConnection for Watched {
-    fn poll_ended(&self, task: &mut Task<'_>) -> Poll<Disconnect> {
+    fn poll_io(&self, task: &mut Task<'_>) -> Poll<Disconnect> {
         let mut done = self.0.done.lock().unwrap();
         done.1 = Some(task.waker().clone());
         if done.0 { Poll::Ready(Disconnect::Done("all is said".to_owned())) } else { Poll::Pending }

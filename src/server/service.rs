@@ -48,14 +48,22 @@ pub trait Service: Send + Sync + 'static {
 
 /// What a service keeps for a connection.
 pub trait ServiceConnection: Send + Sync + 'static {
-    /// Ready when the service will answer nothing that comes from now on; what came before is still
-    /// answered. Polled by the connection's task whenever something happens to the connection.
-    fn poll_ended(&self, _task: &mut Context<'_>) -> Poll<Disconnect> {
+    /// Does what the service has to do for the connection besides calls and replies, such as to send
+    /// on at once what several calls brought. Polled by the connection's task before it waits. Ready
+    /// when the service will answer nothing that comes from now on; what came before is still
+    /// answered.
+    fn poll_io(&self, _task: &mut Context<'_>) -> Poll<Disconnect> {
         Poll::Pending
     }
 }
 
 impl ServiceConnection for () {}
+
+impl<C: ServiceConnection> ServiceConnection for Option<C> {
+    fn poll_io(&self, task: &mut Context<'_>) -> Poll<Disconnect> {
+        self.as_ref().map_or(Poll::Pending, |connection| connection.poll_io(task))
+    }
+}
 
 /// A connection as its service sees it.
 #[derive(Debug)]
@@ -67,6 +75,8 @@ pub struct Session {
     /// The name of the listener that accepted the connection; decides which advertised address a
     /// client is given.
     pub listener: Arc<str>,
+    /// The name under which the client looked for us, if it used TLS and said so (SNI, RFC 6066).
+    pub server_name: Option<Box<str>>,
     /// The place of the one request that may wait for long without a charge.
     pub uncharged_wait: UnchargedWait,
 }
@@ -74,7 +84,8 @@ pub struct Session {
 impl Session {
     /// A connection of which no request waits.
     pub fn new(id: u64, peer: SocketAddr, listener: Arc<str>) -> Self {
-        Self { id, peer, listener, uncharged_wait: UnchargedWait::default() }
+        let uncharged_wait = UnchargedWait::default();
+        Self { id, peer, listener, server_name: None, uncharged_wait }
     }
 }
 
