@@ -27,6 +27,7 @@ mod handshake;
 mod link;
 mod metrics;
 pub mod policy;
+mod refresh;
 mod response;
 pub mod rewrite;
 mod service;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::cluster::Cluster;
 use super::connection::{Connection, Target};
 use super::metrics::Families;
 use super::policy;
+use super::refresh;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::config::{Nodes, VirtualCluster};
@@ -77,6 +80,11 @@ impl ProxyService {
                 cluster.bound(node, address.port());
             }
         }
+    }
+
+    /// Keeps what is known of the upstreams' nodes up to date, until it is dropped.
+    pub async fn refresh(&self) {
+        join_all(self.clusters.iter().map(refresh::run)).await;
     }
 
     /// The cluster and the node that a connection is for.

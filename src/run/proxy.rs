@@ -55,11 +55,13 @@ pub async fn serve(
     service.bound(&bound);
     health.clear(Health::START);
     ready(&config, &bootstraps(&config, &bound), admin_address);
+    let topology = task::spawn("topology", async move { service.refresh().await });
     let send = budget.pool(Pool::Send).clone();
     let relief = relieve(send, connections, clock.clone(), shutdown.clone(), || 0);
     task::spawn("send-pool", relief);
     let door_task = task::spawn("door", door.run());
     let outcome = drain(&shutdown, &health, door_task, &clock, &config).await;
+    topology.abort();
     signals.abort();
     admin_shutdown.drain();
     let _ended = clock.timeout(Duration::from_secs(1), admin_task).await;
