@@ -19,6 +19,7 @@
 //! knows what they say, and a client that would know does without them.
 
 mod edits;
+pub mod stream;
 mod visit;
 
 use bytes::Bytes;
