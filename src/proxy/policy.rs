@@ -179,8 +179,9 @@ const ROWS: &[Row] = &[
     row(75, "DescribeTopicPartitions", 0, Forwarded),
     row(76, "ShareGroupHeartbeat", 1, Forwarded),
     row(77, "ShareGroupDescribe", 1, Forwarded),
-    row(78, "ShareFetch", 2, Rewritten(0)),
-    row(79, "ShareAcknowledge", 2, Rewritten(0)),
+    // Version 0 was the early access of Kafka 4.0; no other release knows what it looked like.
+    Row { versions: VersionRange::new(1, 2), ..row(78, "ShareFetch", 2, Rewritten(1)) },
+    Row { versions: VersionRange::new(1, 2), ..row(79, "ShareAcknowledge", 2, Rewritten(1)) },
     row(80, "AddRaftVoter", 1, Forwarded),
     row(81, "RemoveRaftVoter", 0, Forwarded),
     row(82, "UpdateRaftVoter", 0, Refused),

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{RunError, drain_on_signal, relieve, resolve_host};
 use crate::admin::{Admin, Health};
 use crate::budget::{Budget, Pool};
+use crate::cli;
 use crate::clock::{Clock, Random};
 use crate::config::{Endpoint, Host, ProxyConfig, VirtualCluster};
 use crate::metrics::Registry;
@@ -153,4 +154,11 @@ fn bootstraps(config: &ProxyConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Soc
         bound.iter().find(|(bound, _)| *bound == name).map(|(_, address)| *address)
     };
     config.clusters.iter().filter_map(first).collect()
+}
+
+/// Warns about what the configuration makes dangerous.
+pub fn warn_about(config: &ProxyConfig) {
+    for warning in cli::proxy_warnings(config) {
+        warn!("{warning}");
+    }
 }
