@@ -19,6 +19,7 @@ mod wal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
@@ -302,6 +303,8 @@ struct SettingsArgs {
 
 /// The configuration of a proxy.
 #[derive(Args, Debug)]
+// There is nothing of a broker here that could be in conflict.
+#[command(mut_group("ProxyArgs", |group| group.conflicts_with(Resettable::Reset)))]
 struct ProxySettingsArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -460,6 +463,10 @@ mod tests {
         assert_eq!(
             parsed(&["config", "check", "--config", "f"]),
             Command::ConfigCheck { settings: file, role: Role::Broker }
+        );
+        assert_eq!(
+            parsed(&["proxy", "--upstream", "a:1", "--set", "node.ids=1"]),
+            Command::Proxy(flags(&[("node.ids", "1"), ("upstream.bootstrap.servers", "a:1")]))
         );
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),

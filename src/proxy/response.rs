@@ -288,6 +288,9 @@ impl Deferred for RewrittenChunk {
             at.bytes.reserve(len + BEHIND);
             while at.done < len {
                 let missing = len.saturating_sub(at.bytes.len()).max(BEHIND).min(at.unread);
+                if missing == 0 {
+                    return Err(io::Error::other("the rewritten response is too short"));
+                }
                 let until = at.bytes.len() + missing;
                 link.fill(&mut at.bytes, until).await?;
                 at.unread -= missing;

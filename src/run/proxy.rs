@@ -96,11 +96,15 @@ async fn drain(
 }
 
 fn limits(config: &ProxyConfig) -> Limits {
+    let max_idle = config.limits.connection_idle_max.unwrap_or(Duration::MAX);
     Limits {
         max_connections: config.limits.connections_max as usize,
         max_connections_per_ip: config.limits.connections_per_ip_max as usize,
         max_request_bytes: config.limits.request_bytes_max as usize,
-        max_idle: config.limits.connection_idle_max.unwrap_or(Duration::MAX),
+        max_idle,
+        // A consumer that works on what it has leaves the rest in its socket for as long as its
+        // group allows (max.poll.interval.ms). What that keeps here is bounded otherwise.
+        write_stall: max_idle,
         ..Limits::default()
     }
 }

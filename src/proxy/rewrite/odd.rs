@@ -131,8 +131,8 @@ fn controllers_are_not_listed_as_brokers() {
 struct Everywhere(Address);
 
 impl Routes for Everywhere {
-    fn route(&self, _: i32) -> Option<&Address> {
-        Some(&self.0)
+    fn route(&self, _: i32) -> Option<Address> {
+        Some(self.0.clone())
     }
 }
 
