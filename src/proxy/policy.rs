@@ -19,7 +19,8 @@ pub(super) const PRODUCE: i16 = 0;
 pub enum Class {
     /// Both go on as they came, under another correlation id.
     Forward,
-    /// The request goes on as it came; the response says where nodes are, or may, and is rewritten.
+    /// The request goes on as it came; the response says where nodes are, or may, or what the
+    /// upstream serves, and is rewritten.
     Rewrite,
     /// It is not advertised: only controllers answer it.
     Refuse,
@@ -125,7 +126,7 @@ const ROWS: &[Row] = &[
     row(15, "DescribeGroups", 6, Forwarded),
     row(16, "ListGroups", 5, Forwarded),
     sasl_handshake(17, 1),
-    row(18, "ApiVersions", 4, Forwarded),
+    row(18, "ApiVersions", 4, Rewritten(0)),
     row(19, "CreateTopics", 7, Forwarded),
     row(20, "DeleteTopics", 6, Forwarded),
     row(21, "DeleteRecords", 2, Forwarded),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_responses_with_nodes_are_rewritten() {
+    fn exactly_the_responses_with_a_shape_are_rewritten() {
         for row in ROWS {
             let rewritten = row.class(row.versions.max) == Class::Rewrite;
             assert_eq!(rewritten, RESPONSES.iter().any(|shape| shape.key == row.key), "{row:?}");
