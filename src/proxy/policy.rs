@@ -93,6 +93,22 @@ pub fn advertised(
     usable
 }
 
+/// What an upstream serves and its clients cannot use, since it is not known here: the names of
+/// APIs with the last version there and the last one here, and the keys of whole APIs.
+pub fn newer(upstream: impl IntoIterator<Item = (i16, VersionRange)>) -> (Vec<String>, Vec<i16>) {
+    let (mut versions, mut keys) = (Vec::new(), Vec::new());
+    for (key, served) in upstream {
+        match find(key) {
+            None => keys.push(key),
+            Some(row) if served.max > row.versions.max => {
+                versions.push(format!("{} {} ({})", row.name, served.max, row.versions.max));
+            }
+            Some(_) => {}
+        }
+    }
+    (versions, keys)
+}
+
 /// Every API that is not refused, with the versions that are known.
 pub fn known() -> impl Iterator<Item = (i16, VersionRange)> {
     let rows = ROWS.iter().filter(|row| !matches!(row.treatment, Treatment::Refused));
@@ -266,5 +282,7 @@ mod tests {
         let wanted = [(0, range(0, 13)), (18, range(0, 4)), (1, range(12, 14))];
         assert_eq!(advertised(upstream), wanted);
         assert_eq!(usable(upstream)[0], (0, range(3, 13)));
+        let versions = ["Produce 99 (13)", "ApiVersions 5 (4)", "Metadata 99 (13)"];
+        assert_eq!(newer(upstream), (versions.map(str::to_owned).to_vec(), vec![999]));
     }
 }
