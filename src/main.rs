@@ -15,8 +15,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Serve(settings) => serve(&settings),
-        Command::ConfigReference { markdown } => cli::reference(markdown),
-        Command::ConfigCheck(settings) => cli::check(&settings),
+        Command::ConfigReference { role, markdown } => cli::reference(role, markdown),
+        Command::ConfigCheck { settings, role } => cli::check(&settings, role),
         Command::WalCheck(settings) => cli::wal_check(&settings),
         Command::BucketCheck { settings, json } => cli::bucket_check(&settings, json),
         Command::BucketRestore { settings, wanted } => cli::bucket_restore(&settings, wanted),

@@ -11,6 +11,9 @@ use Treatment::{Forwarded, Refused, Rewritten};
 
 use crate::protocol::versions::VersionRange;
 
+/// The key of Produce.
+pub(super) const PRODUCE: i16 = 0;
+
 /// What happens to a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -66,17 +69,33 @@ pub fn class(key: i16, version: i16) -> Option<Class> {
     find(key).filter(|row| row.versions.contains(version)).map(|row| row.class(version))
 }
 
-/// What is advertised to a client whose upstream advertises `upstream`: key, lowest and highest
-/// version, in the upstream's order.
-pub fn advertised(
-    upstream: impl IntoIterator<Item = (i16, VersionRange)>,
-) -> Vec<(i16, VersionRange)> {
+/// What a client whose upstream advertises `upstream` may use: key, lowest and highest version, in
+/// the upstream's order.
+pub fn usable(upstream: impl IntoIterator<Item = (i16, VersionRange)>) -> Vec<(i16, VersionRange)> {
     let common = |(key, versions): (i16, VersionRange)| {
         let row = find(key).filter(|row| !matches!(row.treatment, Treatment::Refused))?;
         let versions = row.versions.intersect(versions);
         (!versions.is_empty()).then_some((key, versions))
     };
     upstream.into_iter().filter_map(common).collect()
+}
+
+/// What is advertised to it: the same, but for Produce, which begins at 0 whatever the upstream
+/// has. Without that, librdkafka before 2.0 switches compression off (KAFKA-18659).
+pub fn advertised(
+    upstream: impl IntoIterator<Item = (i16, VersionRange)>,
+) -> Vec<(i16, VersionRange)> {
+    let mut usable = usable(upstream);
+    if let Some((_, produce)) = usable.iter_mut().find(|(key, _)| *key == PRODUCE) {
+        produce.min = 0;
+    }
+    usable
+}
+
+/// Every API that is not refused, with the versions that are known.
+pub fn known() -> impl Iterator<Item = (i16, VersionRange)> {
+    let rows = ROWS.iter().filter(|row| !matches!(row.treatment, Treatment::Refused));
+    rows.map(|row| (row.key, row.versions))
 }
 
 const fn row(key: i16, name: &'static str, max: i16, treatment: Treatment) -> Row {
@@ -229,7 +248,7 @@ mod tests {
     fn what_is_advertised_is_what_both_know() {
         let range = VersionRange::new;
         let upstream = [
-            (0, range(0, 99)),
+            (0, range(3, 99)),
             (18, range(0, 5)),
             (1, range(12, 14)),
             (56, range(2, 3)),
@@ -238,5 +257,6 @@ mod tests {
         ];
         let wanted = [(0, range(0, 13)), (18, range(0, 4)), (1, range(12, 14))];
         assert_eq!(advertised(upstream), wanted);
+        assert_eq!(usable(upstream)[0], (0, range(3, 13)));
     }
 }

@@ -34,7 +34,12 @@ pub struct Address {
 /// Knows where clients find the upstream's nodes.
 pub trait Routes {
     /// The address of a node; nothing as long as it has none.
-    fn route(&self, node: i32) -> Option<&Address>;
+    fn route(&self, node: i32) -> Option<Address>;
+
+    /// Whether a node has an address.
+    fn is_routed(&self, node: i32) -> bool {
+        self.route(node).is_some()
+    }
 }
 
 /// A node as the upstream told where it is. Never for clients.

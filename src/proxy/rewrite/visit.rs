@@ -77,10 +77,6 @@ impl<'a, R: Routes> Visit<'a, R> {
         (self.edits, self.nodes)
     }
 
-    fn is_routed(&self, node: i32) -> bool {
-        self.routes.route(node).is_some()
-    }
-
     /// A structure that says where a node is.
     fn endpoint(&mut self, of: &Structure, at: Range<usize>) {
         let (Some((host_at, host)), Some((port_at, port))) = (&of.host, &of.port) else { return };
@@ -122,7 +118,7 @@ impl<'a, R: Routes> Visit<'a, R> {
         let (Some((leader_at, leader)), Some(epoch_at)) = (&of.leader, &of.leader_epoch) else {
             return;
         };
-        if of.fields == 2 && *leader != NO_NODE && !self.is_routed(*leader) {
+        if of.fields == 2 && *leader != NO_NODE && !self.routes.is_routed(*leader) {
             self.edits.replace(leader_at.clone(), number(NO_NODE, leader_at));
             self.edits.replace(epoch_at.clone(), number(NO_NODE, epoch_at));
         }
@@ -161,7 +157,7 @@ impl<R: Routes> Visitor for Visit<'_, R> {
     fn value(&mut self, field: &'static Field, at: Range<usize>, value: &[u8]) {
         if field.name == "PreferredReadReplica" {
             let preferred = integer(value);
-            if preferred != NO_NODE && !self.is_routed(preferred) {
+            if preferred != NO_NODE && !self.routes.is_routed(preferred) {
                 self.edits.replace(at.clone(), number(NO_NODE, &at));
             }
             return;
