@@ -19,6 +19,7 @@ mod wal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
@@ -40,6 +41,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub enum Command {
     /// Run the broker.
     Serve(Settings),
+    /// Run a proxy.
+    Proxy(Settings),
     /// Print every configuration key ([`reference()`]).
     ConfigReference {
         /// Of what.
@@ -120,7 +123,7 @@ pub fn parse() -> Command {
     Cli::parse().into_command()
 }
 
-/// A Kafka-compatible broker in one binary.
+/// A Kafka-compatible broker and proxy in one binary.
 ///
 /// Kafka clients connect to it as to Apache Kafka. What it acknowledges is on disk. Without any
 /// configuration it listens on 127.0.0.1:9092 and keeps its data in ./tidegate-data.
@@ -141,6 +144,8 @@ pub fn parse() -> Command {
       take the configuration from a file, in TOML or as a Kafka server.properties
   TIDEGATE_LOG_RETENTION_MS=1d tidegate
       take it from the environment
+  tidegate proxy --upstream kafka-1:9092,kafka-2:9092
+      stand in front of a Kafka cluster, for clients of 127.0.0.1:19092
   tidegate doctor --config /etc/tidegate.toml
       try bucket, disk and listeners before the first start, or when something is slow
   tidegate config reference
@@ -157,6 +162,8 @@ struct Cli {
 enum Sub {
     /// Run the broker (what happens without a command, too).
     Serve(SettingsArgs),
+    /// Run a proxy in front of a Kafka cluster: clients change one address and nothing else.
+    Proxy(ProxySettingsArgs),
     /// List or check the configuration.
     #[command(subcommand)]
     Config(ConfigSub),
@@ -294,6 +301,17 @@ struct SettingsArgs {
     broker: BrokerArgs,
 }
 
+/// The configuration of a proxy.
+#[derive(Args, Debug)]
+// There is nothing of a broker here that could be in conflict.
+#[command(mut_group("ProxyArgs", |group| group.conflicts_with(Resettable::Reset)))]
+struct ProxySettingsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    of_proxy: ProxyArgs,
+}
+
 /// The configuration of a broker or of a proxy.
 #[derive(Args, Debug)]
 struct EitherArgs {
@@ -313,6 +331,9 @@ impl Cli {
         match self.command {
             None => Command::Serve(self.settings.into()),
             Some(Sub::Serve(settings)) => Command::Serve(settings.into()),
+            Some(Sub::Proxy(ProxySettingsArgs { common, of_proxy })) => {
+                Command::Proxy(common.with(&of_proxy.keys()))
+            }
             Some(Sub::Config(ConfigSub::Reference { proxy, markdown })) => {
                 Command::ConfigReference { role: role(proxy), markdown }
             }
@@ -442,6 +463,10 @@ mod tests {
         assert_eq!(
             parsed(&["config", "check", "--config", "f"]),
             Command::ConfigCheck { settings: file, role: Role::Broker }
+        );
+        assert_eq!(
+            parsed(&["proxy", "--upstream", "a:1", "--set", "node.ids=1"]),
+            Command::Proxy(flags(&[("node.ids", "1"), ("upstream.bootstrap.servers", "a:1")]))
         );
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),

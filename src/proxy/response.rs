@@ -4,13 +4,14 @@
 //! |---|---|
 //! | goes on as it came, or small | read whole |
 //! | goes on as it came, large | read as the client's socket takes it |
+//! | carries records and may name nodes, large | the same, rewritten on the way |
 //! | names nodes | read whole, rewritten |
 //!
 //! What is read waits in memory that is charged to the send pool first, so that slow clients stop
 //! their upstreams by not being read for.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,7 @@ use super::handshake;
 use super::link::Link;
 use super::policy::Class;
 use super::rewrite;
+use super::rewrite::stream::Cursor;
 use crate::budget::{BytePool, Charge, UNCHARGED_RESPONSE_BYTES};
 use crate::clock::Instant;
 use crate::protocol::frame::LENGTH_BYTES;
@@ -31,6 +33,8 @@ use crate::server::service::{BoxFuture, Deferred, Disconnect, Piece, Response};
 const WHOLE_MAX: usize = 64 * 1024;
 /// What is read at once of a larger one.
 const CHUNK: usize = 256 * 1024;
+/// What is read more where a field is cut by the end of a chunk.
+const BEHIND: usize = 4 * 1024;
 /// The length and the correlation id.
 const HEAD_BYTES: usize = LENGTH_BYTES + 4;
 /// The most bytes of tags in a response's header; Kafka sends none.
@@ -99,6 +103,10 @@ async fn read(
             Response { pieces: vec![Piece::Ready(body)], charge, ..Response::default() }
         }
         Class::Rewrite | Class::Refuse => {
+            let cursor = Cursor::new(expected.key, expected.version, body);
+            if let Some(cursor) = cursor.filter(|_| body > WHOLE_MAX) {
+                return Ok(rewrite_large(cluster, link, body, cursor, expected.held));
+            }
             let (body, charge) = whole(cluster, link, body).await?;
             let pieces = rewritten(cluster, link, expected, &body)?;
             Response { pieces, charge, ..Response::default() }
@@ -222,6 +230,91 @@ async fn forward_large(
     }
     cluster.metrics.added.observe(held.as_secs_f64());
     Ok(Response { pieces, charge, ..Response::default() })
+}
+
+/// A response that is rewritten as the client takes it.
+fn rewrite_large(
+    cluster: &Arc<Cluster>,
+    link: &Arc<Link>,
+    body: usize,
+    cursor: Cursor,
+    held: Duration,
+) -> Response {
+    let since = cluster.clock.now();
+    let stream = Stream { cursor, bytes: BytesMut::new(), done: 0, unread: body, since };
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let mut pieces = Vec::with_capacity(body / CHUNK + 1);
+    let mut left = body;
+    while left > 0 {
+        let len = left.min(CHUNK);
+        left -= len;
+        let (link, cluster) = (Arc::clone(link), Arc::clone(cluster));
+        let source = RewrittenChunk { link, cluster, len, stream: Arc::clone(&stream) };
+        pieces.push(Piece::Deferred { len, source: Box::new(source) });
+    }
+    cluster.metrics.added.observe(held.as_secs_f64());
+    Response { pieces, ..Response::default() }
+}
+
+/// A response that is on its way.
+struct Stream {
+    cursor: Cursor,
+    bytes: BytesMut,
+    /// How many of them are as the client is to have them.
+    done: usize,
+    /// How many are with the upstream.
+    unread: usize,
+    since: Instant,
+}
+
+/// A part of it. The parts are fetched one after the other, and hand it on.
+struct RewrittenChunk {
+    link: Arc<Link>,
+    cluster: Arc<Cluster>,
+    len: usize,
+    stream: Arc<Mutex<Option<Stream>>>,
+}
+
+impl Deferred for RewrittenChunk {
+    fn fetch(self: Box<Self>) -> BoxFuture<io::Result<Vec<Bytes>>> {
+        Box::pin(async move {
+            let Self { link, cluster, len, stream } = *self;
+            let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(mut at) = taken else {
+                return Err(io::Error::other("the part before this could not be fetched"));
+            };
+            cluster.metrics.paused_seconds.inc_by((cluster.clock.now() - at.since).as_secs_f64());
+            let charge = charged(&cluster.send, len).await?;
+            at.bytes.reserve(len + BEHIND);
+            while at.done < len {
+                let missing = len.saturating_sub(at.bytes.len()).max(BEHIND).min(at.unread);
+                if missing == 0 {
+                    return Err(io::Error::other("the rewritten response is too short"));
+                }
+                let until = at.bytes.len() + missing;
+                link.fill(&mut at.bytes, until).await?;
+                at.unread -= missing;
+                let waiting = at.bytes.get_mut(at.done..).unwrap_or_default();
+                let done = at.cursor.advance(waiting, &cluster.routes);
+                at.done += done.map_err(|error| {
+                    cluster.metrics.malformed.inc();
+                    io::Error::other(error)
+                })?;
+            }
+            let bytes = at.bytes.split_to(len);
+            at.done -= len;
+            if at.cursor.left() == 0 && at.done == 0 {
+                let done = at.cursor.finish();
+                cluster.learn(&done.nodes);
+                cluster.metrics.rewrites.inc_by(done.edits as u64);
+                link.hand_on();
+            } else {
+                at.since = cluster.clock.now();
+                *stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+            }
+            Ok(vec![Bytes::from_owner(Charged { bytes, _charge: charge })])
+        })
+    }
 }
 
 /// A part of a response that is still with the upstream.

@@ -1,6 +1,6 @@
 //! The proxy behind the front door.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub struct ProxyListener {
 #[derive(Debug)]
 pub struct ProxyService {
     clusters: Vec<Arc<Cluster>>,
-    listeners: HashMap<Arc<str>, ProxyListener>,
+    listeners: BTreeMap<Arc<str>, ProxyListener>,
 }
 
 impl ProxyService {

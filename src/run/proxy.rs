@@ -13,10 +13,12 @@ use tracing::{info, warn};
 use super::{RunError, drain_on_signal, relieve, resolve_host};
 use crate::admin::{Admin, Health};
 use crate::budget::{Budget, Pool};
+use crate::cli;
 use crate::clock::{Clock, Random};
 use crate::config::{Endpoint, Host, ProxyConfig, VirtualCluster};
 use crate::metrics::Registry;
 use crate::proxy::{ProxyListener, ProxyService, policy};
+use crate::security::tls::TlsAcceptor;
 use crate::server::{Connections, Door, DoorOptions, Limits, ListenerOptions};
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -42,7 +44,7 @@ pub async fn serve(
     let connections = Connections::new(clock.clone());
     let service = ProxyService::new(&config.clusters, &budget, &clock, &random, &registry)?;
     let options = DoorOptions {
-        listeners: listeners(&config, &service).await?,
+        listeners: listeners(&config, &service, &clock).await?,
         limits: limits(&config),
         connections: Arc::clone(&connections),
         api_name: |key| policy::find(key).map(|row| row.name),
@@ -94,11 +96,15 @@ async fn drain(
 }
 
 fn limits(config: &ProxyConfig) -> Limits {
+    let max_idle = config.limits.connection_idle_max.unwrap_or(Duration::MAX);
     Limits {
         max_connections: config.limits.connections_max as usize,
         max_connections_per_ip: config.limits.connections_per_ip_max as usize,
         max_request_bytes: config.limits.request_bytes_max as usize,
-        max_idle: config.limits.connection_idle_max.unwrap_or(Duration::MAX),
+        max_idle,
+        // A consumer that works on what it has leaves the rest in its socket for as long as its
+        // group allows (max.poll.interval.ms). What that keeps here is bounded otherwise.
+        write_stall: max_idle,
         ..Limits::default()
     }
 }
@@ -107,15 +113,19 @@ fn limits(config: &ProxyConfig) -> Limits {
 async fn listeners(
     config: &ProxyConfig,
     service: &ProxyService,
+    clock: &Clock,
 ) -> Result<Vec<ListenerOptions>, RunError> {
     let mut options = Vec::new();
     for (place, cluster) in config.clusters.iter().enumerate() {
         let hosts = addresses(cluster).await?;
+        let tls = cluster.tls.as_ref().map(|tls| TlsAcceptor::new(tls, clock.clone()));
+        let tls = tls.transpose()?;
         for listener in service.listeners().filter(|listener| listener.cluster == place) {
             let Some(port) = port(cluster, listener) else { continue };
             options.extend(hosts.iter().map(|&host| ListenerOptions {
                 name: Arc::clone(&listener.name),
                 address: SocketAddr::new(host, port),
+                tls: tls.clone(),
             }));
         }
     }
@@ -153,4 +163,11 @@ fn bootstraps(config: &ProxyConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Soc
         bound.iter().find(|(bound, _)| *bound == name).map(|(_, address)| *address)
     };
     config.clusters.iter().filter_map(first).collect()
+}
+
+/// Warns about what the configuration makes dangerous.
+pub fn warn_about(config: &ProxyConfig) {
+    for warning in cli::proxy_warnings(config) {
+        warn!("{warning}");
+    }
 }

@@ -33,7 +33,7 @@ impl Visit for RoundTrip {
     }
 }
 
-fn samples() -> impl Iterator<Item = (i16, i16, Bytes)> {
+pub(crate) fn samples() -> impl Iterator<Item = (i16, i16, Bytes)> {
     KAFKA.lines().map(|line| {
         let mut words = line.split(' ');
         let mut word = || words.next().expect("key, version, frame");

@@ -6,3 +6,4 @@ mod corpus;
 mod goldens;
 mod guard;
 mod requests;
+mod rewrites;

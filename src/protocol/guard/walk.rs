@@ -22,6 +22,12 @@ pub trait Visitor {
     fn tag_begins(&mut self, _at: Range<usize>, _size: usize) {}
     /// The tagged field that began last has ended.
     fn tag_ends(&mut self) {}
+    /// A tag section begins whose number of tags, `count`, is at `at`.
+    fn tags_begin(&mut self, _at: Range<usize>, _count: usize) {}
+    /// A tag that the shape does not know is at `at`, from its number to its last byte.
+    fn unknown_tag(&mut self, _at: Range<usize>) {}
+    /// The tag section that began last has ended.
+    fn tags_end(&mut self) {}
 }
 
 /// Is told nothing.
@@ -209,11 +215,14 @@ impl<'a, V: Visitor> Walker<'a, '_, V> {
 
     /// Reads the tag section at the end of a structure of a flexible version.
     fn tags(&mut self, shape: &'static Struct) -> Result<(), Stop> {
+        let counted = self.position();
         let count = self.varint()? as usize;
         // A tag takes two bytes at least: its number and its size.
         self.fits(count, 2)?;
+        self.visitor.tags_begin(counted..self.position(), count);
         let mut unknown = 0_usize;
         for _ in 0..count {
+            let first = self.position();
             let tag = self.varint()?;
             let start = self.position();
             let size = self.varint()? as usize;
@@ -233,9 +242,11 @@ impl<'a, V: Visitor> Walker<'a, '_, V> {
                 None => {
                     self.charge(if unknown == 0 { FIRST_TAG_BYTES } else { FURTHER_TAG_BYTES })?;
                     unknown += 1;
+                    self.visitor.unknown_tag(first..self.position());
                 }
             }
         }
+        self.visitor.tags_end();
         Ok(())
     }
 

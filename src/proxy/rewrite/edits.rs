@@ -22,9 +22,13 @@ impl Edits {
         self.edits.push(Edit { at, new });
     }
 
-    /// Takes the bytes at `at` away.
+    /// Takes the bytes at `at` away. With what was taken away before them, right up to them, they are
+    /// one place.
     pub(super) fn remove(&mut self, at: Range<usize>) {
-        self.replace(at, Vec::new());
+        match self.edits.last_mut() {
+            Some(last) if last.new.is_empty() && last.at.end == at.start => last.at.end = at.end,
+            _ => self.replace(at, Vec::new()),
+        }
     }
 
     /// How many there are.
@@ -75,6 +79,18 @@ mod tests {
         assert_eq!(edits.growth_since(before), -2);
         assert_eq!(edits.growth_since(0), 4 + 3 - 2);
         assert_eq!(edits.apply(&body).concat(), b"zero1456seven89");
+    }
+
+    #[test]
+    fn neighbours_that_are_taken_away_are_one_place() {
+        let mut edits = Edits::default();
+        edits.remove(1..3);
+        edits.remove(3..4);
+        edits.remove(5..6);
+        assert_eq!((edits.len(), edits.growth_since(0)), (2, -4));
+        edits.replace(6..7, b"six".to_vec());
+        edits.remove(7..9);
+        assert_eq!(edits.apply(&Bytes::from_static(b"0123456789")).concat(), b"04six9");
     }
 
     #[test]

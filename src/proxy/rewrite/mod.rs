@@ -14,8 +14,12 @@
 //! | `CurrentLeader` (KIP-951) | leader and epoch -1: no hint |
 //! | `PreferredReadReplica` (KIP-392) | -1: the leader |
 //! | `FindCoordinator` | `COORDINATOR_NOT_AVAILABLE`, no node; clients ask again |
+//!
+//! Tags that the shape does not know, at any level, and bytes behind the message do not go on: nobody
+//! knows what they say, and a client that would know does without them.
 
 mod edits;
+pub mod stream;
 mod visit;
 
 use bytes::Bytes;
@@ -35,21 +39,16 @@ pub struct Address {
 pub trait Routes {
     /// The address of a node; nothing as long as it has none.
     fn route(&self, node: i32) -> Option<Address>;
-
-    /// Whether a node has an address.
-    fn is_routed(&self, node: i32) -> bool {
-        self.route(node).is_some()
-    }
 }
 
-/// A node as the upstream told where it is. Never for clients.
+/// A broker as the upstream told where it is. Never for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamNode {
-    /// Its id.
+    /// Its id, not negative.
     pub id: i32,
-    /// Its host.
+    /// Its host, not empty.
     pub host: String,
-    /// Its port.
+    /// Its port, from 1 to 65535.
     pub port: i32,
 }
 
@@ -60,7 +59,8 @@ pub struct Rewritten {
     pub pieces: Vec<Bytes>,
     /// How many places were changed.
     pub edits: usize,
-    /// The nodes in it, in its order; some may stand there twice.
+    /// The brokers in it that can be connected to, in its order; some may stand there twice.
+    /// Controllers are not listed (`DescribeQuorum`, and `DescribeCluster` when asked for them).
     pub nodes: Vec<UpstreamNode>,
 }
 
@@ -76,7 +76,7 @@ pub fn rewrite(
     routes: &impl Routes,
 ) -> Result<Rewritten, GuardError> {
     let flexible = shape::response(key).is_some_and(|message| message.flexible.contains(version));
-    let mut visit = visit::Visit::new(routes, flexible);
+    let mut visit = visit::Visit::new(key, routes, flexible);
     let checked = guard::visit_response(key, version, body, limits, &mut visit)?;
     let (mut edits, nodes) = visit.finish();
     if checked.message_bytes < body.len() {
@@ -86,5 +86,7 @@ pub fn rewrite(
     Ok(Rewritten { edits: edits.len(), pieces: edits.apply(body), nodes })
 }
 
+#[cfg(test)]
+mod odd;
 #[cfg(test)]
 mod tests;

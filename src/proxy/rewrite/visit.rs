@@ -3,24 +3,38 @@
 use std::ops::Range;
 
 use super::edits::Edits;
-use super::{Routes, UpstreamNode};
+use super::{Address, Routes, UpstreamNode};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::guard::Visitor;
 use crate::protocol::guard::shape::Field;
 use crate::protocol::varint;
 
 /// Kafka's id for no node.
-const NO_NODE: i32 = -1;
+pub(super) const NO_NODE: i32 = -1;
+
+/// `DescribeQuorum`, whose nodes are controllers.
+const DESCRIBE_QUORUM: i16 = 55;
+
+/// The `EndpointType` of brokers in `DescribeCluster` (KIP-919); controllers have another.
+const BROKER_ENDPOINTS: &[u8] = &[1];
+
+/// The address of a node; nothing for a number that is none.
+pub(super) fn address(routes: &impl Routes, node: i32) -> Option<Address> {
+    if node < 0 { None } else { routes.route(node) }
+}
 
 /// Takes notes during a walk.
 pub(super) struct Visit<'a, R> {
     routes: &'a R,
     flexible: bool,
+    /// Whether the nodes are brokers.
+    brokers: bool,
     edits: Edits,
     nodes: Vec<UpstreamNode>,
     structures: Vec<Structure>,
     arrays: Vec<Array>,
     tags: Vec<Tag>,
+    sections: Vec<Section>,
 }
 
 /// The fields of a structure that matter.
@@ -32,7 +46,7 @@ struct Structure {
     id: Option<Range<usize>>,
     host: Option<(Range<usize>, String)>,
     port: Option<(Range<usize>, i32)>,
-    error: Option<Range<usize>>,
+    error: Option<(Range<usize>, i32)>,
     leader: Option<(Range<usize>, i32)>,
     leader_epoch: Option<Range<usize>>,
     /// How many fields were seen that are no arrays and no structures.
@@ -58,23 +72,45 @@ struct Tag {
     edits_before: usize,
 }
 
+/// A tag section, where the number of its tags is, and how many of them are taken away.
+#[derive(Debug)]
+struct Section {
+    count_at: Range<usize>,
+    count: usize,
+    removed: usize,
+}
+
 impl<'a, R: Routes> Visit<'a, R> {
-    /// Nothing is noted yet.
-    pub(super) fn new(routes: &'a R, flexible: bool) -> Self {
+    /// Nothing is noted yet of the response to `key`.
+    pub(super) fn new(key: i16, routes: &'a R, flexible: bool) -> Self {
         Self {
             routes,
             flexible,
+            brokers: key != DESCRIBE_QUORUM,
             edits: Edits::default(),
             nodes: Vec::new(),
             structures: Vec::new(),
             arrays: Vec::new(),
             tags: Vec::new(),
+            sections: Vec::new(),
         }
     }
 
     /// What was noted.
     pub(super) fn finish(self) -> (Edits, Vec<UpstreamNode>) {
         (self.edits, self.nodes)
+    }
+
+    fn is_routed(&self, node: i32) -> bool {
+        address(self.routes, node).is_some()
+    }
+
+    /// Lists a broker that can be connected to.
+    fn list(&mut self, id: i32, host: &str, port: i32) {
+        let is_there = id >= 0 && !host.is_empty() && (1..=i32::from(u16::MAX)).contains(&port);
+        if self.brokers && is_there {
+            self.nodes.push(UpstreamNode { id, host: host.to_owned(), port });
+        }
     }
 
     /// A structure that says where a node is.
@@ -84,8 +120,8 @@ impl<'a, R: Routes> Visit<'a, R> {
         if id == NO_NODE && host.is_empty() {
             return;
         }
-        self.nodes.push(UpstreamNode { id, host: host.clone(), port: *port });
-        if let Some(address) = self.routes.route(id) {
+        self.list(id, host, *port);
+        if let Some(address) = address(self.routes, id) {
             let host = self.string(&address.host);
             self.edits.replace(host_at.clone(), host);
             self.edits.replace(port_at.clone(), number(i32::from(address.port), port_at));
@@ -107,7 +143,7 @@ impl<'a, R: Routes> Visit<'a, R> {
         if let Some(id_at) = &of.id {
             self.edits.replace(id_at.clone(), number(NO_NODE, id_at));
         }
-        if let Some(error_at) = &of.error {
+        if let Some((error_at, 0)) = &of.error {
             let code = ErrorCode::CoordinatorNotAvailable as i16;
             self.edits.replace(error_at.clone(), code.to_be_bytes().to_vec());
         }
@@ -118,7 +154,7 @@ impl<'a, R: Routes> Visit<'a, R> {
         let (Some((leader_at, leader)), Some(epoch_at)) = (&of.leader, &of.leader_epoch) else {
             return;
         };
-        if of.fields == 2 && *leader != NO_NODE && !self.routes.is_routed(*leader) {
+        if of.fields == 2 && *leader != NO_NODE && !self.is_routed(*leader) {
             self.edits.replace(leader_at.clone(), number(NO_NODE, leader_at));
             self.edits.replace(epoch_at.clone(), number(NO_NODE, epoch_at));
         }
@@ -157,10 +193,13 @@ impl<R: Routes> Visitor for Visit<'_, R> {
     fn value(&mut self, field: &'static Field, at: Range<usize>, value: &[u8]) {
         if field.name == "PreferredReadReplica" {
             let preferred = integer(value);
-            if preferred != NO_NODE && !self.routes.is_routed(preferred) {
+            if preferred != NO_NODE && !self.is_routed(preferred) {
                 self.edits.replace(at.clone(), number(NO_NODE, &at));
             }
             return;
+        }
+        if field.name == "EndpointType" {
+            self.brokers = value == BROKER_ENDPOINTS;
         }
         let text = (field.name == "Host").then(|| self.text(value));
         let Some(structure) = self.structures.last_mut() else { return };
@@ -172,7 +211,7 @@ impl<R: Routes> Visitor for Visit<'_, R> {
             }
             "Host" => structure.host = text.map(|text| (at, text)),
             "Port" => structure.port = Some((at, integer(value))),
-            "ErrorCode" => structure.error = Some(at),
+            "ErrorCode" => structure.error = Some((at, integer(value))),
             "LeaderId" => structure.leader = Some((at, integer(value))),
             "LeaderEpoch" => structure.leader_epoch = Some(at),
             _ => {}
@@ -195,14 +234,29 @@ impl<R: Routes> Visitor for Visit<'_, R> {
         if array.removed == 0 {
             return;
         }
-        let left = (array.count - array.removed) as u32;
-        let mut length = Vec::with_capacity(5);
-        if self.flexible {
-            varint::put_u32(&mut length, left + 1);
-        } else {
-            length.extend_from_slice(&left.to_be_bytes());
-        }
+        let left = array.count - array.removed;
+        let length =
+            if self.flexible { varint_of(left + 1) } else { (left as u32).to_be_bytes().to_vec() };
         self.edits.replace(array.length, length);
+    }
+
+    fn tags_begin(&mut self, at: Range<usize>, count: usize) {
+        self.sections.push(Section { count_at: at, count, removed: 0 });
+    }
+
+    fn unknown_tag(&mut self, at: Range<usize>) {
+        // Nobody knows what it says.
+        self.edits.remove(at);
+        if let Some(section) = self.sections.last_mut() {
+            section.removed += 1;
+        }
+    }
+
+    fn tags_end(&mut self) {
+        let Some(Section { count_at, count, removed }) = self.sections.pop() else { return };
+        if removed > 0 {
+            self.edits.replace(count_at, varint_of(count - removed));
+        }
     }
 
     fn tag_begins(&mut self, at: Range<usize>, size: usize) {
@@ -215,9 +269,7 @@ impl<R: Routes> Visitor for Visit<'_, R> {
         if growth == 0 {
             return;
         }
-        let mut encoded = Vec::with_capacity(5);
-        varint::put_u32(&mut encoded, size.saturating_add_signed(growth) as u32);
-        self.edits.replace(at, encoded);
+        self.edits.replace(at, varint_of(size.saturating_add_signed(growth)));
     }
 }
 
@@ -236,4 +288,10 @@ fn number(value: i32, at: &Range<usize>) -> Vec<u8> {
         2 => u16::try_from(value).unwrap_or(0).to_be_bytes().to_vec(),
         _ => value.to_be_bytes().to_vec(),
     }
+}
+
+fn varint_of(value: usize) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(varint::MAX_U32_BYTES);
+    varint::put_u32(&mut encoded, value as u32);
+    encoded
 }
