@@ -10,9 +10,11 @@
 //! | 1 | [`config`] | the server's configuration and the topic keys |
 //! | 1 | [`protocol`] | what Kafka bytes mean: frames, headers, the guard, versions, batches, records |
 //! | 2 | [`object`] | the bucket: store stack, create-once objects, uploads, numbered logs, probe |
+//! | 2 | [`security`] | who is at the other end: TLS on both sides |
 //! | 3 | [`wal`] | the one write-ahead log: groups, durability, recovery, checkpoints |
 //! | 3 | [`tier`] | tiered objects: their format, writer, reader, upload and cache |
 //! | 3 | [`server`] | the front door: sockets, limits, order, back-pressure; knows the trait `Service` only |
+//! | 3 | [`client`] | connections that this process opens to other Kafka servers |
 //! | 4 | [`cluster`] | the metadata log and the immutable image that it folds into |
 //! | 5 | [`partition`] | one partition: append, read, watermarks, producers, index, retention, references to tiered objects, compaction |
 //! | 6 | [`group`] | the group coordinator and `__consumer_offsets` |
@@ -71,7 +73,9 @@ pub mod config;
 pub mod protocol;
 
 pub mod object;
+pub mod security;
 
+pub mod client;
 pub mod server;
 pub mod tier;
 pub mod wal;

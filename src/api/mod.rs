@@ -137,6 +137,8 @@ impl BrokerService {
 }
 
 impl Service for BrokerService {
+    type Connection = ();
+
     fn api_versions(&self) -> ApiVersions {
         ApiVersions {
             apis: versions::APIS.iter().map(advertised).collect(),
@@ -146,7 +148,14 @@ impl Service for BrokerService {
         }
     }
 
-    async fn call(&self, session: &Arc<Session>, request: Request) -> Result<Reply, Disconnect> {
+    fn connect(&self, _: &Arc<Session>) {}
+
+    async fn call(
+        &self,
+        _: &Arc<()>,
+        session: &Arc<Session>,
+        request: Request,
+    ) -> Result<Reply, Disconnect> {
         let cx = Context::new(Arc::clone(&self.broker), Arc::clone(session), &request);
         Box::pin(dispatch(cx, request)).await
     }

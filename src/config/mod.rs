@@ -28,9 +28,11 @@ mod load;
 mod machine;
 mod nearest;
 mod object;
+mod proxy;
 mod reference;
 mod secret;
 mod source;
+mod tls;
 pub mod topic;
 mod value;
 
@@ -43,9 +45,11 @@ pub use keys::{KEYS, MEMORY_BUDGET_BYTES_MIN};
 pub use listener::{Endpoint, Host, Listener, SecurityProtocol};
 pub use machine::Machine;
 pub use object::{Addressing, Encryption, ObjectConfig, ObjectUrl, S3Config, Service};
+pub use proxy::{Nodes, ProxyConfig, ProxyLimits, Upstream, VirtualCluster};
 pub use reference::{markdown as reference_markdown, text as reference_text};
 pub use secret::Secret;
 pub use source::Sources;
+pub use tls::{ClientAuth, ClientTls, Keystore, Pem, ServerTls};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]

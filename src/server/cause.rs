@@ -73,7 +73,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// Every label, for the metrics.
-    pub(super) const LABELS: [&'static str; 17] = [
+    pub(super) const LABELS: [&'static str; 18] = [
         "peer_closed",
         "truncated",
         "failed",
@@ -87,6 +87,7 @@ impl Cause {
         "malformed",
         "unsupported",
         "service",
+        "done",
         "panic",
         "deferred",
         "drained",
@@ -110,6 +111,7 @@ impl Cause {
                 "unsupported"
             }
             Cause::Header(_) | Cause::Body(_) => "malformed",
+            Cause::Service(Disconnect::Done(_)) => "done",
             Cause::Service(_) => "service",
             Cause::Panicked { .. } => "panic",
             Cause::Deferred(_) => "deferred",

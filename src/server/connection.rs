@@ -26,7 +26,7 @@ use super::handshake;
 use super::metrics::Pause;
 use super::reader::{Frame, Reader};
 use super::replies::{Next, Panicked, Replies, Ticket, poll_caught};
-use super::service::{BoxFuture, Disconnect, Reply, Request, Service, Session};
+use super::service::{BoxFuture, Disconnect, Reply, Request, Service, ServiceConnection, Session};
 use super::writer::Writer;
 use crate::clock::Instant;
 use crate::protocol::frame::{FrameError, LENGTH_BYTES};
@@ -44,11 +44,13 @@ const CLOSE_LINGER_BYTES: usize = 1 << 20;
 const WRITE_FIRST: usize = 256 * 1024;
 
 /// A connection and everything it needs. `IO` is a socket, or a pipe in tests.
-pub(super) struct Connection<S, IO> {
+pub(super) struct Connection<S: Service, IO> {
     io: IO,
     context: Arc<Context>,
     service: Arc<S>,
     session: Arc<Session>,
+    /// What the service keeps for the connection.
+    state: Arc<S::Connection>,
     entry: Arc<Entry>,
     reader: Reader,
     replies: Replies,
@@ -96,6 +98,7 @@ where
             paused_since: None,
             draining: Some(Box::pin(context.shutdown.draining())),
             timer: None,
+            state: Arc::new(service.connect(&session)),
             io,
             context,
             service,
@@ -143,6 +146,11 @@ where
                     Ok(_) => moved = true,
                     Err(cause) => return Poll::Ready(cause),
                 }
+            }
+            if self.ended.is_none()
+                && let Poll::Ready(disconnect) = self.state.poll_io(task)
+            {
+                self.ended = Some(Cause::Service(disconnect));
             }
             let written = self.writer.written();
             if let Poll::Ready(Err(cause)) = self.writer.poll_write(task, &mut self.io) {
@@ -307,7 +315,7 @@ where
             bytes: frame.bytes.len(),
             in_flight: self.context.metrics.request(row.index, bytes),
         };
-        if key == API_VERSIONS {
+        if key == API_VERSIONS && !S::ANSWERS_API_VERSIONS {
             let versions = self.service.api_versions();
             let response = if row.serves(version) {
                 handshake::respond(version, &body, &versions).map_err(Cause::Body)?
@@ -317,7 +325,7 @@ where
             self.replies.push_ready(ticket, response);
             return Ok(());
         }
-        if !row.serves(version) {
+        if !row.serves(version) && key != API_VERSIONS {
             return Err(Cause::Unsupported { key, version });
         }
         let client_id = client_id.as_deref().unwrap_or("");
@@ -330,11 +338,13 @@ where
             correlation_id,
             client_id: Arc::clone(&self.client_id),
             body,
+            frame: frame.bytes,
             received: frame.received,
             charge: frame.charge,
         };
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
-        let future = Box::pin(async move { service.call(&session, request).await });
+        let state = Arc::clone(&self.state);
+        let future = Box::pin(async move { service.call(&state, &session, request).await });
         self.call = Some(Call { ticket, future });
         Ok(())
     }
@@ -402,7 +412,12 @@ where
             | Cause::Header(_)
             | Cause::Body(_)
             | Cause::Unsupported { .. }
-            | Cause::Service(_)
+            | Cause::Service(
+                Disconnect::Malformed { .. }
+                | Disconnect::UnsupportedVersion { .. }
+                | Disconnect::UnacknowledgedProduce(_)
+                | Disconnect::Unavailable(_),
+            )
             | Cause::Deferred(_)
             | Cause::Relieved
             | Cause::SlowFrame { .. }
@@ -410,6 +425,7 @@ where
             Cause::PeerClosed
             | Cause::Truncated
             | Cause::Failed(_)
+            | Cause::Service(Disconnect::Done(_))
             | Cause::Idle
             | Cause::Drained
             | Cause::Cut => {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -24,7 +24,8 @@ use super::connections::{Admission, Connections};
 use super::context::{Context, Limits};
 use super::metrics::Metrics;
 use super::service::{
-    ApiVersions, BoxFuture, Deferred, Disconnect, Piece, Reply, Request, Response, Service, Session,
+    ApiVersions, BoxFuture, Deferred, Disconnect, Piece, Reply, Request, Response, Service,
+    ServiceConnection, Session,
 };
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -77,6 +78,8 @@ pub(super) struct Script {
     pub(super) bodies: Mutex<Vec<Bytes>>,
     pub(super) fetched: Arc<Fetched>,
     pub(super) versions: Mutex<ApiVersions>,
+    /// Whether the service is done with its connections, and who waits for that.
+    done: Mutex<(bool, Option<Waker>)>,
 }
 
 /// Bytes of deferred pieces that exist now, and the most there were.
@@ -149,11 +152,19 @@ impl Script {
             bodies: Mutex::default(),
             fetched: Arc::default(),
             versions: Mutex::new(versions),
+            done: Mutex::default(),
         })
     }
 
     pub(super) fn open(&self, gate: u8) {
         self.gates[usize::from(gate)].add_permits(1);
+    }
+
+    /// Is done with all connections.
+    pub(super) fn finish(&self) {
+        let mut done = self.done.lock().unwrap();
+        done.0 = true;
+        done.1.take().unwrap().wake();
     }
 
     /// Waits until `count` first stages have begun.
@@ -179,16 +190,39 @@ async fn pass(service: Arc<Script>, gate: u8) {
     service.gates[usize::from(gate)].acquire().await.unwrap().forget();
 }
 
+/// A connection that ends when the script says so.
+#[derive(Debug)]
+pub(super) struct Watched(Arc<Script>);
+
+impl ServiceConnection for Watched {
+    fn poll_io(&self, task: &mut Task<'_>) -> Poll<Disconnect> {
+        let mut done = self.0.done.lock().unwrap();
+        done.1 = Some(task.waker().clone());
+        if done.0 { Poll::Ready(Disconnect::Done("all is said".to_owned())) } else { Poll::Pending }
+    }
+}
+
 /// The same script behind every connection.
 #[derive(Debug)]
 pub(super) struct Told(pub(super) Arc<Script>);
 
 impl Service for Told {
+    type Connection = Watched;
+
     fn api_versions(&self) -> ApiVersions {
         self.0.versions.lock().unwrap().clone()
     }
 
-    async fn call(&self, _: &Arc<Session>, request: Request) -> Result<Reply, Disconnect> {
+    fn connect(&self, _: &Arc<Session>) -> Watched {
+        Watched(Arc::clone(&self.0))
+    }
+
+    async fn call(
+        &self,
+        _: &Arc<Watched>,
+        _: &Arc<Session>,
+        request: Request,
+    ) -> Result<Reply, Disconnect> {
         let script = Arc::clone(&self.0);
         script.begun.send_modify(|ids| ids.push(request.correlation_id));
         let Request { body, charge, .. } = request;

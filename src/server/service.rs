@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -20,17 +21,48 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
 /// A back end behind the front door.
 pub trait Service: Send + Sync + 'static {
-    /// The APIs and versions to advertise, and the features of `ApiVersions` v3 and above.
+    /// What the service keeps for a connection. It is dropped when the connection ends.
+    type Connection: ServiceConnection;
+
+    /// Whether requests for `ApiVersions`, of any version, come to [`Service::call`], because what a
+    /// connection may use depends on the connection. Else the door answers them.
+    const ANSWERS_API_VERSIONS: bool = false;
+
+    /// The APIs and versions that a connection may use, all others are closed on; and the features
+    /// of `ApiVersions` v3 and above.
     fn api_versions(&self) -> ApiVersions;
+
+    /// A connection was accepted. Nothing has come from it yet, and maybe nothing will.
+    fn connect(&self, session: &Arc<Session>) -> Self::Connection;
 
     /// The first stage of a request (DESIGN D11). The door calls it strictly in the order in which
     /// a connection's requests came and waits for it, so everything that fixes an order (an append,
     /// a hand-over to a group) happens here; what only waits goes into [`Reply::Later`].
     fn call(
         &self,
+        connection: &Arc<Self::Connection>,
         session: &Arc<Session>,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Disconnect>> + Send;
+}
+
+/// What a service keeps for a connection.
+pub trait ServiceConnection: Send + Sync + 'static {
+    /// Does what the service has to do for the connection besides calls and replies, such as to send
+    /// on at once what several calls brought. Polled by the connection's task before it waits. Ready
+    /// when the service will answer nothing that comes from now on; what came before is still
+    /// answered.
+    fn poll_io(&self, _task: &mut Context<'_>) -> Poll<Disconnect> {
+        Poll::Pending
+    }
+}
+
+impl ServiceConnection for () {}
+
+impl<C: ServiceConnection> ServiceConnection for Option<C> {
+    fn poll_io(&self, task: &mut Context<'_>) -> Poll<Disconnect> {
+        self.as_ref().map_or(Poll::Pending, |connection| connection.poll_io(task))
+    }
 }
 
 /// A connection as its service sees it.
@@ -43,6 +75,8 @@ pub struct Session {
     /// The name of the listener that accepted the connection; decides which advertised address a
     /// client is given.
     pub listener: Arc<str>,
+    /// The name under which the client looked for us, if it used TLS and said so (SNI, RFC 6066).
+    pub server_name: Option<Box<str>>,
     /// The place of the one request that may wait for long without a charge.
     pub uncharged_wait: UnchargedWait,
 }
@@ -50,7 +84,8 @@ pub struct Session {
 impl Session {
     /// A connection of which no request waits.
     pub fn new(id: u64, peer: SocketAddr, listener: Arc<str>) -> Self {
-        Self { id, peer, listener, uncharged_wait: UnchargedWait::default() }
+        let uncharged_wait = UnchargedWait::default();
+        Self { id, peer, listener, server_name: None, uncharged_wait }
     }
 }
 
@@ -96,6 +131,8 @@ pub struct Request {
     pub client_id: Arc<str>,
     /// The bytes after the header.
     pub body: Bytes,
+    /// Header and body as they came, without the length before them.
+    pub frame: Bytes,
     /// When the whole frame had arrived.
     pub received: Instant,
     /// What the frame is charged to; goes wherever `body` goes.
@@ -221,6 +258,9 @@ pub enum Disconnect {
     /// The broker is stopping or has failed, and no answer would be true.
     #[error("{0}")]
     Unavailable(String),
+    /// The service is done with the connection, and nothing is wrong.
+    #[error("{0}")]
+    Done(String),
 }
 
 /// What a service advertises.

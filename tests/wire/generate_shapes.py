@@ -64,7 +64,7 @@ MESSAGES = [
     "DescribeTopicPartitionsRequest",
 ]
 
-# Every response that says where a node is; the proxy rewrites them, and decodes none.
+# Every response that says where a node is; the proxy rewrites them. Our own client decodes some.
 RESPONSES = [
     "ProduceResponse",
     "FetchResponse",
@@ -75,6 +75,9 @@ RESPONSES = [
     "ShareFetchResponse",
     "ShareAcknowledgeResponse",
 ]
+
+# Responses that our own client decodes besides.
+ANSWERS = ["ApiVersionsResponse"]
 
 # Responses with hosts that are no address of a node, and why.
 OTHER_HOSTS = {
@@ -117,6 +120,7 @@ FILES = {
         "OffsetDeleteRequest",
     ],
     "nodes": RESPONSES,
+    "answers": ANSWERS,
 }
 # Where all others are.
 OTHERS = "admin"
@@ -125,6 +129,7 @@ SUBJECTS = {
     "groups": "what members of groups send, and what is asked about groups",
     "admin": "what administers a cluster",
     "nodes": "what tells clients where nodes are",
+    "answers": "what else our own client is answered",
 }
 
 TYPES = {
@@ -151,8 +156,8 @@ GENERATED = f"""\
 """
 
 HEAD = GENERATED + """\
-//! The shapes of the requests that are guarded and of the responses that say where nodes are, and
-//! the header facts of every Kafka API.
+//! The shapes of the requests and responses that are guarded, and the header facts of every Kafka
+//! API.
 
 """
 
@@ -315,10 +320,10 @@ def guarded(found):
     """All structures by file, and one row per message: of requests, and of responses."""
     check_hosts(found)
     names, requests, responses = set(), [], []
-    every = MESSAGES + RESPONSES
+    every = MESSAGES + RESPONSES + ANSWERS
     writers = {file: Writer(names) for file in sorted({file_of(name) for name in every})}
     for name in every:
-        rows = responses if name in RESPONSES else requests
+        rows = requests if name in MESSAGES else responses
         message, writer = found[name], writers[file_of(name)]
         commons = {common["name"]: common for common in message.get("commonStructs", [])}
         fields = message["fields"]
@@ -376,7 +381,7 @@ def render(jar):
     parts += ["".join(f"use {file}::{{{', '.join(w.roots)}}};\n" for file, w in writers.items())]
     parts += [USES, "/// Every guarded request, by key.", "pub static MESSAGES: &[Message] = &["]
     parts += ["".join(requests) + "];", ""]
-    parts += ["/// Every response that says where a node is, by key."]
+    parts += ["/// Every guarded response: all that say where a node is, and what our own client decodes."]
     parts += ["pub static RESPONSES: &[Message] = &[", "".join(responses) + "];", ""]
     parts += ["/// Every API of Kafka, by key, with the versions that are stable there."]
     parts += ["#[rustfmt::skip]", "pub static KAFKA_APIS: &[KafkaApi] = &["]

@@ -18,8 +18,8 @@ const NODE: i32 = 1;
 struct Table(Option<Address>);
 
 impl Routes for Table {
-    fn route(&self, node: i32) -> Option<&Address> {
-        self.0.as_ref().filter(|_| node == NODE)
+    fn route(&self, node: i32) -> Option<Address> {
+        self.0.clone().filter(|_| node == NODE)
     }
 }
 

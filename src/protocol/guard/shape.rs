@@ -215,7 +215,7 @@ pub fn message(key: i16) -> Option<&'static Message> {
     shapes::MESSAGES.get(row)
 }
 
-/// The shape of a response, or nothing if it says where no node is.
+/// The shape of a response, or nothing if it is not guarded. All that say where a node is are.
 pub fn response(key: i16) -> Option<&'static Message> {
     let row = shapes::RESPONSES.binary_search_by_key(&key, |message| message.key).ok()?;
     shapes::RESPONSES.get(row)

@@ -15,8 +15,8 @@
 //! | `PreferredReadReplica` (KIP-392) | -1: the leader |
 //! | `FindCoordinator` | `COORDINATOR_NOT_AVAILABLE`, no node; clients ask again |
 //!
-//! Tags that the shape does not know, at any level, and bytes behind the message do not go on: nobody
-//! knows what they say, and a client that would know does without them.
+//! Tags that the shape does not know, at any level, and bytes behind the message do not go on:
+//! nobody knows what they say, and a client that would know does without them.
 
 mod edits;
 pub mod stream;
@@ -38,7 +38,12 @@ pub struct Address {
 /// Knows where clients find the upstream's nodes.
 pub trait Routes {
     /// The address of a node; nothing as long as it has none.
-    fn route(&self, node: i32) -> Option<&Address>;
+    fn route(&self, node: i32) -> Option<Address>;
+
+    /// Whether a node has an address.
+    fn is_routed(&self, node: i32) -> bool {
+        self.route(node).is_some()
+    }
 }
 
 /// A broker as the upstream told where it is. Never for clients.

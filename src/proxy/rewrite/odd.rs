@@ -1,5 +1,5 @@
-//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must not
-//! be learnt.
+//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must
+//! not be learnt.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -131,8 +131,8 @@ fn controllers_are_not_listed_as_brokers() {
 struct Everywhere(Address);
 
 impl Routes for Everywhere {
-    fn route(&self, _: i32) -> Option<&Address> {
-        Some(&self.0)
+    fn route(&self, _: i32) -> Option<Address> {
+        Some(self.0.clone())
     }
 }
 

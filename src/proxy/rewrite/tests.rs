@@ -33,8 +33,8 @@ pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub(super) struct Table(pub(super) HashMap<i32, Address>);
 
 impl Routes for Table {
-    fn route(&self, node: i32) -> Option<&Address> {
-        self.0.get(&node)
+    fn route(&self, node: i32) -> Option<Address> {
+        self.0.get(&node).cloned()
     }
 }
 

