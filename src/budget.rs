@@ -146,6 +146,18 @@ impl Budget {
         Self { pools }
     }
 
+    /// Splits `total` bytes over what a proxy has: requests that are read, and responses.
+    pub fn of_proxy(total: usize) -> Self {
+        let share = |pool| match pool {
+            Pool::Small => 8,
+            Pool::Receive => 24,
+            Pool::Send => 32,
+            _ => 0,
+        };
+        let pools = Pool::ALL.map(|pool| BytePool::new(pool, total / 64 * share(pool)));
+        Self { pools }
+    }
+
     /// One pool.
     pub fn pool(&self, pool: Pool) -> &BytePool {
         self.pools
@@ -398,6 +410,9 @@ mod tests {
     #[test]
     fn the_pools_together_stay_within_the_budget() {
         let budget = Budget::new(64 << 20);
+        let total: usize = budget.pools().iter().map(BytePool::capacity).sum();
+        assert_eq!(total, 64 << 20);
+        let budget = Budget::of_proxy(64 << 20);
         let total: usize = budget.pools().iter().map(BytePool::capacity).sum();
         assert_eq!(total, 64 << 20);
     }

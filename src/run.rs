@@ -5,6 +5,8 @@
 //! durable, then admin HTTP ends. A poisoned WAL and a fence end the process at once: nothing that
 //! it could still say would be true.
 
+pub mod proxy;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Admin, Health};
 use crate::api::BrokerService;
 use crate::broker::{Advertised, Broker, Environment, StartError};
-use crate::budget::{Budget, Pool};
+use crate::budget::{Budget, BytePool, Pool};
 use crate::cli;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Endpoint, Host, Listener};
@@ -49,6 +51,9 @@ pub enum RunError {
     /// The admin listener cannot be bound.
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::security::tls::TlsError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -260,14 +265,23 @@ async fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, RunError> {
 
 async fn resolve(listener: &Listener) -> Result<Vec<SocketAddr>, RunError> {
     let Endpoint { host, port } = &listener.bind;
-    let failed =
-        |source| RunError::Resolve { name: listener.name.clone(), host: host.to_string(), source };
-    let found = tokio::net::lookup_host((host.to_string(), *port)).await.map_err(failed)?;
+    Ok(resolve_host(&listener.name, host, *port).await?.collect())
+}
+
+/// All addresses of a listener's host, each once.
+async fn resolve_host(
+    name: &str,
+    host: &Host,
+    port: u16,
+) -> Result<impl Iterator<Item = SocketAddr>, RunError> {
+    let (name, host) = (name.to_owned(), host.to_string());
+    let failed = |source| RunError::Resolve { name: name.clone(), host: host.clone(), source };
+    let found = tokio::net::lookup_host((host.clone(), port)).await.map_err(failed)?;
     let found: BTreeSet<SocketAddr> = found.collect();
     if found.is_empty() {
         return Err(failed(std::io::Error::other("it has no address")));
     }
-    Ok(found.into_iter().collect())
+    Ok(found.into_iter())
 }
 
 /// The first bound address of each listener, in the listeners' order.
@@ -306,14 +320,28 @@ fn advertised(
 /// is as long as any response waits for room there, so that those that hold room for responses
 /// which cannot go out give way to it.
 async fn relieve_send_pool(broker: Arc<Broker>, connections: Arc<Connections>) {
+    let send = broker.budget().pool(Pool::Send).clone();
+    let (clock, shutdown) = (broker.clock().clone(), broker.shutdown().clone());
+    let others = || broker.stream().lingering().uncharged + broker.cache().stuck();
+    relieve(send, connections, clock, shutdown, others).await;
+}
+
+/// Closes slow connections while the pool that pays for responses is full, or `others` wait for so
+/// many bytes that only responses hold.
+async fn relieve(
+    send: BytePool,
+    connections: Arc<Connections>,
+    clock: Clock,
+    shutdown: Shutdown,
+    others: impl Fn() -> usize,
+) {
     let mut full = 0_u32;
     loop {
         tokio::select! {
-            () = broker.clock().sleep(SEND_CHECK) => {}
-            () = broker.shutdown().draining() => return,
+            () = clock.sleep(SEND_CHECK) => {}
+            () = shutdown.draining() => return,
         }
-        let send = broker.budget().pool(Pool::Send);
-        let mut wanted = broker.stream().lingering().uncharged + broker.cache().stuck();
+        let mut wanted = others();
         if send.owed() > send.capacity() / OWED_SHARE {
             wanted += send.owed();
         }

@@ -4,12 +4,12 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::{EXIT_USAGE, Settings, warnings};
-use crate::config;
+use super::{EXIT_USAGE, Settings, proxy_warnings, warnings};
+use crate::config::Role;
 
-/// Prints the reference of every key.
-pub fn reference(markdown: bool) -> ExitCode {
-    let text = if markdown { config::reference_markdown() } else { config::reference_text() };
+/// Prints the reference of every key of a broker or proxy.
+pub fn reference(role: Role, markdown: bool) -> ExitCode {
+    let text = if markdown { role.reference_markdown() } else { role.reference_text() };
     // A reader that stops early (`| head`) is no failure of ours, so this does not panic like
     // print! would.
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -20,10 +20,14 @@ pub fn reference(markdown: bool) -> ExitCode {
 
 /// Loads the configuration as a start would and says what is wrong with it, or what a start would
 /// warn of.
-pub fn check(settings: &Settings) -> ExitCode {
-    match settings.load() {
-        Ok(config) => {
-            for warning in warnings(&config) {
+pub fn check(settings: &Settings, role: Role) -> ExitCode {
+    let warnings = match role {
+        Role::Broker => settings.load().map(|config| warnings(&config)),
+        Role::Proxy => settings.load_proxy().map(|config| proxy_warnings(&config)),
+    };
+    match warnings {
+        Ok(warnings) => {
+            for warning in warnings {
                 eprintln!("warning: {warning}");
             }
             println!("the configuration is valid");

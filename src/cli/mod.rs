@@ -2,7 +2,8 @@
 //!
 //! `main` calls [`parse`] and carries out the [`Command`]; those that need nothing but the
 //! configuration are carried out here (one file each), the others by the rooms they belong to.
-//! [`banner()`] and [`warnings`] are what a start says. This room holds no state and starts
+//! [`banner()`] and [`warnings`] are what a start says, of a proxy [`proxy_banner`] and
+//! [`proxy_warnings`]. This room holds no state and starts
 //! nothing.
 //!
 //! Exit codes: 0 done, 1 failed, [`EXIT_USAGE`] wrong usage or configuration.
@@ -12,11 +13,13 @@ mod bucket;
 mod bucket_restore;
 mod config;
 mod doctor;
+mod proxy;
 mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{Args, Parser, Subcommand};
 
 pub use banner::{banner, warnings};
@@ -24,10 +27,11 @@ pub use bucket::bucket_check;
 pub use bucket_restore::{Wanted, bucket_restore};
 pub use config::{check, reference};
 pub use doctor::doctor;
+pub use proxy::{proxy_banner, proxy_warnings};
 pub use wal::wal_check;
 
 use crate::broker::restore::{OFFSET_GAP, OFFSET_GAP_MAX};
-use crate::config::{Config, Errors, Sources};
+use crate::config::{Config, Errors, ProxyConfig, Role, Sources};
 
 /// The exit code for a command line or configuration that is wrong.
 pub const EXIT_USAGE: u8 = 2;
@@ -37,13 +41,22 @@ pub const EXIT_USAGE: u8 = 2;
 pub enum Command {
     /// Run the broker.
     Serve(Settings),
+    /// Run a proxy.
+    Proxy(Settings),
     /// Print every configuration key ([`reference()`]).
     ConfigReference {
+        /// Of what.
+        role: Role,
         /// As the page of the documentation rather than for the terminal.
         markdown: bool,
     },
     /// Say whether the configuration is right ([`check`]).
-    ConfigCheck(Settings),
+    ConfigCheck {
+        /// The configuration to check.
+        settings: Settings,
+        /// What it is of.
+        role: Role,
+    },
     /// Examine the write-ahead log of a broker that is not running.
     WalCheck(Settings),
     /// Examine what a broker that is not running has in its bucket ([`bucket_check`]).
@@ -98,6 +111,11 @@ impl Settings {
     pub fn load(&self) -> Result<Config, Errors> {
         Sources::of_process(self.flags.clone(), self.file.clone())?.load()
     }
+
+    /// The same for a proxy.
+    pub fn load_proxy(&self) -> Result<ProxyConfig, Errors> {
+        Sources::of_process(self.flags.clone(), self.file.clone())?.load_proxy()
+    }
 }
 
 /// Reads the process's command line. Prints and exits for `--help`, `--version` and usage errors.
@@ -105,7 +123,7 @@ pub fn parse() -> Command {
     Cli::parse().into_command()
 }
 
-/// A Kafka-compatible broker in one binary.
+/// A Kafka-compatible broker and proxy in one binary.
 ///
 /// Kafka clients connect to it as to Apache Kafka. What it acknowledges is on disk. Without any
 /// configuration it listens on 127.0.0.1:9092 and keeps its data in ./tidegate-data.
@@ -126,6 +144,8 @@ pub fn parse() -> Command {
       take the configuration from a file, in TOML or as a Kafka server.properties
   TIDEGATE_LOG_RETENTION_MS=1d tidegate
       take it from the environment
+  tidegate proxy --upstream kafka-1:9092,kafka-2:9092
+      stand in front of a Kafka cluster, for clients of 127.0.0.1:19092
   tidegate doctor --config /etc/tidegate.toml
       try bucket, disk and listeners before the first start, or when something is slow
   tidegate config reference
@@ -142,6 +162,8 @@ struct Cli {
 enum Sub {
     /// Run the broker (what happens without a command, too).
     Serve(SettingsArgs),
+    /// Run a proxy in front of a Kafka cluster: clients change one address and nothing else.
+    Proxy(ProxySettingsArgs),
     /// List or check the configuration.
     #[command(subcommand)]
     Config(ConfigSub),
@@ -166,12 +188,15 @@ enum Sub {
 enum ConfigSub {
     /// List every key with its type, default and effect.
     Reference {
-        /// Print it as docs/configuration.md.
+        /// List the keys of a proxy rather than those of a broker.
+        #[arg(long)]
+        proxy: bool,
+        /// Print it as docs/configuration.md, or docs/proxy-configuration.md.
         #[arg(long)]
         markdown: bool,
     },
     /// Check a configuration without starting anything; exit code 2 if it is wrong.
-    Check(SettingsArgs),
+    Check(EitherArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,13 +243,24 @@ enum BucketSub {
 /// How any command is told the configuration. The order of strength is: command line, environment
 /// (`TIDEGATE_*`), file, default.
 #[derive(Args, Debug)]
-struct SettingsArgs {
+struct CommonArgs {
     /// Read the configuration from FILE: TOML, or a Kafka server.properties.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set any configuration key; may be given several times.
     #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
+    /// Serve metrics and health here [admin.listener, default: 127.0.0.1:9464].
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listener: Option<String>,
+    /// Log this much: error, warn, info, debug, trace [log.level, default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// What only a broker is told.
+#[derive(Args, Debug)]
+struct BrokerArgs {
     /// Keep the data in DIR [data.dir, default: ./tidegate-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -234,16 +270,60 @@ struct SettingsArgs {
     /// Tell clients to connect here [advertised.listeners].
     #[arg(long, value_name = "NAME://HOST:PORT,..")]
     advertised_listeners: Option<String>,
-    /// Serve metrics and health here [admin.listener, default: 127.0.0.1:9464].
-    #[arg(long, value_name = "HOST:PORT")]
-    admin_listener: Option<String>,
-    /// Log this much: error, warn, info, debug, trace [log.level, default: info].
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
     /// Start from a data directory whose place another run of this broker took. Only when that
     /// other run is stopped for good.
     #[arg(long)]
     take_over: bool,
+}
+
+/// What only a proxy is told.
+#[derive(Args, Debug)]
+#[group(conflicts_with = "BrokerArgs", multiple = true)]
+struct ProxyArgs {
+    /// The Kafka cluster behind the proxy: some of its brokers [upstream.bootstrap.servers].
+    #[arg(long, value_name = "HOST:PORT,..")]
+    upstream: Option<String>,
+    /// Let clients bootstrap here [proxy.listener, default: 127.0.0.1:19092].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The ids that the upstream's brokers have or may get; each has a port [node.ids, default:
+    /// 0-9].
+    #[arg(long, value_name = "RANGES")]
+    node_ids: Option<String>,
+}
+
+/// The configuration of a broker.
+#[derive(Args, Debug)]
+struct SettingsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// The configuration of a proxy.
+#[derive(Args, Debug)]
+// There is nothing of a broker here that could be in conflict.
+#[command(mut_group("ProxyArgs", |group| group.conflicts_with(Resettable::Reset)))]
+struct ProxySettingsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    of_proxy: ProxyArgs,
+}
+
+/// The configuration of a broker or of a proxy.
+#[derive(Args, Debug)]
+struct EitherArgs {
+    /// It is a proxy's configuration; so it is with any flag of the proxy's.
+    #[arg(long, conflicts_with = "BrokerArgs")]
+    proxy: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    #[command(flatten)]
+    of_proxy: ProxyArgs,
 }
 
 impl Cli {
@@ -251,10 +331,16 @@ impl Cli {
         match self.command {
             None => Command::Serve(self.settings.into()),
             Some(Sub::Serve(settings)) => Command::Serve(settings.into()),
-            Some(Sub::Config(ConfigSub::Reference { markdown })) => {
-                Command::ConfigReference { markdown }
+            Some(Sub::Proxy(ProxySettingsArgs { common, of_proxy })) => {
+                Command::Proxy(common.with(&of_proxy.keys()))
             }
-            Some(Sub::Config(ConfigSub::Check(settings))) => Command::ConfigCheck(settings.into()),
+            Some(Sub::Config(ConfigSub::Reference { proxy, markdown })) => {
+                Command::ConfigReference { role: role(proxy), markdown }
+            }
+            Some(Sub::Config(ConfigSub::Check(either))) => {
+                let (role, settings) = either.split();
+                Command::ConfigCheck { settings, role }
+            }
             Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
             Some(Sub::Bucket(BucketSub::Check { json, settings })) => {
                 Command::BucketCheck { settings: settings.into(), json }
@@ -270,19 +356,57 @@ impl Cli {
     }
 }
 
+fn role(is_proxy: bool) -> Role {
+    if is_proxy { Role::Proxy } else { Role::Broker }
+}
+
 impl From<SettingsArgs> for Settings {
-    fn from(args: SettingsArgs) -> Self {
-        let own = [
-            ("data.dir", args.data_dir),
-            ("listeners", args.listeners),
-            ("advertised.listeners", args.advertised_listeners),
-            ("admin.listener", args.admin_listener),
-            ("log.level", args.log_level),
-        ];
-        let own = own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    fn from(SettingsArgs { common, broker }: SettingsArgs) -> Self {
+        let take_over = broker.take_over;
+        Self { take_over, ..common.with(&broker.keys()) }
+    }
+}
+
+impl EitherArgs {
+    fn split(self) -> (Role, Settings) {
+        let Self { proxy, common, broker, of_proxy } = self;
+        let keys = of_proxy.keys();
+        if proxy || keys.iter().any(|(_, value)| value.is_some()) {
+            return (Role::Proxy, common.with(&keys));
+        }
+        (Role::Broker, SettingsArgs { common, broker }.into())
+    }
+}
+
+impl BrokerArgs {
+    fn keys(&self) -> [(&'static str, &Option<String>); 3] {
+        [
+            ("data.dir", &self.data_dir),
+            ("listeners", &self.listeners),
+            ("advertised.listeners", &self.advertised_listeners),
+        ]
+    }
+}
+
+impl ProxyArgs {
+    fn keys(&self) -> [(&'static str, &Option<String>); 3] {
+        [
+            ("upstream.bootstrap.servers", &self.upstream),
+            ("proxy.listener", &self.listen),
+            ("node.ids", &self.node_ids),
+        ]
+    }
+}
+
+impl CommonArgs {
+    /// The settings, with flags of their own for these `keys` too.
+    fn with(self, keys: &[(&str, &Option<String>)]) -> Settings {
+        let common = [("admin.listener", &self.admin_listener), ("log.level", &self.log_level)];
+        let own = keys.iter().chain(&common);
+        let own = own.filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
         // The flag of its own is the more deliberate one: it comes last and so decides.
-        let flags = args.set.into_iter().chain(own).collect();
-        Self { file: args.config, flags, take_over: args.take_over }
+        let flags = self.set.iter().cloned().chain(own).collect();
+        Settings { file: self.config, flags, take_over: false }
     }
 }
 
@@ -329,10 +453,21 @@ mod tests {
     fn the_other_commands_are_found() {
         assert_eq!(
             parsed(&["config", "reference", "--markdown"]),
-            Command::ConfigReference { markdown: true }
+            Command::ConfigReference { role: Role::Broker, markdown: true }
+        );
+        assert_eq!(
+            parsed(&["config", "reference", "--proxy"]),
+            Command::ConfigReference { role: Role::Proxy, markdown: false }
         );
         let file = Settings { file: Some("f".into()), ..Settings::default() };
-        assert_eq!(parsed(&["config", "check", "--config", "f"]), Command::ConfigCheck(file));
+        assert_eq!(
+            parsed(&["config", "check", "--config", "f"]),
+            Command::ConfigCheck { settings: file, role: Role::Broker }
+        );
+        assert_eq!(
+            parsed(&["proxy", "--upstream", "a:1", "--set", "node.ids=1"]),
+            Command::Proxy(flags(&[("node.ids", "1"), ("upstream.bootstrap.servers", "a:1")]))
+        );
         assert_eq!(
             parsed(&["wal", "check", "--data-dir", "/d"]),
             Command::WalCheck(flags(&[("data.dir", "/d")]))
@@ -353,6 +488,36 @@ mod tests {
             parsed(&["doctor", "--json", "--data-dir", "/d"]),
             Command::Doctor { settings, json: true }
         );
+    }
+
+    #[test]
+    fn a_flag_of_the_proxy_makes_it_a_proxys_configuration() {
+        let proxy = |args: &[&str]| match parsed(args) {
+            Command::ConfigCheck { settings, role: Role::Proxy } => settings,
+            other => panic!("{other:?}"),
+        };
+        let args = ["config", "check", "--upstream=a:1", "--listen=:2", "--node-ids=1-3", "-sx=y"];
+        let keys = [
+            ("x", "y"),
+            ("upstream.bootstrap.servers", "a:1"),
+            ("proxy.listener", ":2"),
+            ("node.ids", "1-3"),
+        ];
+        assert_eq!(proxy(&args), flags(&keys));
+        let common = ["config", "check", "--proxy", "--admin-listener=:3", "--log-level=debug"];
+        assert_eq!(proxy(&common), flags(&[("admin.listener", ":3"), ("log.level", "debug")]));
+        let flags = proxy(&args).flags.into_iter().filter(|(key, _)| key != "x").collect();
+        let config = Sources { flags, ..Sources::default() }.load_proxy().unwrap();
+        assert_eq!(config.clusters[0].listener.port, 2);
+    }
+
+    #[test]
+    fn flags_of_broker_and_proxy_do_not_go_together() {
+        for args in [["--proxy", "--data-dir=/d"], ["--upstream=a:1", "--take-over"]] {
+            let all = ["tidegate", "config", "check"].into_iter().chain(args);
+            let error = Cli::try_parse_from(all).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{args:?}");
+        }
     }
 
     #[test]

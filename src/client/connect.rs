@@ -137,6 +137,17 @@ impl Connector {
         }
     }
 
+    /// Connects to one of `addresses`, without TLS.
+    #[cfg(test)]
+    pub(super) async fn connect_to_any_of(
+        &self,
+        host: &str,
+        addresses: &[SocketAddr],
+    ) -> Result<TcpStream, ConnectError> {
+        let deadline = self.clock.now() + CONNECT_TIMEOUT;
+        self.connect_to_any(Target { host, port: 0 }, addresses, deadline).await
+    }
+
     async fn connect_to_any(
         &self,
         target: Target<'_>,

@@ -1,10 +1,18 @@
 //! Connections that this process opens to other Kafka servers.
 //!
-//! The proxy connects to its upstreams by a [`Connector`], and `doctor` does.
+//! The proxy connects to its upstreams by a [`Connector`], and `doctor` does. [`Client`] asks
+//! requests of our own over such a connection, one at a time; what the proxy passes on for its
+//! clients never goes through it.
 //!
-//! **Invariants:** every wait has a deadline by the injected clock; every error
+//! **Invariants:** every wait has a deadline by the injected clock; what a server claims about the
+//! size of its answer allocates nothing; an answer is decoded only behind the guard; every error
 //! says in words what is likely wrong, since whoever reads it often runs neither side.
 
+mod call;
 mod connect;
 
+pub use call::{CALL_TIMEOUT, Client, ClientError};
 pub use connect::{CONNECT_TIMEOUT, ConnectError, Connector, Stage};
+
+#[cfg(test)]
+mod tests;

@@ -283,6 +283,7 @@ fn type_of(kind: Kind) -> ConfigType {
         Kind::Ratio => ConfigType::Double,
         Kind::Text | Kind::Choice(_) => ConfigType::String,
         Kind::List => ConfigType::List,
+        Kind::Pem => ConfigType::Password,
     }
 }
 

@@ -36,20 +36,20 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// No such key. The value is not shown: it may be a password under a misspelt name.
-    #[error("unknown key \"{key}\" ({origin}){}", hint(*.nearest))]
+    #[error("unknown key \"{key}\" ({origin}); {hint}")]
     UnknownKey {
         /// The key as written.
         key: String,
         /// Where.
         origin: Origin,
-        /// The key that it resembles most, if any comes near.
-        nearest: Option<&'static str>,
+        /// What was meant, or what to do.
+        hint: String,
     },
     /// The value is of the wrong type, or out of its range.
     #[error("{key} = \"{value}\" ({origin}): {expected}")]
     Value {
-        /// The key.
-        key: &'static str,
+        /// The key as written.
+        key: String,
         /// The value as written.
         value: String,
         /// Where.
@@ -84,13 +84,6 @@ pub enum Problem {
         /// What is wrong there.
         reason: String,
     },
-}
-
-fn hint(nearest: Option<&'static str>) -> String {
-    match nearest {
-        Some(key) => format!("; did you mean {key}?"),
-        None => "; `tidegate config reference` lists every key".to_owned(),
-    }
 }
 
 /// Everything that is wrong with a configuration; never empty.

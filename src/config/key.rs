@@ -15,6 +15,18 @@ pub struct Key {
     pub effect: &'static str,
 }
 
+impl Key {
+    /// A row of a table.
+    pub(super) const fn new(
+        name: &'static str,
+        kind: Kind,
+        default: Default,
+        effect: &'static str,
+    ) -> Self {
+        Self { name, kind, default, effect }
+    }
+}
+
 /// The value of a key that is not set.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
@@ -34,7 +46,7 @@ impl fmt::Display for Default {
 }
 
 /// A key's type and range.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`.
     Bool,
@@ -67,6 +79,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Items separated by commas; in TOML an array will do.
     List,
+    /// Certificates or keys: text in PEM, or the path of a file with it. The text is never shown.
+    Pem,
 }
 
 impl Kind {
@@ -81,6 +95,7 @@ impl Kind {
             Kind::Text => "text",
             Kind::Choice(_) => "choice",
             Kind::List => "list",
+            Kind::Pem => "PEM",
         }
     }
 
@@ -97,7 +112,7 @@ impl Kind {
                 }
             }
             Kind::Ratio => "from 0 to 1".to_owned(),
-            Kind::Text | Kind::List => String::new(),
+            Kind::Text | Kind::List | Kind::Pem => String::new(),
         }
     }
 
@@ -117,6 +132,9 @@ impl Kind {
             Kind::Ratio => format!("must be a number {range}"),
             Kind::Text => "must be text".to_owned(),
             Kind::List => "must be a list separated by commas".to_owned(),
+            Kind::Pem => "must be text in PEM from -----BEGIN to -----END, or the path of a file \
+                          with it that begins with / or a dot"
+                .to_owned(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::key::Default::{From, Is};
 use super::key::Kind::{Bool, Bytes, Choice, Duration, Int, List, Ratio, Text};
 use super::key::{Default, Key, Kind};
+use super::process_keys;
 
 const I16: i64 = i16::MAX as i64;
 const I32: i64 = i32::MAX as i64;
@@ -15,7 +16,7 @@ pub const MEMORY_BUDGET_BYTES_MIN: u64 = 64 << 20;
 const PARTITIONS_MAX: i64 = 100_000;
 
 const fn key(name: &'static str, kind: Kind, default: Default, effect: &'static str) -> Key {
-    Key { name, kind, default, effect }
+    Key::new(name, kind, default, effect)
 }
 
 /// Every key, in the order of the reference: what a newcomer sets first comes first.
@@ -136,20 +137,8 @@ pub const KEYS: &[Key] = &[
         Is(""),
         "The rack or availability zone, as clients see it in Metadata.",
     ),
-    key(
-        "admin.listener",
-        Text,
-        Is("127.0.0.1:9464"),
-        "The host:port of /metrics, /livez and /readyz. It has no authentication: keep it on \
-         loopback or on a network that only your monitoring reaches.",
-    ),
-    key(
-        "log.level",
-        Text,
-        Is("info"),
-        "What is logged: a level (error, warn, info, debug, trace, off), or levels by module, \
-         such as info,tidegate::group=debug.",
-    ),
+    process_keys::ADMIN_LISTENER,
+    process_keys::LOG_LEVEL,
     key(
         "memory.budget.bytes",
         Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },
@@ -159,12 +148,7 @@ pub const KEYS: &[Key] = &[
          larger is refused. How many partitions there may be follows from it too: one for each \
          5 KiB, and 200000 at the most.",
     ),
-    key(
-        "shutdown.deadline.ms",
-        Duration { min: 0, max: 3_600_000 },
-        Is("30000"),
-        "How long a stop waits for requests in flight before it cuts them off.",
-    ),
+    process_keys::SHUTDOWN_DEADLINE_MS,
     key(
         "wal.sync",
         Choice(&["always", "interval"]),
@@ -193,30 +177,15 @@ pub const KEYS: &[Key] = &[
         "The longest that records of small partitions wait before they are brought into the \
          bucket together; every object costs a request.",
     ),
-    key(
-        "socket.request.max.bytes",
-        Bytes { min: 1_024, max: I32 },
-        Is("104857600"),
-        "The largest request; a larger one closes the connection.",
-    ),
+    process_keys::SOCKET_REQUEST_MAX_BYTES,
     key(
         "connections.max.idle.ms",
         Duration { min: -1, max: I64 },
         Is("600000"),
         "A connection that is silent for this long is closed. -1 is never.",
     ),
-    key(
-        "max.connections",
-        Int { min: 1, max: I32 },
-        Is("2147483647"),
-        "The most connections at a time, over all listeners; the open file limit bounds them too.",
-    ),
-    key(
-        "max.connections.per.ip",
-        Int { min: 1, max: I32 },
-        Is("2147483647"),
-        "The most connections at a time from one address.",
-    ),
+    process_keys::MAX_CONNECTIONS,
+    process_keys::MAX_CONNECTIONS_PER_IP,
     key(
         "fetch.max.bytes",
         Bytes { min: 1_024, max: I32 },
@@ -451,8 +420,14 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::proxy_keys::{CLUSTER_KEYS, PROXY_KEYS};
     use super::super::value;
     use super::*;
+
+    /// The keys that can stand in one file: the broker's, the proxy's.
+    fn tables() -> [Vec<&'static Key>; 2] {
+        [KEYS.iter().collect(), PROXY_KEYS.iter().chain(CLUSTER_KEYS).collect()]
+    }
 
     /// Kafka itself has a key that begins with another; both names are its own. A TOML file that
     /// sets both writes them in quotes.
@@ -460,25 +435,28 @@ mod tests {
 
     #[test]
     fn no_key_is_a_prefix_of_another_but_for_kafkas_own() {
-        for short in KEYS {
-            for long in KEYS {
-                let nested =
-                    long.name.strip_prefix(short.name).is_some_and(|rest| rest.starts_with('.'));
-                let known = KAFKAS_OWN_PREFIXES.contains(&(short.name, long.name));
-                assert_eq!(nested, known, "{} and {}", short.name, long.name);
-            }
+        let pairs = |keys: Vec<&'static Key>| {
+            let all = keys.clone();
+            keys.into_iter().flat_map(move |short| all.clone().into_iter().map(move |l| (short, l)))
+        };
+        for (short, long) in tables().into_iter().flat_map(pairs) {
+            let nested =
+                long.name.strip_prefix(short.name).is_some_and(|rest| rest.starts_with('.'));
+            let known = KAFKAS_OWN_PREFIXES.contains(&(short.name, long.name));
+            assert_eq!(nested, known, "{} and {}", short.name, long.name);
         }
     }
 
     #[test]
     fn names_are_unique_lower_case_and_carry_their_unit() {
-        for (at, key) in KEYS.iter().enumerate() {
+        for (table, at) in tables().iter().flat_map(|t| (0..t.len()).map(move |at| (t, at))) {
+            let key = table[at];
             assert!(
                 key.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'),
                 "{} cannot be written as an environment variable",
                 key.name
             );
-            assert!(KEYS.iter().skip(at + 1).all(|other| other.name != key.name), "{}", key.name);
+            assert!(table[at + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
             let is = |ending| key.name.ends_with(ending);
             assert_eq!(is(".ms"), matches!(key.kind, Duration { .. }), "{}", key.name);
             assert_eq!(is(".bytes"), matches!(key.kind, Bytes { .. }), "{}", key.name);
@@ -487,9 +465,9 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_that_its_key_accepts() {
-        for key in KEYS {
+        for key in tables().into_iter().flatten() {
             match key.default {
-                Is("") => assert!(matches!(key.kind, Text | List), "{}", key.name),
+                Is("") => assert!(matches!(key.kind, Text | List | Kind::Pem), "{}", key.name),
                 Is(text) => assert!(value::parse(key.kind, text).is_ok(), "{}", key.name),
                 From(words) => assert!(!words.is_empty(), "{}", key.name),
             }

@@ -76,7 +76,20 @@ impl Host {
         }
     }
 
-    fn parse(text: &str) -> Option<Host> {
+    /// Whether a port of one is a port of the other on this machine. Names are compared as text.
+    pub(super) fn overlaps(&self, other: &Host) -> bool {
+        match (self, other) {
+            (Host::Any, _) | (_, Host::Any) => true,
+            (Host::Ip(a), Host::Ip(b)) => {
+                a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+            }
+            (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
+            _ => false,
+        }
+    }
+
+    /// Reads a host; an IPv6 address stands in brackets, nothing is every address.
+    pub(super) fn parse(text: &str) -> Option<Host> {
         if text.is_empty() {
             return Some(Host::Any);
         }
@@ -134,18 +147,7 @@ impl Endpoint {
 
     /// Whether both cannot be bound by one process. Names are compared as text.
     pub(super) fn collides_with(&self, other: &Endpoint) -> bool {
-        self.port != 0
-            && self.port == other.port
-            && match (&self.host, &other.host) {
-                (Host::Any, _) | (_, Host::Any) => true,
-                (Host::Ip(a), Host::Ip(b)) => {
-                    a == b
-                        || (a.is_ipv4() == b.is_ipv4()
-                            && (a.is_unspecified() || b.is_unspecified()))
-                }
-                (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
-                _ => false,
-            }
+        self.port != 0 && self.port == other.port && self.host.overlaps(&other.host)
     }
 }
 

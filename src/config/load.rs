@@ -3,6 +3,8 @@
 
 mod listeners;
 mod object;
+mod proxy;
+mod tls;
 mod values;
 
 use std::path::PathBuf;
@@ -76,7 +78,7 @@ fn process(values: &mut Values, memory_bytes: u64) -> ProcessConfig {
         values.refuse(
             "log.level",
             "must be error, warn, info, debug, trace or off, or such levels by module, as in \
-             info,tidegate::group=debug",
+             info,tidegate::server=debug",
         );
     }
     ProcessConfig {

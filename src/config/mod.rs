@@ -1,19 +1,21 @@
 //! The configuration of the process: plain, validated data.
 //!
-//! One table ([`KEYS`]) holds every key with its type, default and effect. Keys are flat and
-//! dotted and have the same name in every source: command line, `TIDEGATE_*` environment, file
-//! (TOML or a Kafka `server.properties`), default, the first of these that has a key deciding it.
-//! Where Kafka has the concept the key is Kafka's. A Kafka 4.3 server setting that means nothing
-//! here is accepted and noted; any other unknown key is an error.
+//! One table ([`KEYS`]) holds every key of a broker with its type, default and effect; a proxy has
+//! tables of its own (`proxy_keys`), one of the process and one that each of its clusters has. Keys
+//! are flat and dotted and have the same name in every source: command line, `TIDEGATE_*`
+//! environment, file (TOML or a Kafka `server.properties`), default, the first of these that has a
+//! key deciding it. Where Kafka has the concept the key is Kafka's. A Kafka 4.3 server setting that
+//! means nothing to a broker here is accepted and noted; any other unknown key is an error.
 //!
-//! `cli` gathers [`Sources`], [`Sources::load`] turns them into a [`Config`] or into all
-//! [`Errors`] at once, and `run` hands each room its part. Topic settings changed at run time are
-//! not configuration; they live in the cluster's metadata.
+//! `cli` gathers [`Sources`], [`Sources::load`] turns them into a [`Config`] and
+//! [`Sources::load_proxy`] into a [`ProxyConfig`], or into all [`Errors`] at once, and `run` hands
+//! each room its part. Topic settings changed at run time are not configuration; they live in the
+//! cluster's metadata.
 //!
-//! **Invariants:** every key in the table is read by the loader; no key is a prefix of another, so
+//! **Invariants:** every key in a table is read by the loader; no key is a prefix of another, so
 //! that a TOML table can hold any of them (Kafka's own `max.connections` is the exception);
-//! loading depends on nothing but [`Sources`]; a value is printed only when its key is ours and
-//! thus known to hold no secret.
+//! loading depends on nothing but [`Sources`]; a value is printed only when its key is ours and not
+//! of a kind that may hold a secret.
 
 pub mod describe;
 pub mod dynamic;
@@ -28,7 +30,9 @@ mod load;
 mod machine;
 mod nearest;
 mod object;
+mod process_keys;
 mod proxy;
+mod proxy_keys;
 mod reference;
 mod secret;
 mod source;
@@ -46,7 +50,7 @@ pub use listener::{Endpoint, Host, Listener, SecurityProtocol};
 pub use machine::Machine;
 pub use object::{Addressing, Encryption, ObjectConfig, ObjectUrl, S3Config, Service};
 pub use proxy::{Nodes, ProxyConfig, ProxyLimits, Upstream, VirtualCluster};
-pub use reference::{markdown as reference_markdown, text as reference_text};
+pub use reference::Role;
 pub use secret::Secret;
 pub use source::Sources;
 pub use tls::{ClientAuth, ClientTls, Keystore, Pem, ServerTls};

@@ -1,21 +1,18 @@
 //! The key that a misspelt one was meant to be.
 
-use super::kafka_names;
-use super::keys::KEYS;
-
-/// The key nearest to `wrong`; ours win over Kafka's names without effect. `None` if none is near:
-/// more than a third of it, and more than two letters, would have to change.
-pub(super) fn nearest(wrong: &str) -> Option<&'static str> {
+/// The one of `known` that is nearest to `wrong`, the first of several. `None` if none is near: more
+/// than a third of it, and more than two letters, would have to change.
+pub(super) fn nearest<K: AsRef<str>>(wrong: &str, known: impl Iterator<Item = K>) -> Option<K> {
     // Nobody means a known key with a name far longer than the longest.
     if wrong.len() > 128 {
         return None;
     }
-    let ours = KEYS.iter().map(|key| (key.name, 0));
-    let theirs = kafka_names::names().map(|name| (name, 1));
-    let (name, distance, _) = ours
-        .chain(theirs)
-        .map(|(name, rank)| (name, distance(wrong, name), rank))
-        .min_by_key(|(_, distance, rank)| (*distance, *rank))?;
+    let (name, distance) = known
+        .map(|name| {
+            let distance = distance(wrong, name.as_ref());
+            (name, distance)
+        })
+        .min_by_key(|(_, distance)| *distance)?;
     (distance <= (wrong.chars().count() / 3).max(2)).then_some(name)
 }
 
@@ -56,10 +53,11 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_key_and_nonsense_finds_none() {
-        assert_eq!(nearest("log.retention.m"), Some("log.retention.ms"));
-        assert_eq!(nearest("listner"), Some("listeners"));
-        assert_eq!(nearest("datadir"), Some("data.dir"));
-        assert_eq!(nearest("num.network.thread"), Some("num.network.threads"));
+        let known = ["listeners", "log.retention.ms", "data.dir", "log.retention.mb"];
+        let nearest = |wrong: &str| nearest(wrong, known.iter());
+        assert_eq!(nearest("log.retention.m"), Some(&"log.retention.ms"));
+        assert_eq!(nearest("listner"), Some(&"listeners"));
+        assert_eq!(nearest("datadir"), Some(&"data.dir"));
         assert_eq!(nearest("colour.of.the.sky"), None);
         assert_eq!(nearest(&"x".repeat(1000)), None);
     }

@@ -65,7 +65,7 @@ pub struct Upstream {
     /// TLS towards it.
     pub tls: Option<ClientTls>,
     /// Whether clients authenticate to it by SASL, which is passed through: then the proxy itself
-    /// cannot ask it for anything but ApiVersions.
+    /// cannot ask it for anything but `ApiVersions`.
     pub sasl: bool,
 }
 
@@ -106,6 +106,11 @@ impl Nodes {
             Nodes::Ports { ids, bind_base, .. } => port(ids, *bind_base, id),
             Nodes::Names { .. } => None,
         }
+    }
+
+    /// Whether the system chooses a port for each node.
+    pub fn bind_port_is_chosen(&self) -> bool {
+        matches!(self, Nodes::Ports { bind_base: 0, .. })
     }
 
     /// What clients are told for `id`, port 0 standing for the one that was bound. `None` for an

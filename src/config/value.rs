@@ -9,7 +9,8 @@ pub(super) enum Value {
     Bool(bool),
     /// Of [`Kind::Int`], of [`Kind::Duration`] in milliseconds, of [`Kind::Bytes`] in bytes.
     Number(i64),
-    /// Of [`Kind::Text`] or [`Kind::Choice`], and of [`Kind::Ratio`] as it was written.
+    /// Of [`Kind::Text`], [`Kind::Choice`] or [`Kind::Pem`], and of [`Kind::Ratio`] as it was
+    /// written.
     Text(String),
     /// Of [`Kind::List`].
     List(Vec<String>),
@@ -56,10 +57,33 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
             _ => Err(refused()),
         },
         Kind::Text => Ok(Value::Text(text.to_owned())),
+        Kind::Pem => pem(text).map(Value::Text).ok_or_else(refused),
         Kind::List => Ok(Value::List(
             text.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect(),
         )),
     }
+}
+
+/// Text in PEM with the line breaks that belong there, or a path as it is. In a properties file a
+/// text over several lines loses its line breaks, and Kafka reads it all the same.
+fn pem(text: &str) -> Option<String> {
+    if text.starts_with(['/', '.']) && !text.contains("-----") {
+        return Some(text.to_owned());
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let (label, after) = after.split_once("-----")?;
+        let (body, after) = after.split_once(&format!("-----END {label}-----"))?;
+        rest = after;
+        out.push_str(&format!("-----BEGIN {label}-----\n"));
+        for word in body.split_ascii_whitespace() {
+            out.push_str(word);
+            out.push('\n');
+        }
+        out.push_str(&format!("-----END {label}-----\n"));
+    }
+    (!out.is_empty()).then_some(out)
 }
 
 /// Units of time in milliseconds, the longest first of those that share an ending.

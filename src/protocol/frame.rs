@@ -15,7 +15,8 @@ pub const LENGTH_BYTES: usize = 4;
 pub enum Foreign {
     /// An HTTP request or response: a browser, a scraper or a health check on the wrong port.
     Http,
-    /// A TLS `ClientHello`: a client that was told to use TLS on a plaintext listener.
+    /// A TLS `ClientHello`: a client that was told to use TLS on a plaintext listener. Or a TLS
+    /// alert: a server with TLS to which no TLS was spoken.
     Tls,
 }
 
@@ -70,8 +71,8 @@ pub fn foreign(prefix: [u8; LENGTH_BYTES]) -> Option<Foreign> {
     match &prefix {
         b"GET " | b"HEAD" | b"POST" | b"PUT " | b"PATC" | b"DELE" | b"OPTI" | b"CONN" | b"TRAC"
         | b"PRI " | b"HTTP" => Some(Foreign::Http),
-        // Record type 22 (handshake), version 3.0 to 3.4.
-        [0x16, 0x03, 0x00..=0x04, _] => Some(Foreign::Tls),
+        // Record type 21 (alert) or 22 (handshake), version 3.0 to 3.4.
+        [0x15 | 0x16, 0x03, 0x00..=0x04, _] => Some(Foreign::Tls),
         _ => None,
     }
 }
@@ -112,6 +113,7 @@ mod tests {
         }
         assert_eq!(frame_length([0x16, 0x03, 0x01, 0x02], LIMIT), Err(FrameError::Tls));
         assert_eq!(frame_length([0x16, 0x03, 0x03, 0x00], LIMIT), Err(FrameError::Tls));
+        assert_eq!(foreign([0x15, 0x03, 0x03, 0x00]), Some(Foreign::Tls));
         assert!(matches!(
             frame_length([0x16, 0x04, 0x01, 0x02], LIMIT),
             Err(FrameError::TooLarge { .. })

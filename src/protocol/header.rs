@@ -107,6 +107,17 @@ pub fn response_is_flexible(key: i16, version: i16) -> bool {
         && shape::kafka_api(key).is_some_and(|api| api.flexible.contains(version))
 }
 
+/// Splits the frame of a response to `key` and `version` into the correlation id and the body, which
+/// shares the frame's memory; nothing if the frame ends inside the header.
+pub fn parse_response_header(frame: &Bytes, key: i16, version: i16) -> Option<(i32, Bytes)> {
+    let mut cursor = Cursor { rest: frame };
+    let correlation_id = i32::from_be_bytes(cursor.fixed()?);
+    if response_is_flexible(key, version) {
+        cursor.skip_tags()?;
+    }
+    Some((correlation_id, frame.slice_ref(cursor.rest)))
+}
+
 struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -201,6 +212,23 @@ mod tests {
             let wanted: &[u8] = if flexible { &[0, 0, 0, 9, 0] } else { &[0, 0, 0, 9] };
             assert_eq!(ours, wanted, "{key:?} v{version}");
             assert_eq!(response_header_bytes(key as i16, version), wanted.len());
+        }
+    }
+
+    #[test]
+    fn response_headers_are_read_as_the_crate_writes_them() {
+        for (key, version) in known().filter(|(key, _)| shape::kafka_api(*key as i16).is_some()) {
+            let mut frame = BytesMut::new();
+            let header = kafka_protocol::messages::ResponseHeader::default().with_correlation_id(9);
+            header.encode(&mut frame, key.response_header_version(version)).expect("encode");
+            frame.put_slice(b"body");
+            let read = parse_response_header(&frame.freeze(), key as i16, version).expect("legal");
+            assert_eq!(read, (9, Bytes::from_static(b"body")), "{key:?} v{version}");
+        }
+        let parse = |bytes: &[u8]| parse_response_header(&Bytes::copy_from_slice(bytes), 3, 9);
+        assert_eq!(parse(&[0, 0, 0, 9, 1, 5, 2, 1, 2, b'b']), Some((9, Bytes::from_static(b"b"))));
+        for cut in [[0, 0, 0].as_slice(), &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 5, 9, 1]] {
+            assert_eq!(parse(cut), None, "{cut:?}");
         }
     }
 

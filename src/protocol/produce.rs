@@ -32,6 +32,15 @@ fn flexible(version: i16) -> bool {
     version >= FIRST_FLEXIBLE_VERSION
 }
 
+/// The acks of a request's body, of any version; nothing else of it is looked at.
+pub fn acks(version: i16, body: &[u8]) -> Result<i16, WireError> {
+    let mut reader = Reader::new(body);
+    if version >= MIN_VERSION {
+        reader.nullable_string("transactional_id", flexible(version))?;
+    }
+    reader.i16("acks")
+}
+
 fn known(version: i16) -> Result<(), WireError> {
     if (MIN_VERSION..=MAX_VERSION).contains(&version) {
         return Ok(());

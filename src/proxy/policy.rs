@@ -11,6 +11,9 @@ use Treatment::{Forwarded, Refused, Rewritten};
 
 use crate::protocol::versions::VersionRange;
 
+/// The key of Produce.
+pub(super) const PRODUCE: i16 = 0;
+
 /// What happens to a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -66,11 +69,9 @@ pub fn class(key: i16, version: i16) -> Option<Class> {
     find(key).filter(|row| row.versions.contains(version)).map(|row| row.class(version))
 }
 
-/// What is advertised to a client whose upstream advertises `upstream`: key, lowest and highest
-/// version, in the upstream's order.
-pub fn advertised(
-    upstream: impl IntoIterator<Item = (i16, VersionRange)>,
-) -> Vec<(i16, VersionRange)> {
+/// What a client whose upstream advertises `upstream` may use: key, lowest and highest version, in
+/// the upstream's order.
+pub fn usable(upstream: impl IntoIterator<Item = (i16, VersionRange)>) -> Vec<(i16, VersionRange)> {
     let common = |(key, versions): (i16, VersionRange)| {
         let row = find(key).filter(|row| !matches!(row.treatment, Treatment::Refused))?;
         let versions = row.versions.intersect(versions);
@@ -79,8 +80,32 @@ pub fn advertised(
     upstream.into_iter().filter_map(common).collect()
 }
 
+/// What is advertised to it: the same, but for Produce, which begins at 0 whatever the upstream
+/// has. Without that, librdkafka before 2.0 switches compression off (KAFKA-18659).
+pub fn advertised(
+    upstream: impl IntoIterator<Item = (i16, VersionRange)>,
+) -> Vec<(i16, VersionRange)> {
+    let mut usable = usable(upstream);
+    if let Some((_, produce)) = usable.iter_mut().find(|(key, _)| *key == PRODUCE) {
+        produce.min = 0;
+    }
+    usable
+}
+
+/// Every API that is not refused, with the versions that are known.
+pub fn known() -> impl Iterator<Item = (i16, VersionRange)> {
+    let rows = ROWS.iter().filter(|row| !matches!(row.treatment, Treatment::Refused));
+    rows.map(|row| (row.key, row.versions))
+}
+
 const fn row(key: i16, name: &'static str, max: i16, treatment: Treatment) -> Row {
     Row { key, name, versions: VersionRange::new(0, max), treatment }
+}
+
+/// Version 0 is followed by frames without headers, which belong to nobody's requests; clients have
+/// had version 1 since Kafka 1.0 (KIP-152).
+const fn sasl_handshake(key: i16, max: i16) -> Row {
+    Row { key, name: "SaslHandshake", versions: VersionRange::new(1, max), treatment: Forwarded }
 }
 
 /// Every API of Kafka 4.3, by key.
@@ -99,7 +124,7 @@ const ROWS: &[Row] = &[
     row(14, "SyncGroup", 5, Forwarded),
     row(15, "DescribeGroups", 6, Forwarded),
     row(16, "ListGroups", 5, Forwarded),
-    row(17, "SaslHandshake", 1, Forwarded),
+    sasl_handshake(17, 1),
     row(18, "ApiVersions", 4, Forwarded),
     row(19, "CreateTopics", 7, Forwarded),
     row(20, "DeleteTopics", 6, Forwarded),
@@ -186,8 +211,8 @@ mod tests {
     use crate::protocol::guard::shape::{self, Struct, Type};
     use crate::protocol::guard::shapes::{KAFKA_APIS, RESPONSES};
 
-    /// Versions that the crate knows and no release of Kafka advertises.
-    const UNSTABLE: &[(i16, i16)] = &[(22, 6)];
+    /// Versions that the crate knows and no release of Kafka advertises; and `SaslHandshake` 0.
+    const NOT_KNOWN: &[(i16, i16)] = &[(22, 6), (17, 0)];
 
     #[test]
     fn every_api_and_version_of_the_crate_is_classified() {
@@ -200,7 +225,7 @@ mod tests {
             }
             for version in versions.min..=versions.max {
                 let known = class(key, version).is_some();
-                assert!(known || UNSTABLE.contains(&(key, version)), "{api:?} v{version}");
+                assert!(known || NOT_KNOWN.contains(&(key, version)), "{api:?} v{version}");
             }
         }
     }
@@ -238,7 +263,7 @@ mod tests {
     fn what_is_advertised_is_what_both_know() {
         let range = VersionRange::new;
         let upstream = [
-            (0, range(0, 99)),
+            (0, range(3, 99)),
             (18, range(0, 5)),
             (1, range(12, 14)),
             (56, range(2, 3)),
@@ -247,5 +272,6 @@ mod tests {
         ];
         let wanted = [(0, range(0, 13)), (18, range(0, 4)), (1, range(12, 14))];
         assert_eq!(advertised(upstream), wanted);
+        assert_eq!(usable(upstream)[0], (0, range(3, 13)));
     }
 }

@@ -24,8 +24,8 @@ pub trait Service: Send + Sync + 'static {
     /// What the service keeps for a connection. It is dropped when the connection ends.
     type Connection: ServiceConnection;
 
-    /// Whether requests for `ApiVersions`, of any version, come to [`Service::call`], because what a
-    /// connection may use depends on the connection. Else the door answers them.
+    /// Whether requests for `ApiVersions`, of any version, come to [`Service::call`], because what
+    /// a connection may use depends on the connection. Else the door answers them.
     const ANSWERS_API_VERSIONS: bool = false;
 
     /// The APIs and versions that a connection may use, all others are closed on; and the features
@@ -48,10 +48,10 @@ pub trait Service: Send + Sync + 'static {
 
 /// What a service keeps for a connection.
 pub trait ServiceConnection: Send + Sync + 'static {
-    /// Does what the service has to do for the connection besides calls and replies, such as to send
-    /// on at once what several calls brought. Polled by the connection's task before it waits. Ready
-    /// when the service will answer nothing that comes from now on; what came before is still
-    /// answered.
+    /// Does what the service has to do for the connection besides calls and replies, such as to
+    /// send on at once what several calls brought. Polled by the connection's task before it
+    /// waits. Ready when the service will answer nothing that comes from now on; what came before
+    /// is still answered.
     fn poll_io(&self, _task: &mut Context<'_>) -> Poll<Disconnect> {
         Poll::Pending
     }

@@ -1,31 +1,37 @@
 //! The effective value of every key, and the problems found so far.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::describe::StaticConfigs;
 use super::super::error::{Errors, Origin, Problem};
 use super::super::kafka_names;
-use super::super::key::{Default, Key};
+use super::super::key::{Default, Key, Kind};
 use super::super::keys::{self, KEYS};
 use super::super::nearest::nearest;
 use super::super::source::Setting;
 use super::super::value::{self, Value};
-use super::super::{Config, Sources};
+use super::super::{Sources, proxy_keys};
 
 /// One key's value and where it is from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
+    /// The key as it was written: that of a virtual cluster has more before it.
+    written: Cow<'static, str>,
     value: Value,
+    /// The value as it may be shown.
     text: String,
     origin: Origin,
+    /// Whether it is one virtual cluster's of several only because it is every one's.
+    is_shared: bool,
 }
 
-/// The effective values.
+/// The effective values of one table of keys.
 ///
 /// A key whose default is worked out has no entry unless it is set. A value that was refused is
 /// replaced by the default, so that the rest can still be checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Values {
     entries: BTreeMap<&'static str, Entry>,
     without_effect: BTreeSet<String>,
@@ -34,29 +40,29 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Sorts every setting into ours, without effect, or unknown; the strongest source of a key
-    /// decides its value.
-    pub(super) fn gather(sources: &Sources) -> Self {
-        let mut problems = Vec::new();
-        let settings = sources.settings(&mut problems);
-        let mut values = Self {
-            entries: KEYS.iter().filter_map(|key| Some((key.name, default(key)?))).collect(),
+    /// Nothing but the defaults of `table`.
+    pub(super) fn defaults(table: &'static [Key]) -> Self {
+        Self {
+            entries: table.iter().filter_map(|key| Some((key.name, default(key)?))).collect(),
             without_effect: BTreeSet::new(),
             refused: BTreeSet::new(),
-            problems,
-        };
+            problems: Vec::new(),
+        }
+    }
+
+    /// Sorts every setting of a broker into ours, without effect, or unknown; the strongest source
+    /// of a key decides its value.
+    pub(super) fn gather(sources: &Sources) -> Self {
+        let mut values = Self::defaults(KEYS);
         let mut effective = BTreeMap::new();
-        for setting in settings {
+        for setting in sources.settings(&mut values.problems) {
             if let Some(key) = keys::find(&setting.key) {
                 effective.insert(key.name, (key, setting));
             } else if kafka_names::is_without_effect(&setting.key) {
                 values.without_effect.insert(setting.key);
             } else {
-                values.problems.push(Problem::UnknownKey {
-                    nearest: nearest(&setting.key),
-                    key: setting.key,
-                    origin: setting.origin,
-                });
+                let hint = hint(&setting.key);
+                values.unknown(setting, hint);
             }
         }
         for (key, setting) in effective.into_values() {
@@ -65,18 +71,44 @@ impl Values {
         values
     }
 
-    fn set(&mut self, key: &'static Key, setting: Setting) {
-        let text = setting.value.expose().to_owned();
-        match value::parse(key.kind, &text) {
+    /// Gives `key` the value of `setting`.
+    pub(super) fn set(&mut self, key: &'static Key, setting: Setting) {
+        let given = setting.value.expose();
+        let parsed = value::parse(key.kind, given);
+        let text = if key.kind == Kind::Pem { "***" } else { given }.to_owned();
+        let (written, origin) = (setting.key, setting.origin);
+        match parsed {
             Ok(value) => {
-                self.entries.insert(key.name, Entry { value, text, origin: setting.origin });
+                self.refused.remove(key.name);
+                let written = Cow::Owned(written);
+                self.entries
+                    .insert(key.name, Entry { written, value, text, origin, is_shared: false });
             }
             Err(expected) => {
                 self.refused.insert(key.name);
-                let (key, origin) = (key.name, setting.origin);
-                self.problems.push(Problem::Value { key, value: text, origin, expected });
+                self.problems.push(Problem::Value { key: written, value: text, origin, expected });
             }
         }
+    }
+
+    /// No key of this name is known; `hint` says what to do.
+    pub(super) fn unknown(&mut self, setting: Setting, hint: String) {
+        let Setting { key, origin, .. } = setting;
+        self.problems.push(Problem::UnknownKey { key, origin, hint });
+    }
+
+    /// Adds what is wrong with `others`; what several find wrong with one setting is told once.
+    pub(super) fn absorb(&mut self, others: Vec<Problem>) {
+        for problem in others {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// The problems so far, which are the caller's from now on.
+    pub(super) fn take_problems(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
     }
 
     /// The Kafka settings without effect that were given.
@@ -91,7 +123,7 @@ impl Values {
         }
         if let Some(entry) = self.entries.get(key) {
             self.problems.push(Problem::Value {
-                key,
+                key: entry.written.clone().into_owned(),
                 value: entry.text.clone(),
                 origin: entry.origin.clone(),
                 expected: expected.to_owned(),
@@ -109,10 +141,11 @@ impl Values {
         format!("{} and {}", self.told(one), self.told(other))
     }
 
-    fn told(&self, key: &'static str) -> String {
+    /// A setting with its value and place.
+    pub(super) fn told(&self, key: &'static str) -> String {
         self.entries.get(key).map_or_else(
             || key.to_owned(),
-            |entry| format!("{key} = \"{}\" ({})", entry.text, entry.origin),
+            |entry| format!("{} = \"{}\" ({})", entry.written, entry.text, entry.origin),
         )
     }
 
@@ -126,8 +159,24 @@ impl Values {
         self.entries.get(key).is_some_and(|entry| entry.origin != Origin::Default)
     }
 
+    /// Marks all that is set as one of several clusters' common settings.
+    pub(super) fn share(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.is_shared = true);
+    }
+
+    /// Whether `key` is set, and not only as what several clusters fall back on: what one of them
+    /// has no use for another may need.
+    pub(super) fn is_own(&self, key: &str) -> bool {
+        self.is_set(key) && self.entries.get(key).is_some_and(|entry| !entry.is_shared)
+    }
+
+    /// How much is wrong so far.
+    pub(super) fn count_problems(&self) -> usize {
+        self.problems.len()
+    }
+
     /// `config`, unless something is wrong.
-    pub(super) fn finish(self, config: Config) -> Result<Config, Errors> {
+    pub(super) fn finish<T>(self, config: T) -> Result<T, Errors> {
         if self.problems.is_empty() { Ok(config) } else { Err(Errors(self.problems)) }
     }
 
@@ -187,6 +236,11 @@ impl Values {
         self.entries.contains_key(key).then(|| self.text(key))
     }
 
+    /// Text that is not empty.
+    pub(super) fn text_if_given(&self, key: &'static str) -> Option<&str> {
+        self.text_if_set(key).filter(|text| !text.is_empty())
+    }
+
     /// A boolean.
     pub(super) fn bool(&self, key: &'static str) -> bool {
         match self.value(key) {
@@ -207,6 +261,26 @@ impl Values {
 
 fn default(key: &Key) -> Option<Entry> {
     let Default::Is(text) = key.default else { return None };
-    let value = value::parse(key.kind, text).expect("the table's tests parse every default");
-    Some(Entry { value, text: text.to_owned(), origin: Origin::Default })
+    let value = if text.is_empty() && key.kind == Kind::Pem {
+        Value::Text(String::new())
+    } else {
+        value::parse(key.kind, text).expect("the table's tests parse every default")
+    };
+    let (written, text) = (Cow::Borrowed(key.name), text.to_owned());
+    Some(Entry { written, value, text, origin: Origin::Default, is_shared: false })
+}
+
+/// What a broker's setting of an unknown key may be. Our own keys win over Kafka's.
+fn hint(unknown: &str) -> String {
+    let is_proxys = proxy_keys::find(proxy_keys::PROXY_KEYS, unknown)
+        .or_else(|| proxy_keys::find(proxy_keys::CLUSTER_KEYS, unknown))
+        .is_some();
+    if is_proxys || proxy_keys::of_cluster(unknown).is_some() {
+        return "it is a key of the proxy (`tidegate proxy`): leave it out".to_owned();
+    }
+    let known = KEYS.iter().map(|key| key.name).chain(kafka_names::names());
+    match nearest(unknown, known) {
+        Some(key) => format!("did you mean {key}?"),
+        None => "`tidegate config reference` lists every key".to_owned(),
+    }
 }

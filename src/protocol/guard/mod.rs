@@ -5,7 +5,7 @@
 //! Metadata make it abort the process. The guard walks a body over the shape table without
 //! allocating, refuses what is not well formed, and adds up what the decoded form will take. It is
 //! called on the request paths of `api` and `proxy`, which charge [`Checked::decoded_bytes`] to the
-//! byte budget.
+//! byte budget, and by `client` on what servers answer it.
 //!
 //! **Invariant:** a body that passes is decoded by the crate without an error, to its last byte
 //! that belongs to the message, within `decoded_bytes` of allocations. The fuzz target and the
@@ -22,7 +22,7 @@
 //!   writing the message again it counts the tag but leaves it out).
 
 use bytes::Bytes;
-use kafka_protocol::protocol::Request;
+use kafka_protocol::protocol::{Decodable, Message, Request};
 
 pub mod shape;
 pub mod shapes;
@@ -42,6 +42,9 @@ pub struct Limits {
 impl Limits {
     /// The limits of control-plane requests: 8 MiB of body, 64 MiB decoded.
     pub const CONTROL: Limits = Limits { body_bytes: 8 << 20, decoded_bytes: 64 << 20 };
+
+    /// The limits of a response to a request of our own: 64 MiB, also decoded.
+    pub const RESPONSE: Limits = Limits { body_bytes: 64 << 20, decoded_bytes: 64 << 20 };
 
     /// The limits of a Produce body, whose size only the frame limit bounds.
     pub const fn produce(max_frame_bytes: usize) -> Limits {
@@ -241,25 +244,43 @@ pub fn decode<R: Request>(
     body: &Bytes,
     limits: Limits,
 ) -> Result<(R, usize), GuardError> {
+    decode_message(shape::message(R::KEY), (R::KEY, version), body, limits)
+}
+
+/// Checks the body of a response to `R` and decodes it, as [`decode`] does with requests.
+pub fn decode_response<R: Request>(
+    version: i16,
+    body: &Bytes,
+    limits: Limits,
+) -> Result<(R::Response, usize), GuardError> {
+    decode_message(shape::response(R::KEY), (R::KEY, version), body, limits)
+}
+
+fn decode_message<M: Decodable + Message>(
+    shape: Option<&'static shape::Message>,
+    (key, version): (i16, i16),
+    body: &Bytes,
+    limits: Limits,
+) -> Result<(M, usize), GuardError> {
     // The table may know a later version than the crate.
-    let decodable = R::VERSIONS.min <= version && version <= R::VERSIONS.max;
+    let decodable = M::VERSIONS.min <= version && version <= M::VERSIONS.max;
     if !decodable {
-        return Err(GuardError::NotGuarded { key: R::KEY, version });
+        return Err(GuardError::NotGuarded { key, version });
     }
-    let checked = check(R::KEY, version, body, limits)?;
+    let checked = walk_shape(shape, (key, version), body, limits, &mut ())?;
     let undecodable = |reason: String| {
-        let api = shape::message(R::KEY).map_or("unknown", |message| message.name);
+        let api = shape.map_or("unknown", |message| message.name);
         GuardError::Undecodable { api, version, reason }
     };
     let mut rest = body.clone();
-    let request =
-        R::decode(&mut rest, version).map_err(|error| undecodable(format!("{error:#}")))?;
+    let message =
+        M::decode(&mut rest, version).map_err(|error| undecodable(format!("{error:#}")))?;
     let read = body.len() - rest.len();
     if read != checked.message_bytes {
         let expected = checked.message_bytes;
         return Err(undecodable(format!("{read} bytes read instead of {expected}")));
     }
-    Ok((request, checked.decoded_bytes))
+    Ok((message, checked.decoded_bytes))
 }
 
 #[cfg(test)]

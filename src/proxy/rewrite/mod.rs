@@ -39,11 +39,6 @@ pub struct Address {
 pub trait Routes {
     /// The address of a node; nothing as long as it has none.
     fn route(&self, node: i32) -> Option<Address>;
-
-    /// Whether a node has an address.
-    fn is_routed(&self, node: i32) -> bool {
-        self.route(node).is_some()
-    }
 }
 
 /// A broker as the upstream told where it is. Never for clients.

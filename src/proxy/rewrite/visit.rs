@@ -25,7 +25,7 @@ fn address(routes: &impl Routes, node: i32) -> Option<Address> {
 
 /// Whether a number must become -1: it is a node without a route, or no node at all.
 pub(super) fn leads_nowhere(routes: &impl Routes, node: i32) -> bool {
-    node != NO_NODE && (node < 0 || !routes.is_routed(node))
+    node != NO_NODE && address(routes, node).is_none()
 }
 
 /// Takes notes during a walk.

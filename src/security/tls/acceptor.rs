@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -14,13 +15,14 @@ use super::error::{AcceptError, TlsError};
 use super::live::Live;
 use super::material::{Material, Sources};
 use super::stream::Stream;
+use super::time;
 use crate::clock::Clock;
 use crate::config::{ClientAuth, ServerTls};
 
 /// Agrees on TLS with clients; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TlsAcceptor {
-    live: Arc<Live<ServerConfig>>,
+    pub(super) live: Arc<Live<ServerConfig>>,
 }
 
 impl TlsAcceptor {
@@ -29,7 +31,8 @@ impl TlsAcceptor {
         let sources =
             Sources { keystore: Some(tls.keystore.clone()), truststore: tls.truststore.clone() };
         let client_auth = tls.client_auth;
-        let build = Box::new(move |material: &Material| configure(material, client_auth));
+        let wall = time::of(&clock);
+        let build = Box::new(move |material: &Material| configure(material, client_auth, &wall));
         Ok(Self { live: Arc::new(Live::new(sources, build, clock)?) })
     }
 
@@ -43,10 +46,14 @@ impl TlsAcceptor {
     }
 }
 
-fn configure(material: &Material, client_auth: ClientAuth) -> Result<Arc<ServerConfig>, TlsError> {
+fn configure(
+    material: &Material,
+    client_auth: ClientAuth,
+    wall: &Arc<dyn TimeProvider>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let identity = material.identity(&provider)?.expect("a server's sources have a keystore");
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::clone(wall))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("the provider has ciphers of both versions");
     let builder = match client_auth {

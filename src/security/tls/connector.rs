@@ -6,6 +6,7 @@ use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -14,6 +15,7 @@ use super::error::{HandshakeError, TlsError};
 use super::live::Live;
 use super::material::{Material, Sources, system_trusted};
 use super::stream::Stream;
+use super::time;
 use super::verifier::ServerVerifier;
 use crate::clock::Clock;
 use crate::config::ClientTls;
@@ -32,7 +34,9 @@ impl TlsConnector {
         let sources =
             Sources { keystore: tls.keystore.clone(), truststore: tls.truststore.clone() };
         let verify_hostname = tls.verify_hostname;
-        let build = Box::new(move |material: &Material| configure(material, verify_hostname));
+        let wall = time::of(&clock);
+        let build =
+            Box::new(move |material: &Material| configure(material, verify_hostname, &wall));
         Ok(Self { live: Arc::new(Live::new(sources, build, clock)?) })
     }
 
@@ -48,7 +52,11 @@ impl TlsConnector {
     }
 }
 
-fn configure(material: &Material, verify_hostname: bool) -> Result<Arc<ClientConfig>, TlsError> {
+fn configure(
+    material: &Material,
+    verify_hostname: bool,
+    wall: &Arc<dyn TimeProvider>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let trusted = match material.trusted()? {
         Some(trusted) => trusted,
@@ -57,7 +65,7 @@ fn configure(material: &Material, verify_hostname: bool) -> Result<Arc<ClientCon
     let algorithms = provider.signature_verification_algorithms;
     let verifier = ServerVerifier { trusted, verify_hostname, algorithms };
     let identity = material.identity(&provider)?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::clone(wall))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("the provider has ciphers of both versions")
         .dangerous()

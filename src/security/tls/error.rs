@@ -176,7 +176,8 @@ impl HandshakeError {
         use CertificateError as Refused;
         let host = host.to_owned();
         match refused {
-            Refused::UnknownIssuer => Self::Untrusted,
+            // A CA that was made anew under its old name shows as a signature that does not match.
+            Refused::UnknownIssuer | Refused::BadSignature => Self::Untrusted,
             Refused::NotValidForName => Self::WrongName { host, presented: Vec::new() },
             Refused::NotValidForNameContext { presented, .. } => {
                 Self::WrongName { host, presented: presented.clone() }
@@ -215,7 +216,7 @@ fn alert_in_words(alert: AlertDescription) -> String {
     use AlertDescription as Alert;
     let words = match alert {
         Alert::CertificateRequired => "it requires a certificate of ours; set ssl.keystore.*",
-        Alert::UnknownCA => "it does not trust the CA of our certificate",
+        Alert::UnknownCA | Alert::DecryptError => "it does not trust the CA of our certificate",
         Alert::BadCertificate => "it does not accept our certificate (is it for another name?)",
         Alert::CertificateExpired => "our certificate has expired",
         Alert::CertificateUnknown => "it does not accept our certificate",

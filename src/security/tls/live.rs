@@ -1,7 +1,7 @@
 //! What is made from files, and made again when they change.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,15 +23,17 @@ pub(super) struct Live<T> {
     build: Build<T>,
     clock: Clock,
     built: ArcSwap<T>,
+    looked: Mutex<Instant>,
     seen: Mutex<Seen>,
 }
 
 struct Seen {
     /// What the files held when they could last be read.
     material: Material,
-    /// What was wrong when they were last looked at, so that it is said once.
-    failure: Option<TlsError>,
-    looked: Instant,
+    /// Why nothing could be made of that.
+    fault: Option<TlsError>,
+    /// What was last complained about, so that it is said once.
+    told: Option<TlsError>,
 }
 
 /// What became of a look at the files.
@@ -56,8 +58,9 @@ impl<T: Send + Sync + 'static> Live<T> {
     pub(super) fn new(sources: Sources, build: Build<T>, clock: Clock) -> Result<Self, TlsError> {
         let material = sources.read()?;
         let built = ArcSwap::new(build(&material)?);
-        let seen = Mutex::new(Seen { material, failure: None, looked: clock.now() });
-        Ok(Self { sources, build, clock, built, seen })
+        let seen = Mutex::new(Seen { material, fault: None, told: None });
+        let looked = Mutex::new(clock.now());
+        Ok(Self { sources, build, clock, built, looked, seen })
     }
 
     /// What serves now. Whoever comes first after [`LOOK_AGAIN`] waits for a look at the files;
@@ -76,52 +79,53 @@ impl<T: Send + Sync + 'static> Live<T> {
             return false;
         }
         let now = self.clock.now();
-        let mut seen = self.seen.lock().expect("nothing panics under this lock");
-        if now.duration_since(seen.looked) < LOOK_AGAIN {
+        let mut looked = self.looked.lock().expect("nothing panics under this lock");
+        if now.duration_since(*looked) < LOOK_AGAIN {
             return false;
         }
-        seen.looked = now;
+        *looked = now;
         true
     }
 
-    /// Looks at the files, takes over what changed, and logs what cannot be used.
+    /// Looks at the files, takes over what changed, and logs what cannot be used. Blocks.
     pub(super) fn look(&self) -> Look {
-        let read = self.sources.read();
-        let changed = {
-            let mut seen = self.seen.lock().expect("nothing panics under this lock");
-            match read {
-                Ok(material) if material == seen.material => {
-                    // Also when it was away, or unreadable, in between.
-                    return seen.failure.clone().map_or(Look::Same, Look::Kept);
-                }
-                Ok(material) => {
-                    seen.material = material.clone();
-                    Ok(material)
-                }
-                Err(error) => Err(error),
-            }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let material = match self.sources.read() {
+            Ok(material) => material,
+            Err(error) => return seen.kept(error),
         };
-        match changed.and_then(|material| (self.build)(&material)) {
+        if material == seen.material {
+            return match seen.fault.clone() {
+                Some(error) => seen.kept(error),
+                None => {
+                    seen.told = None;
+                    Look::Same
+                }
+            };
+        }
+        let built = (self.build)(&material);
+        seen.material = material;
+        match built {
             Ok(built) => {
                 self.built.store(built);
-                self.note(None);
-                info!(sources = ?self.sources, "certificates were renewed");
+                (seen.fault, seen.told) = (None, None);
+                info!(files = ?self.sources, "certificates were renewed");
                 Look::Renewed
             }
             Err(error) => {
-                if self.note(Some(&error)) {
-                    warn!("certificates changed and the ones before stay in use: {error}");
-                }
-                Look::Kept(error)
+                seen.fault = Some(error.clone());
+                seen.kept(error)
             }
         }
     }
+}
 
-    /// Remembers what is wrong; whether it is something else than before.
-    fn note(&self, failure: Option<&TlsError>) -> bool {
-        let mut seen = self.seen.lock().expect("nothing panics under this lock");
-        let is_new = seen.failure.as_ref() != failure;
-        seen.failure = failure.cloned();
-        is_new
+impl Seen {
+    fn kept(&mut self, error: TlsError) -> Look {
+        if self.told.as_ref() != Some(&error) {
+            warn!("certificates changed and the ones before stay in use: {error}");
+            self.told = Some(error.clone());
+        }
+        Look::Kept(error)
     }
 }

@@ -19,9 +19,15 @@ mod error;
 mod live;
 mod material;
 mod stream;
+mod time;
 mod verifier;
 
 pub use acceptor::TlsAcceptor;
 pub use connector::TlsConnector;
 pub use error::{AcceptError, HandshakeError, TlsError, alert_in};
 pub use stream::Stream;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

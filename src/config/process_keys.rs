@@ -1,0 +1,51 @@
+//! The keys that broker and proxy have in common, word for word: those of any process.
+
+use super::key::Default::Is;
+use super::key::Key;
+use super::key::Kind::{Bytes, Duration, Int, Text};
+
+const I32: i64 = i32::MAX as i64;
+
+pub(super) const ADMIN_LISTENER: Key = Key::new(
+    "admin.listener",
+    Text,
+    Is("127.0.0.1:9464"),
+    "The host:port of /metrics, /livez and /readyz. It has no authentication: keep it on \
+     loopback or on a network that only your monitoring reaches.",
+);
+
+pub(super) const LOG_LEVEL: Key = Key::new(
+    "log.level",
+    Text,
+    Is("info"),
+    "What is logged: a level (error, warn, info, debug, trace, off), or levels by module, \
+     such as info,tidegate::server=debug.",
+);
+
+pub(super) const SHUTDOWN_DEADLINE_MS: Key = Key::new(
+    "shutdown.deadline.ms",
+    Duration { min: 0, max: 3_600_000 },
+    Is("30000"),
+    "How long a stop waits for requests in flight before it cuts them off.",
+);
+
+pub(super) const SOCKET_REQUEST_MAX_BYTES: Key = Key::new(
+    "socket.request.max.bytes",
+    Bytes { min: 1_024, max: I32 },
+    Is("104857600"),
+    "The largest request; a larger one closes the connection.",
+);
+
+pub(super) const MAX_CONNECTIONS: Key = Key::new(
+    "max.connections",
+    Int { min: 1, max: I32 },
+    Is("2147483647"),
+    "The most connections at a time, over all listeners; the open file limit bounds them too.",
+);
+
+pub(super) const MAX_CONNECTIONS_PER_IP: Key = Key::new(
+    "max.connections.per.ip",
+    Int { min: 1, max: I32 },
+    Is("2147483647"),
+    "The most connections at a time from one address.",
+);
