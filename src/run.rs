@@ -231,7 +231,7 @@ async fn bind_door(
     for listener in &server.listeners {
         let name: Arc<str> = listener.name.as_str().into();
         for address in addresses(listener).await? {
-            listeners.push(ListenerOptions { name: Arc::clone(&name), address });
+            listeners.push(ListenerOptions { name: Arc::clone(&name), address, tls: None });
         }
     }
     let options = DoorOptions {

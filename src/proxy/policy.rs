@@ -19,7 +19,8 @@ pub(super) const PRODUCE: i16 = 0;
 pub enum Class {
     /// Both go on as they came, under another correlation id.
     Forward,
-    /// The request goes on as it came; the response says where nodes are, or may, and is rewritten.
+    /// The request goes on as it came; the response says where nodes are, or may, or what the
+    /// upstream serves, and is rewritten.
     Rewrite,
     /// It is not advertised: only controllers answer it.
     Refuse,
@@ -92,6 +93,22 @@ pub fn advertised(
     usable
 }
 
+/// What an upstream serves and its clients cannot use, since it is not known here: the names of
+/// APIs with the last version there and the last one here, and the keys of whole APIs.
+pub fn newer(upstream: impl IntoIterator<Item = (i16, VersionRange)>) -> (Vec<String>, Vec<i16>) {
+    let (mut versions, mut keys) = (Vec::new(), Vec::new());
+    for (key, served) in upstream {
+        match find(key) {
+            None => keys.push(key),
+            Some(row) if served.max > row.versions.max => {
+                versions.push(format!("{} {} ({})", row.name, served.max, row.versions.max));
+            }
+            Some(_) => {}
+        }
+    }
+    (versions, keys)
+}
+
 /// Every API that is not refused, with the versions that are known.
 pub fn known() -> impl Iterator<Item = (i16, VersionRange)> {
     let rows = ROWS.iter().filter(|row| !matches!(row.treatment, Treatment::Refused));
@@ -125,7 +142,7 @@ const ROWS: &[Row] = &[
     row(15, "DescribeGroups", 6, Forwarded),
     row(16, "ListGroups", 5, Forwarded),
     sasl_handshake(17, 1),
-    row(18, "ApiVersions", 4, Forwarded),
+    row(18, "ApiVersions", 4, Rewritten(0)),
     row(19, "CreateTopics", 7, Forwarded),
     row(20, "DeleteTopics", 6, Forwarded),
     row(21, "DeleteRecords", 2, Forwarded),
@@ -247,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_responses_with_nodes_are_rewritten() {
+    fn exactly_the_responses_with_a_shape_are_rewritten() {
         for row in ROWS {
             let rewritten = row.class(row.versions.max) == Class::Rewrite;
             let shape = RESPONSES.iter().find(|shape| shape.key == row.key);
@@ -273,5 +290,7 @@ mod tests {
         let wanted = [(0, range(0, 13)), (18, range(0, 4)), (1, range(12, 14))];
         assert_eq!(advertised(upstream), wanted);
         assert_eq!(usable(upstream)[0], (0, range(3, 13)));
+        let versions = ["Produce 99 (13)", "ApiVersions 5 (4)", "Metadata 99 (13)"];
+        assert_eq!(newer(upstream), (versions.map(str::to_owned).to_vec(), vec![999]));
     }
 }

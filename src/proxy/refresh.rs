@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 use kafka_protocol::messages::{ApiKey, MetadataResponse};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::cluster::Cluster;
+use super::policy;
 use super::rewrite::UpstreamNode;
 use crate::client::Client;
 use crate::protocol::versions::VersionRange;
@@ -25,9 +26,9 @@ pub(super) async fn run(cluster: &Arc<Cluster>) {
     if cluster.config.upstream.sasl {
         return;
     }
-    let mut was_well = true;
+    let (mut was_well, mut said) = (true, Said::default());
     loop {
-        let outcome = ask(cluster).await;
+        let outcome = ask(cluster, &mut said).await;
         match &outcome {
             Ok(nodes) => cluster.learn(nodes),
             Err(cause) if was_well => {
@@ -45,15 +46,35 @@ pub(super) async fn run(cluster: &Arc<Cluster>) {
     }
 }
 
-async fn ask(cluster: &Cluster) -> Result<Vec<UpstreamNode>, String> {
+/// What was last said of what the upstream serves.
+#[derive(Default)]
+struct Said(Option<Vec<(i16, VersionRange)>>);
+
+impl Said {
+    /// Says what the upstream serves when that is new.
+    fn say(&mut self, cluster: &Cluster, apis: Vec<(i16, VersionRange)>) {
+        if self.0.as_ref() == Some(&apis) {
+            return;
+        }
+        let (newer, unknown) = policy::newer(apis.iter().copied());
+        let usable = policy::usable(apis.iter().copied()).len();
+        let (name, served, newer) = (&*cluster.config.name, apis.len(), newer.join(", "));
+        info!(cluster = name, served, usable, newer, ?unknown, "upstream APIs");
+        self.0 = Some(apis);
+    }
+}
+
+async fn ask(cluster: &Cluster, said: &mut Said) -> Result<Vec<UpstreamNode>, String> {
     let stream = cluster.connect_any().await.map_err(|error| error.to_string())?;
     let mut client = Client::new(stream, "tidegate-proxy", cluster.clock.clone());
     let versions = client.api_versions().await.map_err(|error| error.to_string())?;
+    let apis = versions.api_keys.iter();
+    let apis = apis.map(|api| (api.api_key, VersionRange::new(api.min_version, api.max_version)));
+    let apis: Vec<_> = apis.collect();
     let key = ApiKey::Metadata as i16;
-    let served = versions.api_keys.iter().find(|api| api.api_key == key);
-    let served = served.map_or(VersionRange::EMPTY, |api| {
-        VersionRange::new(api.min_version, api.max_version).intersect(METADATA)
-    });
+    let served = apis.iter().find(|(served, _)| *served == key);
+    let served = served.map_or(VersionRange::EMPTY, |(_, served)| served.intersect(METADATA));
+    said.say(cluster, apis);
     if served.is_empty() {
         return Err("the upstream serves no version of Metadata that the proxy knows".to_owned());
     }

@@ -24,13 +24,15 @@ use super::rewrite;
 use super::rewrite::stream::Cursor;
 use crate::budget::{BytePool, Charge, UNCHARGED_RESPONSE_BYTES};
 use crate::clock::Instant;
-use crate::protocol::frame::LENGTH_BYTES;
+use crate::protocol::frame::{Foreign, LENGTH_BYTES, foreign};
 use crate::protocol::guard::Limits;
 use crate::protocol::header::response_is_flexible;
 use crate::server::service::{BoxFuture, Deferred, Disconnect, Piece, Response};
 
 /// Up to this size a response is read whole.
 const WHOLE_MAX: usize = 64 * 1024;
+/// Below this size one is copied, so that the read buffer is used again at once.
+const COPY_BELOW: usize = 16 * 1024;
 /// What is read at once of a larger one.
 const CHUNK: usize = 256 * 1024;
 /// What is read more where a field is cut by the end of a chunk.
@@ -122,6 +124,17 @@ async fn read(
 async fn head(link: &Link, expected: &Expected) -> Result<usize, ReceiveError> {
     let (length, correlation_id) = link.peek(HEAD_BYTES, split_head).await?;
     let malformed = |what: String| ReceiveError::Malformed(what);
+    match foreign(length.to_be_bytes()) {
+        None => {}
+        Some(Foreign::Tls) => {
+            let fix = "set upstream.security.protocol to SSL or SASL_SSL";
+            return Err(malformed(format!("it speaks TLS where plaintext was expected; {fix}")));
+        }
+        Some(Foreign::Http) => {
+            let fix = "check the port in upstream.bootstrap.servers";
+            return Err(malformed(format!("it speaks HTTP and not Kafka; {fix}")));
+        }
+    }
     let Some(mut body) = usize::try_from(length).ok().and_then(|length| length.checked_sub(4))
     else {
         return Err(malformed(format!("a response has the length {length}")));
@@ -174,6 +187,9 @@ async fn whole(
     };
     if bytes <= WHOLE_MAX {
         link.peek(bytes, |_| ()).await?;
+        if bytes < COPY_BELOW {
+            return Ok((link.copy(bytes), charge));
+        }
         return Ok((link.take(bytes).freeze(), charge));
     }
     let mut body = BytesMut::with_capacity(bytes);

@@ -80,6 +80,7 @@ impl World {
         let listener = |listener: &ProxyListener| ListenerOptions {
             name: Arc::clone(&listener.name),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
         };
         let options = DoorOptions {
             listeners: service.listeners().map(listener).collect(),

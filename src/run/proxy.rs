@@ -18,6 +18,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{Endpoint, Host, ProxyConfig, VirtualCluster};
 use crate::metrics::Registry;
 use crate::proxy::{ProxyListener, ProxyService, policy};
+use crate::security::tls::TlsAcceptor;
 use crate::server::{Connections, Door, DoorOptions, Limits, ListenerOptions};
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -43,7 +44,7 @@ pub async fn serve(
     let connections = Connections::new(clock.clone());
     let service = ProxyService::new(&config.clusters, &budget, &clock, &random, &registry)?;
     let options = DoorOptions {
-        listeners: listeners(&config, &service).await?,
+        listeners: listeners(&config, &service, &clock).await?,
         limits: limits(&config),
         connections: Arc::clone(&connections),
         api_name: |key| policy::find(key).map(|row| row.name),
@@ -112,15 +113,19 @@ fn limits(config: &ProxyConfig) -> Limits {
 async fn listeners(
     config: &ProxyConfig,
     service: &ProxyService,
+    clock: &Clock,
 ) -> Result<Vec<ListenerOptions>, RunError> {
     let mut options = Vec::new();
     for (place, cluster) in config.clusters.iter().enumerate() {
         let hosts = addresses(cluster).await?;
+        let tls = cluster.tls.as_ref().map(|tls| TlsAcceptor::new(tls, clock.clone()));
+        let tls = tls.transpose()?;
         for listener in service.listeners().filter(|listener| listener.cluster == place) {
             let Some(port) = port(cluster, listener) else { continue };
             options.extend(hosts.iter().map(|&host| ListenerOptions {
                 name: Arc::clone(&listener.name),
                 address: SocketAddr::new(host, port),
+                tls: tls.clone(),
             }));
         }
     }

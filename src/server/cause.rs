@@ -2,10 +2,12 @@
 
 use std::io;
 
+use super::secure::HANDSHAKE_TIMEOUT;
 use super::service::Disconnect;
 use crate::protocol::frame::FrameError;
 use crate::protocol::guard::GuardError;
 use crate::protocol::header::HeaderError;
+use crate::security::tls::AcceptError;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,12 @@ pub(super) enum Cause {
     /// Bytes of a response could not be fetched, or were not what was announced.
     #[error("a response could not be completed: {0}")]
     Deferred(String),
+    /// There is no TLS with the peer.
+    #[error("{0}")]
+    Handshake(AcceptError),
+    /// The peer took too long to agree on TLS.
+    #[error("the TLS handshake took longer than {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    SlowHandshake,
     /// The process is stopping and the connection has its answers.
     #[error("the broker is stopping")]
     Drained,
@@ -73,7 +81,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// Every label, for the metrics.
-    pub(super) const LABELS: [&'static str; 18] = [
+    pub(super) const LABELS: [&'static str; 20] = [
         "peer_closed",
         "truncated",
         "failed",
@@ -84,6 +92,8 @@ impl Cause {
         "frame_length",
         "http",
         "tls",
+        "plaintext",
+        "tls_handshake",
         "malformed",
         "unsupported",
         "service",
@@ -115,6 +125,10 @@ impl Cause {
             Cause::Service(_) => "service",
             Cause::Panicked { .. } => "panic",
             Cause::Deferred(_) => "deferred",
+            Cause::Handshake(AcceptError::Closed) => "peer_closed",
+            Cause::Handshake(AcceptError::Failed(_)) => "failed",
+            Cause::Handshake(AcceptError::Plaintext) => "plaintext",
+            Cause::Handshake(_) | Cause::SlowHandshake => "tls_handshake",
             Cause::Drained => "drained",
             Cause::Cut => "cut",
         }
@@ -168,7 +182,9 @@ mod tests {
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), Cause::LABELS.len());
-        for cause in [Cause::Idle, Cause::Failed(io::ErrorKind::Other), Cause::Cut] {
+        for cause in
+            [Cause::Idle, Cause::Failed(io::ErrorKind::Other), Cause::Cut, Cause::SlowHandshake]
+        {
             assert!(Cause::LABELS.contains(&cause.label()));
         }
     }

@@ -176,7 +176,8 @@ where
 
     /// Requests received and not answered to the last byte.
     fn in_flight(&self) -> usize {
-        usize::from(self.call.is_some()) + self.replies.len() + self.writer.responses()
+        let unflushed = usize::from(self.writer.is_flushing());
+        usize::from(self.call.is_some()) + self.replies.len() + self.writer.responses() + unflushed
     }
 
     /// Tells the relief how much memory the connection keeps for its peer.
@@ -426,6 +427,8 @@ where
             | Cause::Truncated
             | Cause::Failed(_)
             | Cause::Service(Disconnect::Done(_))
+            | Cause::Handshake(_)
+            | Cause::SlowHandshake
             | Cause::Idle
             | Cause::Drained
             | Cause::Cut => {

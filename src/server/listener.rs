@@ -11,10 +11,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug_span, warn};
 
 use super::connection::Connection;
-use super::connections::Admission;
+use super::connections::{Admission, Entry};
 use super::context::Context;
 use super::log_limit::LogLimit;
+use super::secure::handshake;
 use super::service::{Service, Session};
+use crate::security::tls::{Stream, TlsAcceptor};
 use crate::task;
 
 /// Connections that the kernel accepts before we do.
@@ -26,13 +28,15 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
 /// An address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ListenerOptions {
     /// The listener's name; several addresses may share it.
     pub name: Arc<str>,
     /// The address; port 0 lets the system choose. An IPv6 address takes no IPv4 connections, so
     /// that both families can be bound to one port.
     pub address: SocketAddr,
+    /// What agrees on TLS with clients; they speak plaintext without one.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// A bound address.
@@ -41,6 +45,7 @@ pub(super) struct Listener {
     name: Arc<str>,
     socket: TcpListener,
     address: SocketAddr,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Listener {
@@ -53,7 +58,7 @@ impl Listener {
         };
         let socket = open(address).map_err(named)?;
         let address = socket.local_addr().map_err(named)?;
-        Ok(Self { name: Arc::clone(&options.name), socket, address })
+        Ok(Self { name: Arc::clone(&options.name), socket, address, tls: options.tls.clone() })
     }
 
     /// The name.
@@ -133,21 +138,41 @@ impl Listener {
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let id = admission.id;
         let session = Session::new(id, peer, Arc::clone(&self.name));
-        let connection = Connection::new(
-            stream,
-            Arc::clone(context),
-            Arc::clone(service),
-            Arc::new(session),
-            Arc::clone(&admission.entry),
-        );
-        let open = Open::new(Arc::clone(context), admission);
+        let span = debug_span!("connection", id, %peer);
+        let (context, service) = (Arc::clone(context), Arc::clone(service));
+        let entry = Arc::clone(&admission.entry);
+        let open = Open::new(Arc::clone(&context), admission);
+        // Two tasks, so that a plaintext connection has no room for a handshake.
+        if let Some(tls) = self.tls.clone() {
+            let served = serve_tls(tls, stream, context, service, session, entry, open);
+            task::spawn("connection", tracker.track_future(served.instrument(span)));
+            return;
+        }
+        let stream = Stream::Plain(stream);
+        let connection = Connection::new(stream, context, service, Arc::new(session), entry);
         let served = async move {
             connection.run().await;
             drop(open);
         };
-        let span = debug_span!("connection", id, %peer);
         task::spawn("connection", tracker.track_future(served.instrument(span)));
     }
+}
+
+/// A connection from its handshake on.
+async fn serve_tls<S: Service>(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    context: Arc<Context>,
+    service: Arc<S>,
+    mut session: Session,
+    entry: Arc<Entry>,
+    _open: Open,
+) {
+    // In a box, so that its room is given back when it is done.
+    let shaken = Box::pin(handshake(&context, &tls, stream, &mut session)).await;
+    let Some(stream) = shaken else { return };
+    let connection = Connection::new(stream, context, service, Arc::new(session), entry);
+    connection.run().await;
 }
 
 /// An open connection in the gauge and in the registry, also when its task panics.

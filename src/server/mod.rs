@@ -39,6 +39,7 @@ mod reader;
 mod replies;
 #[cfg(test)]
 mod script;
+mod secure;
 pub mod service;
 mod writer;
 

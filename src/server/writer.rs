@@ -48,8 +48,11 @@ pub(super) struct Writer {
     fetching: Option<(usize, BoxFuture<io::Result<Vec<Bytes>>>)>,
     /// Bytes in `ready` and `gathered`.
     waiting: usize,
-    /// Bytes of the first chunk that are written, and in memory until the whole chunk is.
-    partly: usize,
+    /// Bytes of the first chunk that are written, and in memory until the whole chunk is. A chunk is
+    /// part of a frame, whose length is 31 bits.
+    partly: u32,
+    /// The transport holds bytes that it took.
+    flushing: bool,
     /// Bytes ever queued.
     queued: u64,
     /// Bytes ever written.
@@ -90,11 +93,18 @@ impl Writer {
             fetching: None,
             waiting: 0,
             partly: 0,
+            flushing: false,
             queued: 0,
             written: 0,
             ends: VecDeque::new(),
             progress_at,
         }
+    }
+
+    /// Whether everything is written, and the transport still holds some of it. TLS does; it takes
+    /// a record's worth while the socket takes nothing.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.flushing
     }
 
     /// How many responses are not written to their ends.
@@ -119,7 +129,7 @@ impl Writer {
 
     /// Since when the socket has taken nothing of what waits for it.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        (self.waiting > 0).then_some(self.progress_at)
+        (self.waiting > 0 || self.flushing).then_some(self.progress_at)
     }
 
     /// Queues a response behind those that are here.
@@ -176,7 +186,9 @@ impl Writer {
                 if !self.is_empty() {
                     return Poll::Pending;
                 }
-                return Pin::new(io).poll_flush(task).map_err(|error| Cause::Failed(error.kind()));
+                let flushed = Pin::new(io).poll_flush(task);
+                self.flushing = flushed.is_pending();
+                return flushed.map_err(|error| Cause::Failed(error.kind()));
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
@@ -275,7 +287,7 @@ impl Writer {
                     self.make_ready(bytes);
                 }
                 Some(Part::Fetch(len, source)) => {
-                    if self.waiting > 0 && self.waiting + self.partly + len > FETCHED_MAX {
+                    if self.waiting > 0 && self.waiting + self.partly as usize + len > FETCHED_MAX {
                         self.blocked.push_front(Part::Fetch(len, source));
                         return Ok(());
                     }
@@ -314,7 +326,7 @@ impl Writer {
             chunk.advance(taken);
             left -= taken;
             if !chunk.is_empty() {
-                self.partly += taken;
+                self.partly += taken as u32;
                 break;
             }
             self.partly = 0;

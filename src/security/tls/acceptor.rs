@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::error::{AcceptError, TlsError};
 use super::live::Live;
 use super::material::{Material, Sources};
-use super::stream::Stream;
+use super::stream::{Stream, UNSENT_MAX};
 use super::time;
 use crate::clock::Clock;
 use crate::config::{ClientAuth, ServerTls};
@@ -40,7 +40,9 @@ impl TlsAcceptor {
     /// does: the caller has a deadline.
     pub async fn accept(&self, stream: TcpStream) -> Result<Stream, AcceptError> {
         let config = self.live.current().await;
-        let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).await;
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let limit = |session: &mut ServerConnection| session.set_buffer_limit(Some(UNSENT_MAX));
+        let accepted = acceptor.accept_with(stream, limit).await;
         let accepted = accepted.map_err(|error| AcceptError::new(&error))?;
         Ok(Stream::Tls(Box::new(TlsStream::Server(accepted))))
     }

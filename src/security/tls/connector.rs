@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::error::{HandshakeError, TlsError};
 use super::live::Live;
 use super::material::{Material, Sources, system_trusted};
-use super::stream::Stream;
+use super::stream::{Stream, UNSENT_MAX};
 use super::time;
 use super::verifier::ServerVerifier;
 use crate::clock::Clock;
@@ -46,7 +46,9 @@ impl TlsConnector {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| HandshakeError::InvalidName(host.to_owned()))?;
         let config = self.live.current().await;
-        let connected = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let limit = |session: &mut ClientConnection| session.set_buffer_limit(Some(UNSENT_MAX));
+        let connected = connector.connect_with(name, stream, limit).await;
         let connected = connected.map_err(|error| HandshakeError::new(host, &error))?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(connected))))
     }

@@ -71,7 +71,7 @@ impl Sources {
 fn read(pem: &Pem, what: &'static str, setting: &'static str) -> Result<Text, TlsError> {
     let path = match pem {
         Pem::Text(text) => {
-            let bytes = in_lines(text.expose()).into_bytes();
+            let bytes = text.expose().as_bytes().to_vec();
             return Ok(Text { path: None, bytes });
         }
         Pem::File(path) => path,
@@ -90,16 +90,6 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// PEM in a configuration file is often one line, which Kafka reads as well
-/// (`DefaultSslEngineFactory.PemParser`).
-fn in_lines(text: &str) -> String {
-    text.replace("\\n", "\n")
-        .replace("-----BEGIN", "\n-----BEGIN")
-        .replace("-----END", "\n-----END")
-        .replace("CERTIFICATE-----", "CERTIFICATE-----\n")
-        .replace("KEY-----", "KEY-----\n")
 }
 
 impl Material {

@@ -8,7 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A connection, with TLS or without. What is written may wait for a flush.
+/// What a connection in TLS keeps at most of what was written and the socket has not taken, beside
+/// the record that is being made: no byte budget knows of it, so it is little.
+pub(super) const UNSENT_MAX: usize = 32 * 1024;
+
+/// A connection, with TLS or without. What is written in TLS may wait for a flush.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are.

@@ -141,20 +141,20 @@ async fn keys_come_in_pkcs8_pkcs1_and_sec1_in_one_file_or_two_or_as_text() {
     assert!(authority.read("sec1.key").contains("BEGIN EC PRIVATE KEY"));
     assert!(authority.read("pkcs1.key").contains("BEGIN RSA PRIVATE KEY"));
     authority.write("both.pem", authority.read("server.key") + &authority.read("server.pem"));
-    let line = |file: &str| Pem::Text(Secret::new(authority.read(file).replace('\n', " ")));
+    let text = |file: &str| Pem::Text(Secret::new(authority.read(file)));
     let keystores = [
         two_files.keystore.clone(),
         authority.keystore("server.pem", "sec1.key"),
         authority.keystore("rsa.pem", "rsa.key"),
         authority.keystore("rsa.pem", "pkcs1.key"),
         authority.keystore("both.pem", "both.pem"),
-        Keystore { chain: line("server.pem"), key: line("server.key") },
-        Keystore { chain: line("rsa.pem"), key: line("pkcs1.key") },
+        Keystore { chain: text("server.pem"), key: text("server.key") },
+        Keystore { chain: text("rsa.pem"), key: text("pkcs1.key") },
     ];
     for keystore in keystores {
         let shown = format!("{keystore:?}");
         let server = ServerTls { keystore, ..two_files.clone() };
-        let client = ClientTls { truststore: Some(line("ca.pem")), ..authority.client() };
+        let client = ClientTls { truststore: Some(text("ca.pem")), ..authority.client() };
         let (server, client) = agree(&server, &client, "localhost").await;
         assert!(server.is_ok() && client.is_ok(), "{shown}: {server:?} {client:?}");
     }

@@ -24,7 +24,7 @@ struct Running {
 }
 
 fn listen(address: IpAddr, port: u16) -> ListenerOptions {
-    ListenerOptions { name: Arc::from("plain"), address: SocketAddr::new(address, port) }
+    ListenerOptions { name: Arc::from("plain"), address: SocketAddr::new(address, port), tls: None }
 }
 
 fn open(listeners: Vec<ListenerOptions>, limits: Limits) -> io::Result<Running> {

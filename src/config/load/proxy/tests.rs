@@ -457,3 +457,14 @@ fn a_connection_lives_for_ever_or_for_a_second_at_least() {
     refused(&[("connection.max.age.ms", "999")], "must be -1 for ever, or at least 1s");
     assert_eq!(load(&[("connections.max.idle.ms", "-1")]).limits.connection_idle_max, None);
 }
+
+#[test]
+fn the_file_in_the_readme_is_a_configuration() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n# tidegate proxy").unwrap();
+    let (file, _) = rest.split_once("```").unwrap();
+    let file = Some(("proxy.toml".into(), format!("#{file}")));
+    let config = Sources { file, ..sources(&[]) }.load_proxy().unwrap();
+    let nodes = &config.clusters[0].nodes;
+    assert_eq!(nodes.advertised(6), Some(("kafka.example.com".to_owned(), 9099)));
+}
