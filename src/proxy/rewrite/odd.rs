@@ -144,6 +144,7 @@ fn what_is_no_node_is_neither_listed_nor_routed() {
     };
     let odd = [
         broker(-1, UPSTREAM, 9092),
+        broker(-1, "", -1),
         broker(i32::MIN, UPSTREAM, 9092),
         broker(4, "", 9092),
         broker(5, UPSTREAM, 0),

@@ -118,9 +118,6 @@ impl<'a, R: Routes> Visit<'a, R> {
     fn endpoint(&mut self, of: &Structure, at: Range<usize>) {
         let (Some((host_at, host)), Some((port_at, port))) = (&of.host, &of.port) else { return };
         let id = of.node.unwrap_or(NO_NODE);
-        if id == NO_NODE && host.is_empty() {
-            return;
-        }
         self.list(id, host, *port);
         if let Some(address) = address(self.routes, id) {
             let host = self.string(&address.host);
@@ -136,6 +133,9 @@ impl<'a, R: Routes> Visit<'a, R> {
             if let Some(array) = self.arrays.last_mut() {
                 array.removed += 1;
             }
+            return;
+        }
+        if id == NO_NODE && host.is_empty() {
             return;
         }
         let nobody = self.string("");
