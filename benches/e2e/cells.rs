@@ -197,21 +197,29 @@ impl Ready {
     fn file_bytes(&self) -> usize {
         match self.script.expect {
             Expect::Appended { .. } => self.requests * self.script.payload,
-            Expect::Acknowledged | Expect::Read { .. } | Expect::Sent { .. } => 0,
+            Expect::Acknowledged
+            | Expect::Read { .. }
+            | Expect::Sent { .. }
+            | Expect::Length { .. } => 0,
         }
     }
 
     /// Plays the cell's requests once.
     pub(crate) fn measure(&mut self, peer: &Peer) -> io::Result<Measure> {
         let named = |error: io::Error| {
-            fault(format!("{} {}: {error}\n{}", peer.kind.name(), self.topic, peer.log_tail()))
+            fault(format!(
+                "{} {}: {error}\n{}",
+                peer.kind.name(),
+                self.topic,
+                peer.process.log_tail()
+            ))
         };
         // A little more than the files need: they have indexes beside them.
-        machine::warm_page_cache(peer.directory(), self.file_bytes() / 8 * 9)?;
-        let (cpu, client) = (peer.cpu()?, Cpu::of("self")?);
+        machine::warm_page_cache(peer.process.directory(), self.file_bytes() / 8 * 9)?;
+        let (cpu, client) = (peer.process.cpu()?, Cpu::of("self")?);
         let wall = self.connection.replay(&mut self.script, self.requests).map_err(named)?;
         Ok(Measure {
-            cpu: peer.cpu()?.since(&cpu),
+            cpu: peer.process.cpu()?.since(&cpu),
             client: Cpu::of("self")?.since(&client),
             wall,
             requests: self.requests,

@@ -7,7 +7,7 @@
 //! that its CPU is measured as a broker's is.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -139,7 +139,7 @@ impl Session {
         let mut header = Vec::with_capacity(128);
         wire::put_fetched(&mut header, correlation, b"floor", size);
         let records = &self.store.resident[from..from + size];
-        send(&self.stream, &header, records).await
+        wire::send(&self.stream, &header, records).await
     }
 
     /// Writes the group, syncs it if asked to, and sends its responses.
@@ -157,25 +157,8 @@ impl Session {
         }
         self.group.clear();
         std::hint::black_box(self.checksum);
-        send(&self.stream, &self.replies, &[]).await?;
+        wire::send(&self.stream, &self.replies, &[]).await?;
         self.replies.clear();
         Ok(())
     }
-}
-
-/// Sends both parts in as few calls as the socket allows.
-async fn send(stream: &TcpStream, mut head: &[u8], mut tail: &[u8]) -> io::Result<()> {
-    while !head.is_empty() || !tail.is_empty() {
-        stream.writable().await?;
-        match stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(tail)]) {
-            Ok(count) => {
-                let from_head = count.min(head.len());
-                head = &head[from_head..];
-                tail = &tail[count - from_head..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

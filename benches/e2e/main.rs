@@ -16,9 +16,11 @@ mod cells;
 mod floor;
 mod machine;
 mod peer;
+mod process;
 mod rebalance;
 mod replay;
 mod report;
+mod spread;
 mod wire;
 
 use std::io;
@@ -92,7 +94,7 @@ fn run() -> io::Result<()> {
         return Ok(());
     }
     let plan = Plan::parse(&arguments)?;
-    peer::stop_on_signal()?;
+    process::stop_on_signal()?;
     if cfg!(debug_assertions) {
         eprintln!("built for debugging: the floor's figures, and those of tidegate, mean little");
     }
@@ -202,7 +204,7 @@ impl ProcessResult {
     fn note_start(&mut self, start: peer::Start, peer: &Peer) -> io::Result<()> {
         self.starts.push(start);
         std::thread::sleep(SETTLE);
-        self.idle.push(peer.resident()?);
+        self.idle.push(peer.process.resident()?);
         Ok(())
     }
 }
@@ -212,7 +214,7 @@ fn started(kind: Kind, lane: Lane, plan: &Plan) -> io::Result<(Peer, peer::Start
     let mut peer = Peer::start(kind, lane, &plan.places)?;
     let start = peer
         .first_produce()
-        .map_err(|error| fault(format!("{}: {error}\n{}", kind.name(), peer.log_tail())))?;
+        .map_err(|error| fault(format!("{}: {error}\n{}", kind.name(), peer.process.log_tail())))?;
     Ok((peer, start))
 }
 
@@ -244,7 +246,7 @@ fn measure_lane(
     if lane == Lane::PageCache {
         for process in processes {
             let peer = peers.iter().find(|peer| peer.kind == process.kind);
-            process.loaded = peer.map(Peer::resident).transpose()?;
+            process.loaded = peer.map(|peer| peer.process.resident()).transpose()?;
         }
     }
     Ok(results)

@@ -1,30 +1,16 @@
-//! The three servers that are compared: how each is started on an empty directory, watched and
-//! stopped.
+//! The three servers that are compared: how each is started on an empty directory.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::machine::{Cpu, Resident};
+use super::process::{self, Process};
 use super::replay::Connection;
 use super::wire::{self, fault};
 
-/// How long a server may take to its first acknowledgement.
-const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long it may take to stop before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(40);
-/// The step of the polls for either.
-const POLL: Duration = Duration::from_millis(1);
-/// Ports are taken from here, below the range that clients' sockets get theirs from.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// The cluster id of the Kafka under test: 16 bytes in URL-safe base64.
 const CLUSTER_ID: &str = "TidegateBenchClusterAA";
 /// The topic of the first acknowledged produce.
@@ -100,14 +86,12 @@ pub(crate) struct Places {
     pub(crate) settings: Vec<String>,
 }
 
-/// A running server; dropping it stops it and deletes its files.
+/// A running server.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
-    child: Child,
-    begun: Instant,
-    directory: TempDir,
+    pub(crate) process: Process,
 }
 
 /// What the start of a server cost.
@@ -124,21 +108,16 @@ impl Peer {
     pub(crate) fn start(kind: Kind, lane: Lane, places: &Places) -> io::Result<Peer> {
         let prefix = format!("e2e-{}-", kind.name());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(&places.scratch)?;
-        let [port, second] = free_ports()?;
+        let port = process::free_ports(2)?;
+        let second = port + 1;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut command = match kind {
+        let command = match kind {
             Kind::Kafka => kafka(lane, [port, second], directory.path(), places)?,
             Kind::Tidegate => tidegate(lane, [port, second], directory.path(), places),
             Kind::Floor => floor(lane, port, directory.path())?,
         };
-        let log = File::create(directory.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let begun = Instant::now();
-        let child = command.spawn().map_err(|error| {
-            fault(format!("start {}: {}: {error}", kind.name(), command.get_program().display()))
-        })?;
-        running().push((child.id(), directory.path().to_owned()));
-        Ok(Peer { kind, address, child, begun, directory })
+        let process = Process::start(kind.name(), command, directory)?;
+        Ok(Peer { kind, address, process })
     }
 
     /// Waits for the first acknowledged produce.
@@ -151,10 +130,10 @@ impl Peer {
         loop {
             let error = wire::produced(connection.call(&mut produce)?)?.error;
             if error == 0 {
-                let wall = self.begun.elapsed();
-                return Ok(Start { wall, cpu: self.cpu()?.total() });
+                let wall = self.process.begun.elapsed();
+                return Ok(Start { wall, cpu: self.process.cpu()?.total() });
             }
-            self.step(since, &format!("produce answers error {error}"))?;
+            self.process.step(since, &format!("produce answers error {error}"))?;
         }
     }
 
@@ -164,7 +143,7 @@ impl Peer {
         loop {
             match Connection::open(self.address) {
                 Ok(connection) => return Ok(connection),
-                Err(error) => self.step(since, &format!("connect: {error}"))?,
+                Err(error) => self.process.step(since, &format!("connect: {error}"))?,
             }
         }
     }
@@ -188,7 +167,8 @@ impl Peer {
                 if error == 0 {
                     break;
                 }
-                self.step(since, &format!("fetch of {topic}-{partition} answers error {error}"))?;
+                self.process
+                    .step(since, &format!("fetch of {topic}-{partition} answers error {error}"))?;
             }
         }
         Ok(())
@@ -211,7 +191,7 @@ impl Peer {
             if error == 0 || error == TOPIC_ALREADY_EXISTS {
                 return Ok(());
             }
-            self.step(since, &format!("creating topic {topic:?} answers error {error}"))?;
+            self.process.step(since, &format!("creating topic {topic:?} answers error {error}"))?;
         }
     }
 
@@ -224,107 +204,6 @@ impl Peer {
             0 => Ok(()),
             error => Err(fault(format!("deleting topic {topic:?} answers error {error}"))),
         }
-    }
-
-    /// The CPU time it has used.
-    pub(crate) fn cpu(&self) -> io::Result<Cpu> {
-        Cpu::of(&self.child.id().to_string())
-    }
-
-    /// Its resident memory.
-    pub(crate) fn resident(&self) -> io::Result<Resident> {
-        Resident::of(&self.child.id().to_string())
-    }
-
-    /// The folder of its files.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// The end of what it logged.
-    pub(crate) fn log_tail(&self) -> String {
-        let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(4_000)..]).into_owned()
-    }
-
-    /// One step of a poll that began at `since`: fails, with `reason`, when the server has ended
-    /// or time is up.
-    fn step(&mut self, since: Instant, reason: &str) -> io::Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            return Err(fault(format!("{} ended with {status}", self.kind.name())));
-        }
-        if since.elapsed() > START_LIMIT {
-            return Err(fault(format!("{}: {reason}", self.kind.name())));
-        }
-        std::thread::sleep(POLL);
-        Ok(())
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.stop();
-        running().retain(|(id, _)| *id != self.child.id());
-    }
-}
-
-impl Peer {
-    fn stop(&mut self) {
-        let asked = Pid::from_raw(self.child.id() as i32)
-            .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-        let begun = Instant::now();
-        while asked && begun.elapsed() < STOP_LIMIT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(POLL);
-        }
-        let _ = self.child.kill().and_then(|()| self.child.wait());
-    }
-}
-
-/// The servers of this run and their directories, for [`stop_on_signal`].
-static RUNNING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
-
-fn running() -> MutexGuard<'static, Vec<(u32, PathBuf)>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Sees to it that a run that is interrupted leaves no server and no directory behind.
-pub(crate) fn stop_on_signal() -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        for (id, directory) in running().iter() {
-            if let Some(pid) = Pid::from_raw(*id as i32) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            let _ = fs::remove_dir_all(directory);
-        }
-        std::process::exit(130);
-    });
-    Ok(())
-}
-
-/// Two ports on which nobody listens now.
-fn free_ports() -> io::Result<[u16; 2]> {
-    // Two runs at a time begin at different places.
-    let offset = std::process::id() as u16 % (PORTS.end - PORTS.start);
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let rotated = (PORTS.start + offset..PORTS.end).chain(PORTS.start..PORTS.start + offset);
-    let mut found = rotated.filter(free);
-    match (found.next(), found.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => Err(fault(format!("no two free ports in {PORTS:?}"))),
     }
 }
 

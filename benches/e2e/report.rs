@@ -7,9 +7,7 @@ use super::cells::{Cell, Measure};
 use super::machine::Resident;
 use super::peer::{Kind, Start};
 use super::rebalance::MEMBERS;
-
-/// A cell whose greatest ratio is more than this times its least is not steady enough to be told.
-const STEADY: f64 = 1.3;
+use super::spread::{Spread, figure, median, ratio};
 
 /// The measurements of one cell.
 #[derive(Debug)]
@@ -50,34 +48,6 @@ pub(crate) struct Report {
     pub(crate) rebalances: Vec<Rebalances>,
 }
 
-/// Median, least and greatest.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    median: f64,
-    least: f64,
-    greatest: f64,
-}
-
-impl Spread {
-    /// Of at least one figure.
-    fn of(mut figures: Vec<f64>) -> Option<Spread> {
-        figures.sort_by(f64::total_cmp);
-        let (least, greatest) = (*figures.first()?, *figures.last()?);
-        let upper = figures.len() / 2;
-        let lower = (figures.len() - 1) / 2;
-        Some(Spread { median: f64::midpoint(figures[lower], figures[upper]), least, greatest })
-    }
-
-    /// Of the quotients of the pairs.
-    fn of_ratios(upper: &[f64], lower: &[f64]) -> Option<Spread> {
-        Spread::of(upper.iter().zip(lower).map(|(upper, lower)| upper / lower).collect())
-    }
-
-    fn steady(self) -> bool {
-        self.greatest <= STEADY * self.least
-    }
-}
-
 impl CellResult {
     /// A figure of every measurement on one server.
     fn figures(&self, kind: Kind, figure: impl Fn(&Measure) -> f64) -> Vec<f64> {
@@ -92,27 +62,6 @@ impl CellResult {
     fn rates(&self, kind: Kind) -> Vec<f64> {
         self.figures(kind, Measure::rate)
     }
-}
-
-/// A figure with three significant digits, or a dash.
-fn figure(figure: Option<f64>) -> String {
-    match figure {
-        None => "-".to_owned(),
-        Some(figure) if figure.abs() >= 100.0 => format!("{figure:.0}"),
-        Some(figure) if figure.abs() >= 10.0 => format!("{figure:.1}"),
-        Some(figure) if figure.abs() >= 1.0 => format!("{figure:.2}"),
-        Some(figure) => format!("{figure:.3}"),
-    }
-}
-
-fn median(figures: Vec<f64>) -> String {
-    figure(Spread::of(figures).map(|spread| spread.median))
-}
-
-fn ratio(upper: &[f64], lower: &[f64]) -> String {
-    let Some(spread) = Spread::of_ratios(upper, lower) else { return "-".to_owned() };
-    let remark = if spread.steady() { "" } else { ", not steady" };
-    format!("{:.3} ({:.3}-{:.3}{remark})", spread.median, spread.least, spread.greatest)
 }
 
 /// A figure of a server for every time that it was taken.

@@ -5,11 +5,12 @@
 //! find. Nothing here is shared with the broker under test but the writer of record batches, whose
 //! output Apache Kafka checks.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 use tidegate::protocol::batch::BatchBuilder;
+use tokio::net::TcpStream;
 
 /// The last version of Produce without flexible headers.
 const PRODUCE_VERSION: i16 = 8;
@@ -317,6 +318,23 @@ pub(crate) fn put_fetched(out: &mut Vec<u8>, correlation: i32, topic: &[u8], len
 fn skip_string(body: &mut &[u8]) -> io::Result<()> {
     let length = usize::try_from(body.try_get_i16()?).unwrap_or(0);
     *body = body.get(length..).ok_or_else(|| fault("a response is cut short"))?;
+    Ok(())
+}
+
+/// Sends both parts in as few calls as the socket allows.
+pub(crate) async fn send(stream: &TcpStream, mut head: &[u8], mut tail: &[u8]) -> io::Result<()> {
+    while !head.is_empty() || !tail.is_empty() {
+        stream.writable().await?;
+        match stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(tail)]) {
+            Ok(count) => {
+                let from_head = count.min(head.len());
+                head = &head[from_head..];
+                tail = &tail[count - from_head..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 
