@@ -1,5 +1,5 @@
-//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must not
-//! be learnt.
+//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must
+//! not be learnt.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;

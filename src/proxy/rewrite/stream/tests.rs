@@ -215,7 +215,8 @@ proptest! {
             }
             Bytes::from(body)
         };
-        refused_or_streamed::<FetchResponse>(version, &damaged(encode(&response, version)), &chunks);
+        let body = damaged(encode(&response, version));
+        refused_or_streamed::<FetchResponse>(version, &body, &chunks);
         let body = damaged(encode(&share, share_version));
         refused_or_streamed::<ShareFetchResponse>(share_version, &body, &chunks);
     }
