@@ -249,17 +249,16 @@ impl Walk {
 
     /// Passes one value, of any length.
     fn value(&mut self, of: Type, nullable: bool, place: &mut Place<'_>) -> Result<(), Stop> {
-        let bytes = match of.fixed_size() {
-            Some(size) => size,
-            None => {
-                let is_text = matches!(of, Type::String);
-                let (bytes, width) = self.length(is_text, nullable, place)?;
-                let bytes = bytes.unwrap_or(0);
-                if is_text && bytes > MAX_STRING_BYTES {
-                    return Err(Fault::StringTooLong { bytes }.into());
-                }
-                bytes + width
+        let bytes = if let Some(size) = of.fixed_size() {
+            size
+        } else {
+            let is_text = matches!(of, Type::String);
+            let (bytes, width) = self.length(is_text, nullable, place)?;
+            let bytes = bytes.unwrap_or(0);
+            if is_text && bytes > MAX_STRING_BYTES {
+                return Err(Fault::StringTooLong { bytes }.into());
             }
+            bytes + width
         };
         place.within(bytes)?;
         self.passing = bytes;
