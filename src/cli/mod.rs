@@ -203,7 +203,7 @@ enum ConfigSub {
         markdown: bool,
     },
     /// Check a configuration without starting anything; exit code 2 if it is wrong.
-    Check(EitherArgs),
+    Check(Box<EitherArgs>),
 }
 
 #[derive(Debug, Subcommand)]

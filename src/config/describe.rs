@@ -159,7 +159,9 @@ impl Config {
             let mut synonyms = self.broker_synonyms(config.name, dynamic);
             if config.sensitive {
                 // As in Kafka: that it is set is told, and not to what.
-                synonyms.iter_mut().for_each(|synonym| synonym.value = None);
+                for synonym in &mut synonyms {
+                    synonym.value = None;
+                }
             }
             return Some(Described {
                 read_only: !is_dynamic(config.name),

@@ -144,7 +144,7 @@ fn of_answer(error: &ClientError) -> (String, String) {
     let (cause, fix) = match error {
         ClientError::Tls => (
             "that listener has TLS",
-            "set upstream.security.protocol=SSL (or SASL_SSL), or use the port of its plaintext one",
+            "set upstream.security.protocol=SSL (or SASL_SSL), or the port of its plaintext one",
         ),
         ClientError::Http => {
             ("that is not a Kafka listener", "correct the port: Kafka's is 9092 by default")

@@ -77,7 +77,7 @@ pub(super) async fn examine(
     }
 }
 
-/// Asks Metadata of no topics, and DescribeCluster where there is one.
+/// Asks Metadata of no topics, and `DescribeCluster` where there is one.
 async fn ask(
     client: &mut Client,
     versions: &ApiVersionsResponse,

@@ -147,8 +147,8 @@ fn all_errors_are_listed_at_once_with_key_value_place_and_fix() {
          \n  unknown key \"node.idss\" (p.properties:5); did you mean node.ids?\
          \n  unknown key \"virtual.cluster.a.node.id\" (p.properties:6); did you mean \
          virtual.cluster.a.node.ids?\
-         \n  unknown key \"num.partitions\" (p.properties:7); it is a key of the broker, not of the \
-         proxy: leave it out\
+         \n  unknown key \"num.partitions\" (p.properties:7); it is a key of the broker, not of \
+         the proxy: leave it out\
          \n  unknown key \"ssl.protocol\" (p.properties:8); it is a key of the broker, not of the \
          proxy: leave it out\
          \n  unknown key \"x\" (p.properties:11); `tidegate config reference --proxy` lists every \
