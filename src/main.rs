@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Command::WalCheck(settings) => cli::wal_check(&settings),
         Command::BucketCheck { settings, json } => cli::bucket_check(&settings, json),
         Command::BucketRestore { settings, wanted } => cli::bucket_restore(&settings, wanted),
-        Command::Doctor { settings, json } => cli::doctor(&settings, json),
+        Command::Doctor { settings, role, json } => cli::doctor(&settings, json, role),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{Config, Endpoint, Host, Listener};
 use crate::metrics::Registry;
 use crate::protocol::versions;
+use crate::security::tls::{TlsAcceptor, TlsError};
 use crate::server::{Connections, Door, DoorOptions, Limits, ListenerOptions};
 use crate::shutdown::Shutdown;
 use crate::task;
@@ -53,13 +54,21 @@ pub enum RunError {
     Admin(#[from] crate::admin::BindError),
     /// A certificate or a key cannot be used.
     #[error(transparent)]
-    Tls(#[from] crate::security::tls::TlsError),
+    Tls(#[from] TlsError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A listener cannot be bound.
     #[error("{0}")]
     Listener(std::io::Error),
+    /// A listener's certificate or key cannot be used.
+    #[error("listener \"{name}\": {source}")]
+    ListenerTls {
+        /// The listener.
+        name: String,
+        /// What is wrong.
+        source: TlsError,
+    },
     /// A listener's host name leads nowhere.
     #[error("listener \"{name}\": host \"{host}\" cannot be resolved: {source}")]
     Resolve {
@@ -230,8 +239,13 @@ async fn bind_door(
     let mut listeners = Vec::new();
     for listener in &server.listeners {
         let name: Arc<str> = listener.name.as_str().into();
+        let tls = listener.tls.as_ref();
+        let tls = tls.map(|tls| TlsAcceptor::new(tls, broker.clock().clone())).transpose();
+        let tls =
+            tls.map_err(|source| RunError::ListenerTls { name: listener.name.clone(), source })?;
         for address in addresses(listener).await? {
-            listeners.push(ListenerOptions { name: Arc::clone(&name), address, tls: None });
+            let (name, tls) = (Arc::clone(&name), tls.clone());
+            listeners.push(ListenerOptions { name, address, tls });
         }
     }
     let options = DoorOptions {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::config::{Config, Endpoint, Listener, ObjectUrl, WalSync};
+use crate::config::{ClientAuth, Config, Endpoint, Listener, ObjectUrl, SecurityProtocol, WalSync};
 
 /// A few lines on where the running broker is and what an acknowledgement means. The first begins
 /// with "ready", for scripts that wait for it.
@@ -27,7 +27,11 @@ pub fn banner(config: &Config, bound: &[SocketAddr], admin: SocketAddr, data_dir
         } else {
             format!(", listening on {address}")
         };
-        line("clients", &format!("bootstrap.servers={told}{name}{listening}"));
+        let protocol = match listener.protocol {
+            SecurityProtocol::Plaintext => "",
+            SecurityProtocol::Ssl => " security.protocol=SSL",
+        };
+        line("clients", &format!("bootstrap.servers={told}{protocol}{name}{listening}"));
     }
     let kept = match config.storage.object.url {
         ObjectUrl::Memory => " (temporary: gone after the stop)",
@@ -69,10 +73,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         if bind.host.is_loopback() {
             continue;
         }
-        out.push(format!(
-            "listener {name} on {bind} is plaintext and open to other machines: whoever reaches it \
-             can read, write and delete every topic; keep it on a private network"
-        ));
+        out.extend(open_to_others(listener));
         if config.notes.advertised_by_hostname.contains(name) {
             out.push(format!(
                 "advertised.listeners does not name {name}, so clients are told to connect to this \
@@ -104,6 +105,22 @@ pub fn warnings(config: &Config) -> Vec<String> {
         ));
     }
     out
+}
+
+/// A listener that other machines reach and that lets anybody in.
+fn open_to_others(listener: &Listener) -> Option<String> {
+    let Listener { name, bind, tls, .. } = listener;
+    let (kind, way_out) = match tls.as_ref().map(|tls| tls.client_auth) {
+        None => ("is plaintext and", ""),
+        Some(ClientAuth::None | ClientAuth::Requested) => {
+            ("requires no certificate of clients and is", ", or set ssl.client.auth=required")
+        }
+        Some(ClientAuth::Required) => return None,
+    };
+    Some(format!(
+        "listener {name} on {bind} {kind} open to other machines: whoever reaches it can read, \
+         write and delete every topic; keep it on a private network{way_out}"
+    ))
 }
 
 #[cfg(test)]
@@ -187,6 +204,20 @@ mod tests {
         ]));
         assert_eq!(right.len(), 2, "{right:#?}");
         assert!(right[1].contains("admin listener on 0.0.0.0:9464 has no authentication"));
+    }
+
+    #[test]
+    fn tls_is_shown_and_only_required_certificates_close_an_open_listener() {
+        let ssl = [("listeners", "SSL://10.0.0.1:9093"), ("ssl.keystore.location", "/k.pem")];
+        let text = shown(&ssl, &["10.0.0.1:9093"]);
+        assert!(text.contains("bootstrap.servers=10.0.0.1:9093 security.protocol=SSL\n"), "{text}");
+        let found = warnings(&config(&ssl));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("requires no certificate of clients"), "{found:#?}");
+        assert!(found[0].ends_with("or set ssl.client.auth=required"), "{found:#?}");
+        let auth = ("ssl.client.auth", "required");
+        let required = [ssl[0], ssl[1], auth, ("ssl.truststore.location", "/ca.pem")];
+        assert_eq!(warnings(&config(&required)), Vec::<String>::new());
     }
 
     #[test]

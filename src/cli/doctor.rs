@@ -1,14 +1,16 @@
-//! `tidegate doctor`: tries what a broker of this configuration rests on, and says what is wrong
-//! with it, what that does and what helps.
+//! `tidegate doctor`: tries what a broker or proxy of this configuration rests on, and says what is
+//! wrong with it, what that does and what helps.
 //!
 //! Nothing is started and nothing is left behind: one small file beside the data and some small
-//! objects under `probe/` are written and removed. It may be run beside the broker.
+//! objects under `probe/` are written and removed; of a proxy's upstream it only asks. It may be
+//! run beside the broker or proxy.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer is its output")]
 
 mod bucket;
 mod disk;
 mod listeners;
 mod report;
+mod upstream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,26 +18,31 @@ use std::process::ExitCode;
 use self::report::Report;
 use super::{EXIT_USAGE, Settings, run_to_end};
 use crate::clock::{Clock, Random};
-use crate::config::Config;
+use crate::config::{Config, ProxyConfig, Role};
 
-/// Examines the configuration, prints the findings and gives the exit code: 0 if nothing is wrong,
-/// 1 if something is, [`EXIT_USAGE`] if the configuration cannot be read.
-pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
-    let config = match settings.load() {
-        Ok(config) => config,
+/// Examines the configuration of a broker or proxy, prints the findings and gives the exit code: 0
+/// if nothing is wrong, 1 if something is, [`EXIT_USAGE`] if the configuration cannot be read.
+pub fn doctor(settings: &Settings, json: bool, role: Role) -> ExitCode {
+    let clock = Clock::system();
+    let examined = match role {
+        Role::Broker => {
+            settings.load().map(|config| run_to_end(examine(&config, &clock, &Random::system())))
+        }
+        Role::Proxy => {
+            settings.load_proxy().map(|config| run_to_end(examine_proxy(&config, &clock)))
+        }
+    };
+    let report = match examined {
+        Ok(Ok(report)) => report,
+        Ok(Err(code)) => return code,
         Err(errors) => {
             if json {
-                println!("{}", unreadable(&errors.to_string()).json());
+                println!("{}", unreadable(&errors.to_string(), role).json());
             } else {
                 eprintln!("{errors}");
             }
             return ExitCode::from(EXIT_USAGE);
         }
-    };
-    let examined = run_to_end(examine(&config, &Clock::system(), &Random::system()));
-    let report = match examined {
-        Ok(report) => report,
-        Err(code) => return code,
     };
     if json {
         println!("{}", report.json());
@@ -46,11 +53,21 @@ pub fn doctor(settings: &Settings, json: bool) -> ExitCode {
 }
 
 /// A script that asks for JSON gets it, whatever is wrong.
-fn unreadable(errors: &str) -> Report {
+fn unreadable(errors: &str, role: Role) -> Report {
     let mut report = Report::default();
-    let fix = "correct what is named; `tidegate config reference` lists every key";
-    let trouble = report::trouble("it holds no configuration", "the broker does not start", fix);
+    let (effect, reference) = match role {
+        Role::Broker => ("the broker does not start", "`tidegate config reference`"),
+        Role::Proxy => ("the proxy does not start", "`tidegate config reference --proxy`"),
+    };
+    let fix = format!("correct what is named; {reference} lists every key");
+    let trouble = report::trouble("it holds no configuration", effect, fix);
     report.problem("configuration", errors, trouble);
+    report
+}
+
+async fn examine_proxy(config: &ProxyConfig, clock: &Clock) -> Report {
+    let mut report = Report::default();
+    upstream::examine(&mut report, config, clock).await;
     report
 }
 
@@ -80,7 +97,8 @@ mod tests {
     #[test]
     fn a_configuration_that_cannot_be_read_is_told_as_json_too() {
         let errors = Sources::of_flags(&[("no.such.key", "1")]).load().unwrap_err().to_string();
-        let told: serde_json::Value = serde_json::from_str(&unreadable(&errors).json()).unwrap();
+        let told: serde_json::Value =
+            serde_json::from_str(&unreadable(&errors, Role::Broker).json()).unwrap();
         let finding = &told["findings"][0];
         assert_eq!(
             (&finding["part"], &finding["status"]),

@@ -73,10 +73,12 @@ pub enum Command {
         /// How.
         wanted: Wanted,
     },
-    /// Try bucket, disk and listeners ([`doctor()`]).
+    /// Try bucket, disk and listeners, or the upstream of a proxy ([`doctor()`]).
     Doctor {
         /// The configuration to try.
         settings: Settings,
+        /// What it is of.
+        role: Role,
         /// Whether the findings are printed as JSON.
         json: bool,
     },
@@ -146,8 +148,12 @@ pub fn parse() -> Command {
       take it from the environment
   tidegate proxy --upstream kafka-1:9092,kafka-2:9092
       stand in front of a Kafka cluster, for clients of 127.0.0.1:19092
+  tidegate proxy --upstream kafka-1.example.com:9092,kafka-2.example.com:9092
+      run a proxy in front of a Kafka cluster, for clients of this machine
   tidegate doctor --config /etc/tidegate.toml
       try bucket, disk and listeners before the first start, or when something is slow
+  tidegate doctor --upstream kafka-1.example.com:9092
+      try the Kafka cluster that a proxy is to be put before
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -173,14 +179,15 @@ enum Sub {
     /// Examine the bucket, or restore a broker from it.
     #[command(subcommand)]
     Bucket(BucketSub),
-    /// Try the bucket, the disk and the listeners of a configuration, and say what is wrong, what
-    /// that does and what helps; exit code 1 if something is.
+    /// Try the bucket, the disk and the listeners of a configuration, or with --upstream the Kafka
+    /// cluster behind a proxy, and say what is wrong, what that does and what helps; exit code 1 if
+    /// something is.
     Doctor {
         /// Print the findings as JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        settings: SettingsArgs,
+        either: EitherArgs,
     },
 }
 
@@ -196,7 +203,7 @@ enum ConfigSub {
         markdown: bool,
     },
     /// Check a configuration without starting anything; exit code 2 if it is wrong.
-    Check(EitherArgs),
+    Check(Box<EitherArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -349,8 +356,9 @@ impl Cli {
                 let wanted = Wanted { json, offset_gap, skip_damaged };
                 Command::BucketRestore { settings: settings.into(), wanted }
             }
-            Some(Sub::Doctor { json, settings }) => {
-                Command::Doctor { settings: settings.into(), json }
+            Some(Sub::Doctor { json, either }) => {
+                let (role, settings) = either.split();
+                Command::Doctor { settings, role, json }
             }
         }
     }
@@ -486,8 +494,28 @@ mod tests {
         );
         assert_eq!(
             parsed(&["doctor", "--json", "--data-dir", "/d"]),
-            Command::Doctor { settings, json: true }
+            Command::Doctor { settings, role: Role::Broker, json: true }
         );
+        assert_eq!(
+            parsed(&["doctor", "--upstream", "a:1"]),
+            Command::Doctor {
+                settings: flags(&[("upstream.bootstrap.servers", "a:1")]),
+                role: Role::Proxy,
+                json: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_proxy_takes_its_own_flags_and_none_of_the_brokers() {
+        let args = ["proxy", "--upstream=a:1,b:2", "--admin-listener=:3", "--set=x=y"];
+        let keys =
+            [("x", "y"), ("upstream.bootstrap.servers", "a:1,b:2"), ("admin.listener", ":3")];
+        assert_eq!(parsed(&args), Command::Proxy(flags(&keys)));
+        for wrong in ["--proxy", "--data-dir=/d", "--take-over"] {
+            let error = Cli::try_parse_from(["tidegate", "proxy", wrong]).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
-    client_id: StrBytes,
+    name: StrBytes,
     clock: Clock,
     correlation_id: i32,
     usable: bool,
@@ -131,8 +131,8 @@ pub struct Client {
 impl Client {
     /// A client on a connection over which nothing was asked yet, or only what was answered.
     pub fn new(stream: Stream, client_id: &str, clock: Clock) -> Self {
-        let client_id = StrBytes::from_string(client_id.to_owned());
-        Self { stream, client_id, clock, correlation_id: 0, usable: true }
+        let name = StrBytes::from_string(client_id.to_owned());
+        Self { stream, name, clock, correlation_id: 0, usable: true }
     }
 
     /// Asks `request` in `version` and waits for its answer, for at most [`CALL_TIMEOUT`].
@@ -223,7 +223,7 @@ impl Client {
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
             .with_correlation_id(correlation_id)
-            .with_client_id(Some(self.client_id.clone()));
+            .with_client_id(Some(self.name.clone()));
         let mut frame = BytesMut::new();
         frame.put_i32(0);
         let encoded = header

@@ -156,10 +156,17 @@ impl Config {
         dynamic: DynamicConfigs<'_>,
     ) -> Option<Described> {
         if let Some(config) = find(&kafka_configs().broker, name) {
+            let mut synonyms = self.broker_synonyms(config.name, dynamic);
+            if config.sensitive {
+                // As in Kafka: that it is set is told, and not to what.
+                for synonym in &mut synonyms {
+                    synonym.value = None;
+                }
+            }
             return Some(Described {
                 read_only: !is_dynamic(config.name),
                 sensitive: config.sensitive,
-                ..described(config, self.broker_synonyms(config.name, dynamic))
+                ..described(config, synonyms)
             });
         }
         let key = keys::find(name)?;

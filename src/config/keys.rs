@@ -41,7 +41,27 @@ pub const KEYS: &[Key] = &[
         "listener.security.protocol.map",
         List,
         Is("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"),
-        "The protocol of each listener name. Only PLAINTEXT can be listened with so far.",
+        "The protocol of each listener name. Only PLAINTEXT and SSL (TLS) can be listened with so \
+         far.",
+    ),
+    key(
+        "ssl.keystore.location",
+        Text,
+        Is(""),
+        "With SSL on a listener: a file with the certificate, those that lead to its signer, and \
+         its key, in PEM. A changed file is used without a restart. This and the next keys hold \
+         for all listeners; with listener.name.NAME. before them, NAME in lower case, for one.",
+    ),
+    process_keys::SSL_KEYSTORE_CERTIFICATE_CHAIN,
+    process_keys::SSL_KEYSTORE_KEY,
+    process_keys::SSL_TRUSTSTORE_LOCATION,
+    process_keys::SSL_TRUSTSTORE_CERTIFICATES,
+    key(
+        "ssl.client.auth",
+        process_keys::CLIENT_AUTH,
+        Is("none"),
+        "Whether clients have to show a certificate: none, requested (one that is shown must be \
+         trusted) or required.",
     ),
     key(
         "controller.listener.names",

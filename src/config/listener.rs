@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::tls::ServerTls;
+
 /// A place that Kafka clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -10,6 +12,8 @@ pub struct Listener {
     pub name: String,
     /// What is spoken on it.
     pub protocol: SecurityProtocol,
+    /// Certificates and whom to trust; there exactly with [`SecurityProtocol::Ssl`].
+    pub tls: Option<ServerTls>,
     /// Where the process listens. Port 0 is any free port.
     pub bind: Endpoint,
     /// What clients of this listener are told to connect to. Never [`Host::Any`]. Port 0 stands
@@ -22,12 +26,15 @@ pub struct Listener {
 pub enum SecurityProtocol {
     /// Neither TLS nor SASL.
     Plaintext,
+    /// TLS without SASL.
+    Ssl,
 }
 
 impl fmt::Display for SecurityProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SecurityProtocol::Plaintext => f.write_str("PLAINTEXT"),
+            SecurityProtocol::Ssl => f.write_str("SSL"),
         }
     }
 }

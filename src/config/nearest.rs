@@ -1,7 +1,7 @@
 //! The key that a misspelt one was meant to be.
 
-/// The one of `known` that is nearest to `wrong`, the first of several. `None` if none is near: more
-/// than a third of it, and more than two letters, would have to change.
+/// The one of `known` that is nearest to `wrong`, the first of several. `None` if none is near:
+/// more than a third of it, and more than two letters, would have to change.
 pub(super) fn nearest<K: AsRef<str>>(wrong: &str, known: impl Iterator<Item = K>) -> Option<K> {
     // Nobody means a known key with a name far longer than the longest.
     if wrong.len() > 128 {

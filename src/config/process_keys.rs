@@ -2,7 +2,8 @@
 
 use super::key::Default::Is;
 use super::key::Key;
-use super::key::Kind::{Bytes, Duration, Int, Text};
+use super::key::Kind;
+use super::key::Kind::{Bytes, Choice, Duration, Int, Pem, Text};
 
 const I32: i64 = i32::MAX as i64;
 
@@ -49,3 +50,34 @@ pub(super) const MAX_CONNECTIONS_PER_IP: Key = Key::new(
     Is("2147483647"),
     "The most connections at a time from one address.",
 );
+
+pub(super) const SSL_KEYSTORE_CERTIFICATE_CHAIN: Key = Key::new(
+    "ssl.keystore.certificate.chain",
+    Pem,
+    Is(""),
+    "The certificates of ssl.keystore.location by themselves, with ssl.keystore.key.",
+);
+
+pub(super) const SSL_KEYSTORE_KEY: Key = Key::new(
+    "ssl.keystore.key",
+    Pem,
+    Is(""),
+    "The key of ssl.keystore.certificate.chain, not encrypted.",
+);
+
+pub(super) const SSL_TRUSTSTORE_LOCATION: Key = Key::new(
+    "ssl.truststore.location",
+    Text,
+    Is(""),
+    "With ssl.client.auth: a file of the certificates in PEM that sign the clients' ones.",
+);
+
+pub(super) const SSL_TRUSTSTORE_CERTIFICATES: Key = Key::new(
+    "ssl.truststore.certificates",
+    Pem,
+    Is(""),
+    "The same as text, instead of ssl.truststore.location.",
+);
+
+/// The values of `ssl.client.auth`.
+pub(super) const CLIENT_AUTH: Kind = Choice(&["none", "requested", "required"]);

@@ -136,33 +136,13 @@ pub(super) const CLUSTER_KEYS: &[Key] = &[
          and its key, in PEM. It must be for every name that clients connect to. A changed file \
          is used without a restart.",
     ),
-    key(
-        "ssl.keystore.certificate.chain",
-        Pem,
-        Is(""),
-        "The certificates of ssl.keystore.location by themselves, with ssl.keystore.key.",
-    ),
-    key(
-        "ssl.keystore.key",
-        Pem,
-        Is(""),
-        "The key of ssl.keystore.certificate.chain, not encrypted.",
-    ),
-    key(
-        "ssl.truststore.location",
-        Text,
-        Is(""),
-        "With ssl.client.auth: a file of the certificates in PEM that sign the clients' ones.",
-    ),
-    key(
-        "ssl.truststore.certificates",
-        Pem,
-        Is(""),
-        "The same as text, instead of ssl.truststore.location.",
-    ),
+    process_keys::SSL_KEYSTORE_CERTIFICATE_CHAIN,
+    process_keys::SSL_KEYSTORE_KEY,
+    process_keys::SSL_TRUSTSTORE_LOCATION,
+    process_keys::SSL_TRUSTSTORE_CERTIFICATES,
     key(
         "ssl.client.auth",
-        Choice(&["none", "requested", "required"]),
+        process_keys::CLIENT_AUTH,
         Is("none"),
         "Whether clients have to show a certificate. Who they are by it stays with the proxy; the \
          upstream is not told.",

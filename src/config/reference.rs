@@ -21,16 +21,16 @@ pub enum Role {
 const SOURCES: &str = "Every key has the same name in every source. The first of these that sets a \
      key decides: the command line (--set key=value), the environment (TIDEGATE_LOG_RETENTION_MS \
      sets log.retention.ms), the file given with --config, the default.";
-const FILE: &str = "The file is TOML, whose tables are flattened ([log.retention] with ms = \"12h\" \
-     sets log.retention.ms), or a Kafka server.properties. Kafka 4.3 server settings that are not \
-     listed here are accepted without effect and named in a warning at start; any other unknown \
-     key is an error.";
+const FILE: &str = "The file is TOML, whose tables are flattened ([log.retention] with ms = \
+     \"12h\" sets log.retention.ms), or a Kafka server.properties. Kafka 4.3 server settings that \
+     are not listed here are accepted without effect and named in a warning at start; any other \
+     unknown key is an error.";
 const PROXY_SOURCES: &str = "Every key has the same name in every source. The first of these that \
      sets a key decides: the command line (--set key=value), the environment \
      (TIDEGATE_METADATA_REFRESH_MS sets metadata.refresh.ms), the file given with --config, the \
      default.";
-const PROXY_FILE: &str = "The file is TOML, whose tables are flattened ([metadata.refresh] with ms = \
-     \"1m\" sets metadata.refresh.ms), or a properties file. An unknown key is an error.";
+const PROXY_FILE: &str = "The file is TOML, whose tables are flattened ([metadata.refresh] with ms \
+     = \"1m\" sets metadata.refresh.ms), or a properties file. An unknown key is an error.";
 const UNITS: &str = "A duration is a number of milliseconds, or a number with ms, s, m, h or d: \
      250ms, 1.5h. A size is a number of bytes, or a number with KiB, MiB, GiB, TiB (powers of \
      1024), kB, MB, GB or TB (powers of 1000): 64MiB. A list is separated by commas; in TOML an \

@@ -79,15 +79,14 @@ impl Sources {
     }
 }
 
-/// `TIDEGATE_LOG_RETENTION_MS` sets `log.retention.ms`. What Kubernetes sets in every container
-/// beside a Service named tidegate (`TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_9092_TCP`) is not ours.
+/// `TIDEGATE_LOG_RETENTION_MS` sets `log.retention.ms`; what Kubernetes sets is not ours.
 fn of_variable(name: &str, value: &str) -> Option<Setting> {
     // A debug build's own; a release build takes it for a setting that it does not know.
     if failpoint::VARIABLE == Some(name) {
         return None;
     }
     let ours = name.strip_prefix(ENV_PREFIX)?;
-    if ours.starts_with("SERVICE_") || ours == "PORT" || ours.starts_with("PORT_") {
+    if is_of_kubernetes(ours) {
         return None;
     }
     Some(Setting {
@@ -95,6 +94,26 @@ fn of_variable(name: &str, value: &str) -> Option<Setting> {
         value: Secret::new(value),
         origin: Origin::Env(name.to_owned()),
     })
+}
+
+/// Whether Kubernetes sets such a variable, in every container beside a Service named `tidegate`
+/// (`TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_9092_TCP`) or, say, `tidegate-proxy`
+/// (`TIDEGATE_PROXY_PORT`). No key of ours has an underscore where these have one.
+fn is_of_kubernetes(name: &str) -> bool {
+    let is_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        let number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
+        let protocol = parts.next().is_some_and(|it| matches!(it, "TCP" | "UDP" | "SCTP"));
+        let end = parts.next();
+        number && protocol && matches!(end, None | Some("PROTO" | "PORT" | "ADDR"))
+    };
+    let has = |part: &str| name.starts_with(part) || name.contains(&format!("_{part}"));
+    let in_port = name.strip_prefix("PORT_").or_else(|| name.split_once("_PORT_").map(|it| it.1));
+    name == "PORT"
+        || name.ends_with("_PORT")
+        || has("SERVICE_HOST")
+        || has("SERVICE_PORT")
+        || in_port.is_some_and(is_port)
 }
 
 #[cfg(test)]
@@ -110,10 +129,20 @@ mod tests {
             "TIDEGATE_SERVICE_HOST",
             "TIDEGATE_SERVICE_PORT_KAFKA",
             "TIDEGATE_PORT",
+            "TIDEGATE_SERVICE_PORT",
+            "TIDEGATE_PORT_9092_TCP",
             "TIDEGATE_PORT_9092_TCP_ADDR",
+            "TIDEGATE_PROXY_SERVICE_HOST",
+            "TIDEGATE_PROXY_SERVICE_PORT_KAFKA",
+            "TIDEGATE_PROXY_PORT",
+            "TIDEGATE_PROXY_PORT_19092_TCP",
+            "TIDEGATE_PROXY_PORT_19092_TCP_PROTO",
             "PATH",
         ] {
             assert!(of_variable(injected, "x").is_none(), "{injected}");
+        }
+        for ours in ["TIDEGATE_NODE_PORT_BASE", "TIDEGATE_NODE_ADVERTISED_PORT_BASE"] {
+            assert!(of_variable(ours, "1").is_some(), "{ours}");
         }
         let failpoint = of_variable("TIDEGATE_FAILPOINT", "x");
         assert_eq!(failpoint.is_some(), !cfg!(debug_assertions), "release builds refuse it");

@@ -76,12 +76,9 @@ fn pem(text: &str) -> Option<String> {
         let (label, after) = after.split_once("-----")?;
         let (body, after) = after.split_once(&format!("-----END {label}-----"))?;
         rest = after;
-        out.push_str(&format!("-----BEGIN {label}-----\n"));
-        for word in body.split_ascii_whitespace() {
-            out.push_str(word);
-            out.push('\n');
-        }
-        out.push_str(&format!("-----END {label}-----\n"));
+        out.extend(["-----BEGIN ", label, "-----\n"]);
+        out.extend(body.split_ascii_whitespace().flat_map(|line| [line, "\n"]));
+        out.extend(["-----END ", label, "-----\n"]);
     }
     (!out.is_empty()).then_some(out)
 }

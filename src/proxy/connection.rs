@@ -12,6 +12,7 @@ use super::link::Link;
 use super::metrics::Held;
 use super::policy::{self, Class, PRODUCE};
 use super::response::{self, Expected, ReceiveError};
+use crate::budget::Charge;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::produce;
 use crate::server::service::{BoxFuture, Disconnect, Reply, Request, ServiceConnection};
@@ -126,7 +127,7 @@ impl Connection {
         frame.put_slice(CLIENT_ID.as_bytes());
         link.asks();
         let sent = async {
-            link.send(&frame, bytes::Bytes::new()).await?;
+            link.send(&frame, bytes::Bytes::new(), Charge::none()).await?;
             link.flush().await
         };
         sent.await.map_err(|error| self.ended(error))?;
@@ -164,13 +165,12 @@ impl Connection {
         // The header was parsed: the frame is not shorter.
         let rest = frame.slice(FRAME_HEAD_BYTES.min(frame.len())..);
         drop((frame, body));
-        link.send(&head, rest).await.map_err(|error| self.ended(error))?;
+        link.send(&head, rest, charge).await.map_err(|error| self.ended(error))?;
         if is_silent {
             // Nothing else tells when it has gone out, should the client leave now.
             link.flush().await.map_err(|error| self.ended(error))?;
             return Ok(Reply::Silent);
         }
-        drop(charge);
         expected.held = self.cluster.clock.now() - received;
         let (cluster, link) = (Arc::clone(&self.cluster), Arc::clone(link));
         Ok(Reply::Later(Box::pin(response::receive(cluster, link, expected))))

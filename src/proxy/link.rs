@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffers;
 use super::cluster::Negotiated;
+use crate::budget::Charge;
 use crate::security::tls::Stream;
 
 /// Requests below this are copied together.
@@ -43,8 +44,9 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Inner {
     io: Stream,
-    /// Small requests that wait to be written.
+    /// Small requests that wait to be written, and what they are charged to.
     queued: BytesMut,
+    charge: Charge,
     /// A large request that is being written behind them.
     large: Bytes,
     /// What was read and belongs to nobody yet.
@@ -68,6 +70,7 @@ impl Link {
         let inner = Inner {
             io,
             queued: BytesMut::new(),
+            charge: Charge::none(),
             large: Bytes::new(),
             read: BytesMut::new(),
             next: 0,
@@ -124,21 +127,10 @@ impl Link {
         number
     }
 
-    /// Queues a request, in the order of the calls. Waits if it is large, or if much is queued.
-    pub(super) async fn send(&self, head: &[u8], rest: Bytes) -> io::Result<()> {
-        let is_small = rest.len() < COPY_BELOW;
-        {
-            let mut inner = self.lock();
-            inner.queued.extend_from_slice(head);
-            if is_small {
-                inner.queued.extend_from_slice(&rest);
-            } else {
-                inner.large = rest;
-            }
-            if is_small && inner.queued.len() < QUEUED_MAX {
-                return Ok(());
-            }
-        }
+    /// Queues a request, in the order of the calls, with what its frame is charged to. Waits if it
+    /// is large, or if much is queued.
+    pub(super) async fn send(&self, head: &[u8], rest: Bytes, charge: Charge) -> io::Result<()> {
+        let Some(_charge) = self.lock().queue(head, rest, charge) else { return Ok(()) };
         self.flush().await
     }
 
@@ -227,6 +219,14 @@ impl Link {
         inner.read.advance(bytes);
     }
 
+    /// Copies `bytes` of what was read ahead, so that the buffer is free again.
+    pub(super) fn copy(&self, bytes: usize) -> Bytes {
+        let mut inner = self.lock();
+        let copied = Bytes::copy_from_slice(inner.read.get(..bytes).unwrap_or_default());
+        inner.read.advance(copied.len());
+        copied
+    }
+
     /// Takes as many as `bytes` of what was read ahead.
     pub(super) fn take(&self, bytes: usize) -> BytesMut {
         let mut inner = self.lock();
@@ -263,6 +263,20 @@ impl Link {
 }
 
 impl Inner {
+    /// Queues a request. Returns what stays charged until it is written, if that has to be waited
+    /// for.
+    fn queue(&mut self, head: &[u8], rest: Bytes, charge: Charge) -> Option<Charge> {
+        self.queued.extend_from_slice(head);
+        if rest.len() >= COPY_BELOW {
+            self.large = rest;
+            return Some(charge);
+        }
+        self.queued.extend_from_slice(&rest);
+        // All small frames are charged to one pool.
+        self.charge.merge(charge);
+        (self.queued.len() >= QUEUED_MAX).then(Charge::none)
+    }
+
     fn poll_write(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.queued.has_remaining() || self.large.has_remaining() {
             let slices = [IoSlice::new(&self.queued), IoSlice::new(&self.large)];
@@ -281,6 +295,7 @@ impl Inner {
         }
         self.queued = BytesMut::new();
         self.large = Bytes::new();
+        self.charge = Charge::none();
         Pin::new(&mut self.io).poll_flush(task)
     }
 

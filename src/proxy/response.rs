@@ -31,6 +31,8 @@ use crate::server::service::{BoxFuture, Deferred, Disconnect, Piece, Response};
 
 /// Up to this size a response is read whole.
 const WHOLE_MAX: usize = 64 * 1024;
+/// Below this size one is copied, so that the read buffer is used again at once.
+const COPY_BELOW: usize = 16 * 1024;
 /// What is read at once of a larger one.
 const CHUNK: usize = 256 * 1024;
 /// What is read more where a field is cut by the end of a chunk.
@@ -185,6 +187,9 @@ async fn whole(
     };
     if bytes <= WHOLE_MAX {
         link.peek(bytes, |_| ()).await?;
+        if bytes < COPY_BELOW {
+            return Ok((link.copy(bytes), charge));
+        }
         return Ok((link.take(bytes).freeze(), charge));
     }
     let mut body = BytesMut::with_capacity(bytes);

@@ -107,9 +107,9 @@ impl Cause {
     /// The cause as a metric label.
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Cause::PeerClosed => "peer_closed",
+            Cause::PeerClosed | Cause::Handshake(AcceptError::Closed) => "peer_closed",
             Cause::Truncated => "truncated",
-            Cause::Failed(_) => "failed",
+            Cause::Failed(_) | Cause::Handshake(AcceptError::Failed(_)) => "failed",
             Cause::Idle => "idle",
             Cause::SlowFrame { .. } => "slow_frame",
             Cause::SlowReader => "slow_reader",
@@ -125,8 +125,6 @@ impl Cause {
             Cause::Service(_) => "service",
             Cause::Panicked { .. } => "panic",
             Cause::Deferred(_) => "deferred",
-            Cause::Handshake(AcceptError::Closed) => "peer_closed",
-            Cause::Handshake(AcceptError::Failed(_)) => "failed",
             Cause::Handshake(AcceptError::Plaintext) => "plaintext",
             Cause::Handshake(_) | Cause::SlowHandshake => "tls_handshake",
             Cause::Drained => "drained",

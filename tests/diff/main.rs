@@ -21,7 +21,6 @@ mod configs;
 mod fetch;
 mod groups;
 mod hostile;
-mod kafka;
 mod membership;
 mod offsets;
 mod peer;
@@ -32,8 +31,8 @@ mod tree;
 
 use std::fmt::Write as _;
 
+use crate::harness::kafka::Kafka;
 use crate::harness::{Broker, Options};
-use crate::kafka::Kafka;
 use crate::peer::{Answer, Peer};
 use crate::tree::Difference;
 

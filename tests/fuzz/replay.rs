@@ -117,6 +117,11 @@ fn tier() {
 }
 
 #[test]
+fn rewrites() {
+    replay("rewrites");
+}
+
+#[test]
 fn every_target_is_replayed() {
     let source = include_str!("replay.rs");
     for (name, _) in targets::TARGETS {

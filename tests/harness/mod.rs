@@ -1,12 +1,18 @@
-//! A broker process, a data directory of its own and a plain Kafka connection, for every suite.
+//! A broker process, a data directory of its own and a plain Kafka connection, for every suite; and
+//! what the proxy's suites have beside it.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 #![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
 pub mod bucket;
+pub mod kafka;
+pub mod kfake;
+pub mod proxy;
+pub mod relay;
 pub mod servers;
 pub mod tables;
+pub mod topology;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read};
@@ -17,6 +23,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use wire::Wire;
@@ -132,8 +139,7 @@ impl Broker {
 
     /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        send_signal(self.child.id(), Signal::TERM);
     }
 
     /// Starts the process again on the same ports and data directory; it must have ended.
@@ -222,10 +228,8 @@ impl Broker {
 
     /// The value of a metric, `name` with its labels as the exposition writes them.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.admin("/metrics");
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-            .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+        let metrics = self.metrics();
+        metrics.find(name).unwrap_or_else(|| panic!("no metric {name} in\n{}", metrics.0))
     }
 
     /// The values of all metrics at one moment.
@@ -240,13 +244,7 @@ impl Broker {
 
     /// Waits until `condition` holds, looking again and again: only for what no event tells.
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
-        for _ in 0..POLLS {
-            if condition(self) {
-                return;
-            }
-            std::thread::sleep(POLL);
-        }
-        panic!("not within {:?}: {what}", POLL * POLLS);
+        until(what, || condition(self).then_some(()));
     }
 
     /// Waits until the process has logged `text`: its lines come through a pipe.
@@ -266,12 +264,12 @@ impl Broker {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        self.status_kib("VmRSS:") * 1024
+        status_kib(self.child.id(), "VmRSS:") * 1024
     }
 
     /// The most memory that was ever resident, in bytes.
     pub fn resident_max(&self) -> u64 {
-        self.status_kib("VmHWM:") * 1024
+        status_kib(self.child.id(), "VmHWM:") * 1024
     }
 
     /// Waits until the process has killed itself where it was told to.
@@ -289,12 +287,6 @@ impl Broker {
     /// Waits for the process to end by itself; its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
-    }
-
-    fn status_kib(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
 
@@ -320,13 +312,65 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LINES_OF_LOG)..];
-            eprintln!("--- the end of the broker's log ---\n{}", last.join("\n"));
-        }
+        show_end_of_log("the broker", &self.log());
     }
+}
+
+/// Shows the last lines of a log if a test fails now.
+fn show_end_of_log(whose: &str, log: &str) {
+    if std::thread::panicking() {
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LINES_OF_LOG)..];
+        eprintln!("--- the end of the log of {whose} ---\n{}", last.join("\n"));
+    }
+}
+
+/// Looks again and again until there is something: only for what no event tells.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..POLLS {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(POLL);
+    }
+    panic!("not within {:?}: {what}", POLL * POLLS);
+}
+
+fn send_signal(pid: u32, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Lets this process, and those that it starts from now on, open `files` files and sockets, or as
+/// many as it may; how many that is. Only root may raise the hard limit.
+pub fn raise_limit_of_files(files: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: Some(files), maximum: limit.maximum.max(Some(files)) };
+    if limit.maximum.is_none_or(|maximum| maximum >= files)
+        || setrlimit(Resource::Nofile, wanted).is_err()
+    {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// A field of `/proc/PID/status` that is in KiB.
+fn status_kib(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The folder or file `name` among what `tests/run` installs.
+pub fn installation(name: &str) -> PathBuf {
+    let folder = std::env::var_os("TIDEGATE_CLIENTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"),
+        PathBuf::from,
+    );
+    let path = folder.join(name);
+    assert!(path.exists(), "no {}; run tests/run", path.display());
+    path
 }
 
 fn data_dir(options: &Options, folder: &Path) -> PathBuf {
@@ -366,7 +410,10 @@ fn spawn(
     admin_port: u16,
     log: &Arc<Mutex<String>>,
 ) -> (Child, Mutex<Receiver<bool>>) {
-    let mut command = command(&["serve"], options, folder, port, admin_port);
+    spawn_command(command(&["serve"], options, folder, port, admin_port), log)
+}
+
+fn spawn_command(mut command: Command, log: &Arc<Mutex<String>>) -> (Child, Mutex<Receiver<bool>>) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     collect_log(child.stderr.take().unwrap(), Arc::clone(log));
@@ -394,16 +441,22 @@ fn collect_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {
 /// A port that is free now and below the ephemeral range: while a broker is down, no client's own
 /// connection can take its port.
 pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of `count` ports in a row, each as [`free_port`] has it.
+pub fn free_ports(count: u16) -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
     let start = (std::process::id() as u16).wrapping_mul(251) % COUNT;
     loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + start.wrapping_add(step) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        let step = NEXT.fetch_add(count, Ordering::Relaxed);
+        let first = FIRST + start.wrapping_add(step) % COUNT;
+        let mut ports = first..first + count;
+        if ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
         }
     }
 }

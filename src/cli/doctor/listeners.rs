@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, lookup_host};
 
 use super::report::{Report, trouble};
+use crate::clock::Clock;
 use crate::config::{Config, Listener};
+use crate::security::tls::TlsAcceptor;
 
 /// Looks at every listener.
 pub(super) async fn examine(report: &mut Report, config: &Config) {
@@ -14,6 +16,7 @@ pub(super) async fn examine(report: &mut Report, config: &Config) {
         let by_hostname = config.notes.advertised_by_hostname.contains(&listener.name);
         let part = format!("listener {}", listener.name);
         bind(report, &part, listener).await;
+        certificates(report, &part, listener);
         advertised(report, &part, listener, by_hostname).await;
     }
 }
@@ -67,6 +70,22 @@ async fn try_bind(report: &mut Report, part: &str, address: SocketAddr) {
     }
 }
 
+fn certificates(report: &mut Report, part: &str, listener: &Listener) {
+    let Some(tls) = &listener.tls else { return };
+    match TlsAcceptor::new(tls, Clock::system()) {
+        Ok(_) => report.fine(part, "certificate and key can be used".to_owned()),
+        Err(error) => report.problem(
+            part,
+            error.to_string(),
+            trouble(
+                "the files of ssl.keystore.* or ssl.truststore.* are not what they have to be",
+                "the broker does not start",
+                "mend the file, or name the right one",
+            ),
+        ),
+    }
+}
+
 async fn advertised(report: &mut Report, part: &str, listener: &Listener, by_hostname: bool) {
     let told = &listener.advertised;
     let set = format!("set advertised.listeners={}://<address clients use>", listener.name);
@@ -105,6 +124,7 @@ async fn advertised(report: &mut Report, part: &str, listener: &Listener, by_hos
 mod tests {
     use super::*;
     use crate::config::Sources;
+    use crate::security::tls::testing::Authority;
 
     async fn told(flags: &[(&str, &str)]) -> (bool, String) {
         let mut report = Report::default();
@@ -120,6 +140,20 @@ mod tests {
         assert!(healthy && text.contains("is in use"), "{text}");
         let (healthy, text) = told(&[("listeners", "PLAINTEXT://192.0.2.1:0")]).await;
         assert!(!healthy && text.contains("192.0.2.1:0 cannot be listened on"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_cannot_be_used_is_told() {
+        let listeners = ("listeners", "SSL://127.0.0.1:0");
+        let keystore = ("ssl.keystore.location", "/no/such.pem");
+        let (healthy, text) = told(&[listeners, keystore]).await;
+        assert!(!healthy && text.contains("\"/no/such.pem\" cannot be read"), "{text}");
+        let authority = Authority::new();
+        authority.issue("server", "DNS:localhost");
+        authority.write("k.pem", authority.read("server.pem") + &authority.read("server.key"));
+        let path = authority.path("k.pem").display().to_string();
+        let (healthy, text) = told(&[listeners, ("ssl.keystore.location", &path)]).await;
+        assert!(healthy && text.contains("certificate and key can be used"), "{text}");
     }
 
     #[tokio::test]

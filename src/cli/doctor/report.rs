@@ -10,9 +10,9 @@ use serde::Serialize;
 pub(super) enum Status {
     /// It is as it should be.
     Ok,
-    /// A broker runs with it, worse than it could.
+    /// A broker or proxy runs with it, worse than it could.
     Warning,
-    /// A broker does not run with it, or must not.
+    /// None runs with it, or must.
     Problem,
 }
 
@@ -32,7 +32,7 @@ struct Finding {
 pub(super) struct Trouble {
     /// Where it comes from.
     pub(super) cause: String,
-    /// What it does to a broker.
+    /// What it does to a broker or proxy.
     pub(super) effect: String,
     /// What helps.
     pub(super) fix: String,
@@ -50,12 +50,12 @@ impl Report {
         self.add(part, Status::Ok, found.into(), None);
     }
 
-    /// Notes something that a broker runs with.
+    /// Notes something that can be lived with.
     pub(super) fn warn(&mut self, part: &str, found: impl Into<String>, trouble: Trouble) {
         self.add(part, Status::Warning, found.into(), Some(trouble));
     }
 
-    /// Notes something that a broker does not run with.
+    /// Notes something that cannot.
     pub(super) fn problem(&mut self, part: &str, found: impl Into<String>, trouble: Trouble) {
         self.add(part, Status::Problem, found.into(), Some(trouble));
     }

@@ -109,6 +109,22 @@ fn a_broker_shows_its_own_keys_and_kafkas_names_for_them() {
 }
 
 #[test]
+fn a_key_is_never_shown_only_that_there_is_one() {
+    let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----";
+    let chain = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----";
+    let config = config(&[
+        ("listeners", "SSL://127.0.0.1:1"),
+        ("ssl.keystore.certificate.chain", chain),
+        ("ssl.keystore.key", key),
+    ]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let shown = broker(&config, "ssl.keystore.key");
+    assert!(shown.sensitive);
+    assert_eq!((shown.value, shown.source), (None, ConfigSource::StaticBroker));
+    assert!(shown.synonyms.iter().all(|synonym| synonym.value.is_none()));
+}
+
+#[test]
 fn groups_and_subscriptions_show_kafkas_defaults() {
     let group = describe_group_config("consumer.session.timeout.ms").unwrap();
     assert_eq!(

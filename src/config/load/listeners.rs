@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::listener::{NAMED_FORM, Named};
 use super::super::{AdminConfig, Endpoint, Host, Listener, Notes, SecurityProtocol, ServerConfig};
+use super::tls;
 use super::values::Values;
 
 const LISTENERS: &str = "listeners";
@@ -50,10 +51,14 @@ fn listeners(
     }
     check_ports(values, &bound, admin);
     check_advertised(values, &bound, &advertised);
-    bound
+    let listeners: Vec<Listener> = bound
         .into_iter()
         .map(|Named { name, endpoint: bind }| {
             let protocol = protocol(values, &protocols, &name);
+            let tls = match protocol {
+                SecurityProtocol::Ssl => tls::of_listener(values, &name),
+                SecurityProtocol::Plaintext => None,
+            };
             let given = advertised.iter().find(|given| given.name == name);
             let advertised = match given {
                 Some(given) => given.endpoint.clone(),
@@ -63,9 +68,28 @@ fn listeners(
                 }
                 None => bind.clone(),
             };
-            Listener { name, protocol, bind, advertised }
+            Listener { name, protocol, tls, bind, advertised }
         })
-        .collect()
+        .collect();
+    note_unused(values, &listeners, notes);
+    listeners
+}
+
+/// TLS settings of listeners that do not speak it, or are not here, have no effect; one
+/// configuration often serves several kinds of brokers.
+fn note_unused(values: &mut Values, listeners: &[Listener], notes: &mut Notes) {
+    let speak = |name: &str| {
+        let found = listeners.iter().find(|listener| listener.name.eq_ignore_ascii_case(name));
+        found.is_some_and(|listener| listener.protocol == SecurityProtocol::Ssl)
+    };
+    notes.without_effect.extend(values.take_of_other_listeners(speak));
+    notes.without_effect.sort_unstable();
+    if listeners.iter().any(|listener| listener.protocol == SecurityProtocol::Ssl) {
+        return;
+    }
+    for key in tls::LISTENER.names().into_iter().filter(|key| values.is_set(key)) {
+        notes.overruled.push(format!("{key} has no effect because no listener speaks SSL"));
+    }
 }
 
 /// The items of `listeners` or `advertised.listeners`; each name may stand once.
@@ -110,9 +134,12 @@ fn protocol(
     }
     match protocols.get(name).map(String::as_str) {
         Some("PLAINTEXT") => {}
+        Some("SSL") => return SecurityProtocol::Ssl,
         Some(other) => values.refuse(
             LISTENERS,
-            &format!("listener {name} would speak {other}; only PLAINTEXT is supported so far"),
+            &format!(
+                "listener {name} would speak {other}; only PLAINTEXT and SSL are supported so far"
+            ),
         ),
         None => values.refuse(
             LISTENERS,

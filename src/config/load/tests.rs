@@ -56,7 +56,8 @@ fn every_key_of_the_table_is_read() {
     let code = concat!(
         include_str!("../load.rs"),
         include_str!("listeners.rs"),
-        include_str!("object.rs")
+        include_str!("object.rs"),
+        include_str!("tls.rs")
     );
     for key in KEYS {
         assert!(code.contains(&format!("\"{}\"", key.name)), "nothing reads {}", key.name);
@@ -172,7 +173,8 @@ fn listeners_that_cannot_be_are_refused() {
         assert!(refused(malformed).contains("must be NAME://host:port"), "{malformed}");
     }
     assert!(refused("").contains("must have a listener"));
-    assert!(refused("SSL://:1").contains("listener SSL would speak SSL; only PLAINTEXT"));
+    assert!(refused("SSL://:1").contains("listener SSL speaks SSL without a certificate"));
+    assert!(refused("SASL_SSL://:1").contains("only PLAINTEXT and SSL are supported so far"));
     assert!(refused("A://:1").contains("add A:PLAINTEXT to listener.security.protocol.map"));
     assert!(refused("PLAINTEXT://a:1,plaintext://a:2").contains("name each listener once"));
     let map = ("listener.security.protocol.map", "A:PLAINTEXT,B:PLAINTEXT");
@@ -181,6 +183,63 @@ fn listeners_that_cannot_be_are_refused() {
     );
     assert!(problem(&[("listeners", "PLAINTEXT://:9464")]).contains("needs another port"));
     load(&[("listeners", "A://127.0.0.1:0,B://127.0.0.1:0"), map]);
+}
+
+#[test]
+fn a_listener_with_tls_has_the_settings_of_all_or_its_own() {
+    let pem = |path: &str| Pem::File(path.into());
+    let listeners = ("listeners", "SSL://127.0.0.1:1,INSIDE://127.0.0.1:2,PLAINTEXT://127.0.0.1:3");
+    let map = ("listener.security.protocol.map", "SSL:SSL,INSIDE:ssl,PLAINTEXT:PLAINTEXT");
+    let config = load(&[
+        listeners,
+        map,
+        ("ssl.keystore.location", "/k.pem"),
+        ("listener.name.inside.ssl.keystore.location", "/inside.pem"),
+        ("listener.name.INSIDE.ssl.client.auth", "required"),
+        ("listener.name.inside.ssl.truststore.location", "/ca.pem"),
+        ("listener.name.plaintext.ssl.client.auth", "required"),
+        ("listener.name.inside.sasl.enabled.mechanisms", "PLAIN"),
+    ]);
+    let [ssl, inside, plain] = config.server.listeners.as_slice() else { panic!("{config:?}") };
+    assert_eq!((ssl.protocol, inside.protocol), (SecurityProtocol::Ssl, SecurityProtocol::Ssl));
+    assert_eq!((plain.protocol, &plain.tls), (SecurityProtocol::Plaintext, &None));
+    let tls = ssl.tls.as_ref().unwrap();
+    assert_eq!((&tls.keystore.chain, &tls.keystore.key), (&pem("/k.pem"), &pem("/k.pem")));
+    assert_eq!((tls.client_auth, &tls.truststore), (ClientAuth::None, &None));
+    let tls = inside.tls.as_ref().unwrap();
+    assert_eq!((&tls.keystore.chain, tls.client_auth), (&pem("/inside.pem"), ClientAuth::Required));
+    assert_eq!(tls.truststore, Some(pem("/ca.pem")));
+    assert_eq!(
+        config.notes.without_effect,
+        ["listener.name.inside.sasl.enabled.mechanisms", "listener.name.plaintext.ssl.client.auth"]
+    );
+
+    let refused = problem(&[
+        listeners,
+        map,
+        ("ssl.keystore.location", "/k.pem"),
+        ("listener.name.inside.ssl.client.auth", "needed"),
+    ]);
+    let told = "listener.name.inside.ssl.client.auth = \"needed\" (command line): must be one of";
+    assert!(refused.starts_with(told), "{refused}");
+    let refused = problems(&[listeners, map]);
+    let [ssl, inside] = refused.as_slice() else { panic!("{refused:#?}") };
+    assert!(ssl.starts_with("listener SSL speaks SSL without a certificate; give"), "{ssl}");
+    let own = "with listener.name.inside. before them they are this listener's alone";
+    assert!(inside.ends_with(own), "{inside}");
+    let refused = problem(&[
+        ("listeners", "SSL://:1"),
+        ("ssl.keystore.location", "/k.pem"),
+        ("ssl.client.auth", "required"),
+    ]);
+    assert!(refused.contains("give who signs clients' certificates"), "{refused}");
+}
+
+#[test]
+fn tls_settings_without_a_listener_that_speaks_it_are_told() {
+    let config = load(&[("ssl.keystore.location", "/k.pem")]);
+    let told = "ssl.keystore.location has no effect because no listener speaks SSL";
+    assert_eq!(config.notes.overruled, [told]);
 }
 
 #[test]

@@ -45,6 +45,11 @@ pub(super) const UPSTREAM: TlsKeys = TlsKeys {
 };
 
 impl TlsKeys {
+    /// All that have an effect with TLS only.
+    pub(super) fn names(&self) -> [&'static str; 6] {
+        [self.keystore, self.chain, self.key, self.truststore, self.certificates, self.own]
+    }
+
     /// Whether the protocol has TLS.
     pub(super) fn has_tls(&self, values: &Values) -> bool {
         matches!(values.text(self.protocol), "SSL" | "SASL_SSL")
@@ -60,8 +65,7 @@ impl TlsKeys {
         if self.has_tls(values) || !values.are_good(&[self.protocol]) {
             return;
         }
-        let stores = [self.keystore, self.chain, self.key, self.truststore, self.certificates];
-        for key in stores.into_iter().chain([self.own]) {
+        for key in self.names() {
             if values.is_own(key) {
                 let what = values.both(key, self.protocol);
                 let tls = if self.has_sasl(values) { "SASL_SSL" } else { "SSL" };
@@ -120,12 +124,27 @@ fn pem(value: &str) -> Pem {
     }
 }
 
-/// TLS on listeners, if they have it.
+/// TLS on a proxy's listeners, if they have it.
 pub(super) fn server(values: &mut Values) -> Option<ServerTls> {
     LISTENER.refuse_without_tls(values);
     if !LISTENER.has_tls(values) {
         return None;
     }
+    let speaker = values.told(LISTENER.protocol);
+    accepting(values, &speaker, "")
+}
+
+/// TLS on a broker's listener of this name, whose own settings win over those of all.
+pub(super) fn of_listener(values: &mut Values, name: &str) -> Option<ServerTls> {
+    let mut own = values.of_listener(name);
+    let prefix = format!("listener.name.{}.", name.to_ascii_lowercase());
+    let found = accepting(&mut own, &format!("listener {name} speaks SSL"), &prefix);
+    values.absorb(own.take_problems());
+    found
+}
+
+/// TLS with whoever connects; `speaker` says where. Settings may have `prefix` before them.
+fn accepting(values: &mut Values, speaker: &str, prefix: &str) -> Option<ServerTls> {
     let client_auth = match values.text(CLIENT_AUTH) {
         "requested" => ClientAuth::Requested,
         "required" => ClientAuth::Required,
@@ -140,9 +159,16 @@ pub(super) fn server(values: &mut Values) -> Option<ServerTls> {
     let found = values.count_problems();
     let keystore = LISTENER.keystore(values);
     if keystore.is_none() && is_good && values.count_problems() == found {
-        let what = format!("{} without a certificate", values.told(LISTENER.protocol));
-        let fix = "give ssl.keystore.location, a file with certificates and key in PEM, or \
-                   ssl.keystore.certificate.chain and ssl.keystore.key";
+        let what = format!("{speaker} without a certificate");
+        let or_own = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("; with {prefix} before them they are this listener's alone")
+        };
+        let fix = format!(
+            "give ssl.keystore.location, a file with certificates and key in PEM, or \
+             ssl.keystore.certificate.chain and ssl.keystore.key{or_own}"
+        );
         values.conflict(what, fix);
     }
     Some(ServerTls { keystore: keystore?, truststore, client_auth })

@@ -13,6 +13,7 @@ use super::super::nearest::nearest;
 use super::super::source::Setting;
 use super::super::value::{self, Value};
 use super::super::{Sources, proxy_keys};
+use super::tls;
 
 /// One key's value and where it is from.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Values {
     entries: BTreeMap<&'static str, Entry>,
+    /// The settings of single listeners (`listener.name.<name>.<key>`), by name and key.
+    listeners: BTreeMap<(String, &'static str), Setting>,
     without_effect: BTreeSet<String>,
     refused: BTreeSet<&'static str>,
     problems: Vec<Problem>,
@@ -44,6 +47,7 @@ impl Values {
     pub(super) fn defaults(table: &'static [Key]) -> Self {
         Self {
             entries: table.iter().filter_map(|key| Some((key.name, default(key)?))).collect(),
+            listeners: BTreeMap::new(),
             without_effect: BTreeSet::new(),
             refused: BTreeSet::new(),
             problems: Vec::new(),
@@ -58,6 +62,8 @@ impl Values {
         for setting in sources.settings(&mut values.problems) {
             if let Some(key) = keys::find(&setting.key) {
                 effective.insert(key.name, (key, setting));
+            } else if let Some((listener, key)) = of_one_listener(&setting.key) {
+                values.listeners.insert((listener, key.name), setting);
             } else if kafka_names::is_without_effect(&setting.key) {
                 values.without_effect.insert(setting.key);
             } else {
@@ -69,6 +75,24 @@ impl Values {
             values.set(key, setting);
         }
         values
+    }
+
+    /// The values as a listener has them: its own settings win over those of all. Problems in
+    /// what is returned are found there.
+    pub(super) fn of_listener(&self, name: &str) -> Self {
+        let mut own = Self { problems: Vec::new(), ..self.clone() };
+        let name = name.to_ascii_lowercase();
+        for ((_, key), setting) in self.listeners.iter().filter(|((of, _), _)| *of == name) {
+            let key = keys::find(key).expect("the key was found in the table before");
+            own.set(key, setting.clone());
+        }
+        own
+    }
+
+    /// The settings of single listeners other than those that `used` knows, as they were written.
+    pub(super) fn take_of_other_listeners(&mut self, used: impl Fn(&str) -> bool) -> Vec<String> {
+        let others = std::mem::take(&mut self.listeners).into_iter();
+        others.filter(|((name, _), _)| !used(name)).map(|(_, setting)| setting.key).collect()
     }
 
     /// Gives `key` the value of `setting`.
@@ -186,7 +210,9 @@ impl Values {
         let mut statics = StaticConfigs::default();
         for (key, entry) in &self.entries {
             if entry.origin != Origin::Default {
-                statics.give(key, entry.value.to_text());
+                let is_secret = keys::find(key).is_some_and(|key| key.kind == Kind::Pem);
+                let text = if is_secret { "***".to_owned() } else { entry.value.to_text() };
+                statics.give(key, text);
             }
         }
         for key in KEYS {
@@ -268,6 +294,16 @@ fn default(key: &Key) -> Option<Entry> {
     };
     let (written, text) = (Cow::Borrowed(key.name), text.to_owned());
     Some(Entry { written, value, text, origin: Origin::Default, is_shared: false })
+}
+
+/// The listener, in lower case, and the key of a setting of one listener alone; nothing for any
+/// other setting.
+fn of_one_listener(written: &str) -> Option<(String, &'static Key)> {
+    let rest = written.strip_prefix("listener.name.")?;
+    tls::LISTENER.names().into_iter().find_map(|name| {
+        let listener = rest.strip_suffix(name)?.strip_suffix('.')?;
+        Some((listener.to_ascii_lowercase(), keys::find(name)?))
+    })
 }
 
 /// What a broker's setting of an unknown key may be. Our own keys win over Kafka's.

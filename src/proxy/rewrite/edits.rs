@@ -22,8 +22,7 @@ impl Edits {
         self.edits.push(Edit { at, new });
     }
 
-    /// Takes the bytes at `at` away. With what was taken away before them, right up to them, they are
-    /// one place.
+    /// Takes the bytes at `at` away. With what was taken away right before them they are one place.
     pub(super) fn remove(&mut self, at: Range<usize>) {
         match self.edits.last_mut() {
             Some(last) if last.new.is_empty() && last.at.end == at.start => last.at.end = at.end,

@@ -15,8 +15,8 @@
 //! | `PreferredReadReplica` (KIP-392) | -1: the leader |
 //! | `FindCoordinator` | `COORDINATOR_NOT_AVAILABLE`, no node; clients ask again |
 //!
-//! Tags that the shape does not know, at any level, and bytes behind the message do not go on: nobody
-//! knows what they say, and a client that would know does without them.
+//! Tags that the shape does not know, at any level, and bytes behind the message do not go on:
+//! nobody knows what they say, and a client that would know does without them.
 
 mod edits;
 pub mod stream;

@@ -1,5 +1,5 @@
-//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must not
-//! be learnt.
+//! Responses as no release of Kafka sends them, or hardly any: what must not leak, and what must
+//! not be learnt.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -144,6 +144,7 @@ fn what_is_no_node_is_neither_listed_nor_routed() {
     };
     let odd = [
         broker(-1, UPSTREAM, 9092),
+        broker(-1, "", -1),
         broker(i32::MIN, UPSTREAM, 9092),
         broker(4, "", 9092),
         broker(5, UPSTREAM, 0),

@@ -19,8 +19,13 @@ const DESCRIBE_QUORUM: i16 = 55;
 const BROKER_ENDPOINTS: &[u8] = &[1];
 
 /// The address of a node; nothing for a number that is none.
-pub(super) fn address(routes: &impl Routes, node: i32) -> Option<Address> {
+fn address(routes: &impl Routes, node: i32) -> Option<Address> {
     if node < 0 { None } else { routes.route(node) }
+}
+
+/// Whether a number must become -1: it is a node without a route, or no node at all.
+pub(super) fn leads_nowhere(routes: &impl Routes, node: i32) -> bool {
+    node != NO_NODE && address(routes, node).is_none()
 }
 
 /// Takes notes during a walk.
@@ -101,10 +106,6 @@ impl<'a, R: Routes> Visit<'a, R> {
         (self.edits, self.nodes)
     }
 
-    fn is_routed(&self, node: i32) -> bool {
-        address(self.routes, node).is_some()
-    }
-
     /// Lists a broker that can be connected to.
     fn list(&mut self, id: i32, host: &str, port: i32) {
         let is_there = id >= 0 && !host.is_empty() && (1..=i32::from(u16::MAX)).contains(&port);
@@ -117,9 +118,6 @@ impl<'a, R: Routes> Visit<'a, R> {
     fn endpoint(&mut self, of: &Structure, at: Range<usize>) {
         let (Some((host_at, host)), Some((port_at, port))) = (&of.host, &of.port) else { return };
         let id = of.node.unwrap_or(NO_NODE);
-        if id == NO_NODE && host.is_empty() {
-            return;
-        }
         self.list(id, host, *port);
         if let Some(address) = address(self.routes, id) {
             let host = self.string(&address.host);
@@ -135,6 +133,9 @@ impl<'a, R: Routes> Visit<'a, R> {
             if let Some(array) = self.arrays.last_mut() {
                 array.removed += 1;
             }
+            return;
+        }
+        if id == NO_NODE && host.is_empty() {
             return;
         }
         let nobody = self.string("");
@@ -154,7 +155,7 @@ impl<'a, R: Routes> Visit<'a, R> {
         let (Some((leader_at, leader)), Some(epoch_at)) = (&of.leader, &of.leader_epoch) else {
             return;
         };
-        if of.fields == 2 && *leader != NO_NODE && !self.is_routed(*leader) {
+        if of.fields == 2 && leads_nowhere(self.routes, *leader) {
             self.edits.replace(leader_at.clone(), number(NO_NODE, leader_at));
             self.edits.replace(epoch_at.clone(), number(NO_NODE, epoch_at));
         }
@@ -193,7 +194,7 @@ impl<R: Routes> Visitor for Visit<'_, R> {
     fn value(&mut self, field: &'static Field, at: Range<usize>, value: &[u8]) {
         if field.name == "PreferredReadReplica" {
             let preferred = integer(value);
-            if preferred != NO_NODE && !self.is_routed(preferred) {
+            if leads_nowhere(self.routes, preferred) {
                 self.edits.replace(at.clone(), number(NO_NODE, &at));
             }
             return;

@@ -95,13 +95,11 @@ impl<T: Send + Sync + 'static> Live<T> {
             Err(error) => return seen.kept(error),
         };
         if material == seen.material {
-            return match seen.fault.clone() {
-                Some(error) => seen.kept(error),
-                None => {
-                    seen.told = None;
-                    Look::Same
-                }
-            };
+            if let Some(error) = seen.fault.clone() {
+                return seen.kept(error);
+            }
+            seen.told = None;
+            return Look::Same;
         }
         let built = (self.build)(&material);
         seen.material = material;

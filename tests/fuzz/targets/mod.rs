@@ -14,6 +14,7 @@ mod disk;
 mod frames;
 mod requests;
 mod responses;
+mod rewrites;
 mod stored;
 mod tier;
 mod wal;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config::run),
     ("stored", stored::run),
     ("tier", tier::run),
+    ("rewrites", rewrites::run),
 ];
 
 /// The most that any measured work has allocated, in bytes.

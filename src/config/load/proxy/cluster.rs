@@ -306,5 +306,5 @@ fn id_range(text: &str) -> Option<RangeInclusive<i32>> {
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (id(first)?, id(last)?);
-    (first <= last).then(|| first..=last)
+    (first <= last).then_some(first..=last)
 }

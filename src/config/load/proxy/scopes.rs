@@ -62,8 +62,12 @@ impl Scopes {
                 unknown.push(setting);
             }
         }
-        of_process.into_values().for_each(|(key, setting)| process.set(key, setting));
-        of_all.into_values().for_each(|(key, setting)| shared.set(key, setting));
+        for (key, setting) in of_process.into_values() {
+            process.set(key, setting);
+        }
+        for (key, setting) in of_all.into_values() {
+            shared.set(key, setting);
+        }
         problems.extend(process.take_problems());
         problems.extend(shared.take_problems());
         process.absorb(problems);

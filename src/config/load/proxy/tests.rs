@@ -147,8 +147,8 @@ fn all_errors_are_listed_at_once_with_key_value_place_and_fix() {
          \n  unknown key \"node.idss\" (p.properties:5); did you mean node.ids?\
          \n  unknown key \"virtual.cluster.a.node.id\" (p.properties:6); did you mean \
          virtual.cluster.a.node.ids?\
-         \n  unknown key \"num.partitions\" (p.properties:7); it is a key of the broker, not of the \
-         proxy: leave it out\
+         \n  unknown key \"num.partitions\" (p.properties:7); it is a key of the broker, not of \
+         the proxy: leave it out\
          \n  unknown key \"ssl.protocol\" (p.properties:8); it is a key of the broker, not of the \
          proxy: leave it out\
          \n  unknown key \"x\" (p.properties:11); `tidegate config reference --proxy` lists every \
@@ -456,4 +456,15 @@ fn a_connection_lives_for_ever_or_for_a_second_at_least() {
     assert_eq!((age("1s"), age("-1")), (Some(Duration::from_secs(1)), None));
     refused(&[("connection.max.age.ms", "999")], "must be -1 for ever, or at least 1s");
     assert_eq!(load(&[("connections.max.idle.ms", "-1")]).limits.connection_idle_max, None);
+}
+
+#[test]
+fn the_file_in_the_readme_is_a_configuration() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n# tidegate proxy").unwrap();
+    let (file, _) = rest.split_once("```").unwrap();
+    let file = Some(("proxy.toml".into(), format!("#{file}")));
+    let config = Sources { file, ..sources(&[]) }.load_proxy().unwrap();
+    let nodes = &config.clusters[0].nodes;
+    assert_eq!(nodes.advertised(6), Some(("kafka.example.com".to_owned(), 9099)));
 }

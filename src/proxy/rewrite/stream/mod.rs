@@ -2,8 +2,8 @@
 //! nothing but the upstream's settings bounds.
 //!
 //! A [`Cursor`] is fed a body in chunks of any size and says how many leading bytes of what it sees
-//! are final. Records are skipped by their length, neither held nor looked at. What it changes keeps
-//! its length, since the frame's has been sent:
+//! are final. Records are skipped by their length, neither held nor looked at. What it changes
+//! keeps its length, since the frame's has been sent:
 //!
 //! | where | what becomes of it |
 //! |---|---|
@@ -95,7 +95,8 @@ impl Cursor {
 
     /// Looks at the next bytes of the body, changes what must change in them, and says how many are
     /// final. The rest must be there again next time, followed by what has come since; these are at
-    /// most [`HELD_BYTES_MAX`]. With the body's last byte among `bytes`, all of them are final.
+    /// most [`HELD_BYTES_MAX`]. With the body's last byte among `bytes`, all of them are final; a
+    /// body without any must be shown too.
     ///
     /// Bytes that have become final earlier must not be in `bytes`; those behind the body's end are
     /// not looked at.

@@ -91,9 +91,9 @@ pub(super) fn fetch(
         let topics = topics.into_iter().map(|(name, mut partitions, tags)| {
             for partition in &mut partitions {
                 if version < 12 {
-                    partition.current_leader = Default::default();
-                    partition.diverging_epoch = Default::default();
-                    partition.snapshot_id = Default::default();
+                    partition.current_leader = fetch_response::LeaderIdAndEpoch::default();
+                    partition.diverging_epoch = EpochEndOffset::default();
+                    partition.snapshot_id = SnapshotId::default();
                 }
             }
             let topic = FetchableTopicResponse::default()

@@ -20,12 +20,12 @@ pub(super) const RENAMED_BYTES_MIN: usize = 6;
 
 /// A whole tag of exactly `bytes`, zeros in it; there is none of less than two.
 pub(super) fn filler(bytes: usize) -> Option<Vec<u8>> {
-    let shapes = NUMBERS.iter().flat_map(|number| SIZE_WIDTHS.map(move |size| (number, size)));
+    let mut shapes = NUMBERS.iter().flat_map(|number| SIZE_WIDTHS.map(move |size| (number, size)));
     let fits = |((width, number), size_width): (&(usize, u32), usize)| {
         let size = bytes.checked_sub(width + size_width)?;
         (varint::len_u64(size as u64) == size_width).then_some((*number, size))
     };
-    let (number, size) = shapes.filter_map(fits).next()?;
+    let (number, size) = shapes.find_map(fits)?;
     let mut tag = Vec::with_capacity(bytes);
     varint::put_u32(&mut tag, number);
     varint::put_u32(&mut tag, size as u32);

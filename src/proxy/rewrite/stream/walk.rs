@@ -1,5 +1,5 @@
-//! The walk over a body that is not there as a whole: what is being read is kept as steps, innermost
-//! last, and each is taken when all bytes that it reads are there.
+//! The walk over a body that is not there as a whole: what is being read is kept as steps, the
+//! innermost last, and each is taken when all bytes that it reads are there.
 
 use super::place::{Place, Stop};
 use super::tail::{self, NODE_ENDPOINTS};
@@ -7,7 +7,7 @@ use super::{HELD_BYTES_MAX, StreamError, Streamed, tags};
 use crate::protocol::guard::Fault;
 use crate::protocol::guard::shape::{Field, Message, Struct, Type};
 use crate::proxy::rewrite::Routes;
-use crate::proxy::rewrite::visit::{NO_NODE, address};
+use crate::proxy::rewrite::visit::{NO_NODE, leads_nowhere};
 
 /// Kafka's limit for a string, also for compact ones.
 const MAX_STRING_BYTES: usize = i16::MAX as usize;
@@ -249,17 +249,16 @@ impl Walk {
 
     /// Passes one value, of any length.
     fn value(&mut self, of: Type, nullable: bool, place: &mut Place<'_>) -> Result<(), Stop> {
-        let bytes = match of.fixed_size() {
-            Some(size) => size,
-            None => {
-                let is_text = matches!(of, Type::String);
-                let (bytes, width) = self.length(is_text, nullable, place)?;
-                let bytes = bytes.unwrap_or(0);
-                if is_text && bytes > MAX_STRING_BYTES {
-                    return Err(Fault::StringTooLong { bytes }.into());
-                }
-                bytes + width
+        let bytes = if let Some(size) = of.fixed_size() {
+            size
+        } else {
+            let is_text = matches!(of, Type::String);
+            let (bytes, width) = self.length(is_text, nullable, place)?;
+            let bytes = bytes.unwrap_or(0);
+            if is_text && bytes > MAX_STRING_BYTES {
+                return Err(Fault::StringTooLong { bytes }.into());
             }
+            bytes + width
         };
         place.within(bytes)?;
         self.passing = bytes;
@@ -325,7 +324,7 @@ impl Walk {
     fn leader(&mut self, place: &mut Place<'_>, routes: &impl Routes) -> Result<(), Stop> {
         let [a, b, c, d, ..] = place.fixed::<8>()?;
         let leader = i32::from_be_bytes([a, b, c, d]);
-        if leader != NO_NODE && address(routes, leader).is_none() {
+        if leads_nowhere(routes, leader) {
             place.next(8)?.copy_from_slice(&[NO_NODE.to_be_bytes(); 2].concat());
             self.done.edits += 2;
         }
@@ -336,7 +335,7 @@ impl Walk {
     /// The replica to read from (KIP-392): none, if it has no route.
     fn replica(&mut self, place: &mut Place<'_>, routes: &impl Routes) -> Result<(), Stop> {
         let replica = i32::from_be_bytes(place.fixed()?);
-        if replica != NO_NODE && address(routes, replica).is_none() {
+        if leads_nowhere(routes, replica) {
             place.next(4)?.copy_from_slice(&NO_NODE.to_be_bytes());
             self.done.edits += 1;
         }
