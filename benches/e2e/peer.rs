@@ -234,6 +234,7 @@ fn kafka(
              transaction.state.log.min.isr=1\n\
              auto.create.topics.enable=false\n\
              log.segment.delete.delay.ms=100\n\
+             log.retention.ms=-1\n\
              {flush}",
             data.display(),
         ),
