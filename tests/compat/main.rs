@@ -10,6 +10,7 @@
 //! cargo test --test compat a_server_that_is_away -- --nocapture     ten minutes without a bucket
 //! cargo test --test compat of_more_keys -- --nocapture              ten million keys
 //! TIDEGATE_KEYS=100000000 cargo test --test compat of_more_keys -- --nocapture
+//! cargo test --test compat through_the_proxy -- --test-threads=1   the whole matrix at the proxy
 //! TIDEGATE_MINUTES=60 cargo test --test compat under_load -- --nocapture     an hour of load
 //! ```
 #![allow(unreachable_pub, reason = "a test binary has no users")]

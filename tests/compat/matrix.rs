@@ -6,7 +6,7 @@
 //! TIDEGATE_MATRIX=kafkajs:seek         its scenarios whose id begins with `seek`
 //! TIDEGATE_MATRIX=:seek                those of every client
 //! ```
-//! A part of the matrix is judged, not compared with the table. Each result is a JSON line in
+//! Several scenarios may be named, too. A part of the matrix is judged, not compared with the table. Each result is a JSON line in
 //! `target/tmp/compat.jsonl` as soon as it is known.
 #![allow(clippy::print_stderr, reason = "figures and faults belong to the output of a test")]
 
@@ -19,20 +19,25 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{Broker, Options, tables};
+use crate::harness::tables;
 
 mod absent;
 mod clients;
 mod context;
 mod driver;
 mod log;
+mod proxied;
 mod restore;
+mod rolling;
 mod scenarios;
+mod stand;
+mod transactions;
 
 use clients::{CLIENTS, Client};
 use context::Context;
 use driver::Driver;
 use scenarios::{RESTART, SCENARIOS, Scenario, restart};
+use stand::Stand;
 
 /// Clients that go through their scenarios at a time, and scenarios of each at a time.
 const CLIENTS_AT_ONCE: usize = 4;
@@ -58,8 +63,9 @@ struct Results {
 }
 
 impl Results {
-    fn new() -> Self {
-        let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/compat.jsonl");
+    /// Results that are written to a file of this name.
+    fn new(name: &str) -> Self {
+        let path = format!("{}/{name}.jsonl", env!("CARGO_TARGET_TMPDIR"));
         let lines = std::fs::File::create(path).unwrap();
         Self { cells: Mutex::default(), lines: Mutex::new(lines), started: Instant::now() }
     }
@@ -96,18 +102,20 @@ impl Results {
 /// Which part of the matrix is run.
 struct Part {
     clients: String,
-    scenario: String,
+    /// Beginnings of ids; every scenario without any.
+    scenarios: Vec<String>,
 }
 
 impl Part {
     fn asked() -> Self {
         let asked = std::env::var("TIDEGATE_MATRIX").unwrap_or_default();
         let (clients, scenario) = asked.split_once(':').unwrap_or((&asked, ""));
-        Self { clients: clients.to_owned(), scenario: scenario.to_owned() }
+        let scenarios = scenario.split(',').filter(|id| !id.is_empty()).map(str::to_owned);
+        Self { clients: clients.to_owned(), scenarios: scenarios.collect() }
     }
 
     fn is_all(&self) -> bool {
-        self.clients.is_empty() && self.scenario.is_empty()
+        self.clients.is_empty() && self.scenarios.is_empty()
     }
 
     fn clients(&self) -> impl Iterator<Item = &'static Client> {
@@ -116,44 +124,49 @@ impl Part {
     }
 
     fn has(&self, scenario: &Scenario) -> bool {
-        scenario.id.starts_with(&self.scenario)
+        let asked = &self.scenarios;
+        asked.is_empty() || asked.iter().any(|asked| scenario.id.starts_with(asked))
+    }
+
+    /// The drivers of its clients.
+    fn start_drivers(&self, stand: &Stand) -> Vec<(&'static Client, Driver)> {
+        let start =
+            |client: &'static Client| (client, Driver::start(client.command(&stand.address())));
+        self.clients().map(start).collect()
     }
 }
 
 #[test]
 fn every_client_passes_every_scenario() {
     let part = Part::asked();
-    let options = Options::new()
-        .set("auto.create.topics.enable", false)
-        .set("group.initial.rebalance.delay.ms", 100)
-        // Records have times of their own.
-        .set("log.retention.ms", -1);
-    let mut broker = Broker::start_with(options);
-    let address = broker.address();
-    let drivers: Vec<(&'static Client, Driver)> =
-        part.clients().map(|client| (client, Driver::start(client.command(&address)))).collect();
-    let results = Results::new();
-
-    for phase in scenarios::PHASES {
-        let scenarios: Vec<&Scenario> =
-            SCENARIOS.iter().filter(|row| row.phase == phase && part.has(row)).collect();
-        run_phase(&drivers, &scenarios, &address, &results);
-        eprintln!("{phase:?} done after {:.1} s", results.started.elapsed().as_secs_f32());
-    }
-    if part.has(&RESTART) {
-        run_restart(&drivers, &mut broker, &results);
-        eprintln!("restart done after {:.1} s", results.started.elapsed().as_secs_f32());
-    }
-
+    let mut stand = Stand::tidegate();
+    let drivers = part.start_drivers(&stand);
+    let results = Results::new("compat");
+    run(&part, &mut stand, &drivers, &results);
     let failures = results.failures();
     if !failures.is_empty() {
         // Ended before the panic, whose text is then the last that is printed.
-        let log = broker.log();
-        drop((broker, drivers));
+        let log = stand.log();
+        drop((stand, drivers));
         panic!("{} cells fail:\n{}", failures.len(), describe(&failures, &log));
     }
     if part.is_all() {
         tables::check("clients", &render(&drivers, &results));
+    }
+}
+
+/// Every scenario of the part, and the restart last.
+fn run(part: &Part, stand: &mut Stand, drivers: &[(&'static Client, Driver)], results: &Results) {
+    let address = stand.address();
+    for phase in scenarios::PHASES {
+        let scenarios: Vec<&Scenario> =
+            SCENARIOS.iter().filter(|row| row.phase == phase && part.has(row)).collect();
+        run_phase(drivers, &scenarios, &address, results);
+        eprintln!("{phase:?} done after {:.1} s", results.started.elapsed().as_secs_f32());
+    }
+    if part.has(&RESTART) {
+        run_restart(drivers, stand, results);
+        eprintln!("restart done after {:.1} s", results.started.elapsed().as_secs_f32());
     }
 }
 
@@ -218,8 +231,8 @@ fn attempt<T>(
 }
 
 /// All clients work while the broker is killed and started again.
-fn run_restart(drivers: &[(&'static Client, Driver)], broker: &mut Broker, results: &Results) {
-    let address = broker.address();
+fn run_restart(drivers: &[(&'static Client, Driver)], stand: &mut Stand, results: &Results) {
+    let address = stand.address();
     let contexts: Vec<Context<'_>> = drivers
         .iter()
         .map(|(client, driver)| Context::new(client, driver, &address, RESTART.id))
@@ -233,8 +246,7 @@ fn run_restart(drivers: &[(&'static Client, Driver)], broker: &mut Broker, resul
             .collect();
         begun.into_iter().map(|begun| begun.join().unwrap()).collect()
     });
-    broker.kill();
-    broker.restart();
+    stand.kill_and_restart();
     std::thread::scope(|threads| {
         for (context, working) in contexts.iter().zip(working) {
             threads.spawn(move || {

@@ -336,7 +336,8 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("not within {:?}: {what}", POLL * POLLS);
 }
 
-fn send_signal(pid: u32, signal: Signal) {
+/// Sends a signal to a process.
+pub fn send_signal(pid: u32, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }

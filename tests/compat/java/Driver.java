@@ -16,11 +16,13 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.Semaphore;
 import java.util.zip.CRC32;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -43,6 +45,7 @@ public final class Driver {
     private final String bootstrap;
     private final Map<String, Consumer> consumers = new ConcurrentHashMap<>();
     private final Map<String, Load> loads = new ConcurrentHashMap<>();
+    private final Queue<KafkaProducer<byte[], byte[]>> transacting = new ConcurrentLinkedQueue<>();
     private final ExecutorService threads = Executors.newCachedThreadPool(work -> {
         Thread thread = new Thread(work);
         thread.setDaemon(true);
@@ -101,6 +104,7 @@ public final class Driver {
             case "produce": answer.set("sent", produce(command)); break;
             case "load": load(command); break;
             case "stop": answer.set("acked", stop(command)); break;
+            case "transact": transact(command); break;
             case "open": open(command); break;
             case "poll": answer.set("records", poll(command)); break;
             case "commit": commit(command); break;
@@ -143,6 +147,10 @@ public final class Driver {
         config.put("enable.idempotence", command.path("idempotent").asBoolean(false));
         if (command.has("max_bytes")) {
             config.put("max.request.size", command.get("max_bytes").asInt());
+        }
+        if (command.has("transactional_id")) {
+            config.put("enable.idempotence", true);
+            config.put("transactional.id", command.get("transactional_id").asText());
         }
         return new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
     }
@@ -218,6 +226,28 @@ public final class Driver {
         return load.acked;
     }
 
+    private void transact(JsonNode command) throws Exception {
+        KafkaProducer<byte[], byte[]> producer = producer(command);
+        // To close it would abort what is open.
+        transacting.add(producer);
+        producer.initTransactions();
+        for (JsonNode transaction : command.get("transactions")) {
+            producer.beginTransaction();
+            for (JsonNode record : transaction.get("records")) {
+                producer.send(toSend(record)).get();
+            }
+            if (transaction.has("group")) {
+                ConsumerGroupMetadata group = new ConsumerGroupMetadata(transaction.get("group").asText());
+                producer.sendOffsetsToTransaction(offsets(transaction), group);
+            }
+            switch (transaction.get("end").asText()) {
+                case "commit": producer.commitTransaction(); break;
+                case "abort": producer.abortTransaction(); break;
+                default: break;
+            }
+        }
+    }
+
     private void open(JsonNode command) {
         Map<String, Object> config = new HashMap<>();
         config.put("bootstrap.servers", bootstrap);
@@ -228,6 +258,7 @@ public final class Driver {
         config.put("heartbeat.interval.ms", 500);
         config.put("session.timeout.ms", 30_000);
         config.put("check.crcs", true);
+        config.put("isolation.level", command.path("isolation").asText("read_uncommitted"));
         String strategy = command.path("strategy").asText("");
         if (!strategy.isEmpty()) {
             String name = strategy.equals("cooperative") ? "CooperativeStickyAssignor" : "RangeAssignor";
@@ -292,14 +323,18 @@ public final class Driver {
         return String.format("crc32:%08x:%d", crc.getValue(), bytes.length);
     }
 
-    private void commit(JsonNode command) {
+    private static Map<TopicPartition, OffsetAndMetadata> offsets(JsonNode command) {
         Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
         for (JsonNode at : command.get("offsets")) {
             offsets.put(
                 new TopicPartition(at.get(0).asText(), at.get(1).asInt()),
                 new OffsetAndMetadata(at.get(2).asLong(), at.get(3).asText()));
         }
-        consumer(command).client.commitSync(offsets);
+        return offsets;
+    }
+
+    private void commit(JsonNode command) {
+        consumer(command).client.commitSync(offsets(command));
     }
 
     private void seek(JsonNode command) {

@@ -156,6 +156,14 @@ impl Reader<'_> {
         self.poll(1_000, POLL_MS)
     }
 
+    /// [`Reader::poll_once`] of a client that may report an error.
+    pub fn try_poll_once(&mut self) -> Result<(), String> {
+        let fields = self.with_handle(json!({"count": 1_000, "ms": POLL_MS}));
+        let answer = self.driver.try_call("poll", fields)?;
+        self.read.extend(answer["records"].as_array().unwrap().iter().cloned());
+        Ok(())
+    }
+
     /// Reads `count` more records.
     pub fn take(&mut self, count: usize) -> Vec<Value> {
         let mut taken = Vec::new();

@@ -11,7 +11,8 @@
 //! | `produce` | `acks` `codec` `idempotent` `max_bytes` `partitioner` `records` | `sent`: per record `[partition, offset]` (-1 if the client does not tell) or the error's text |
 //! | `load` | `handle` `topic` `prefix` | none; sends the values prefix + 0, 1, … until `stop` |
 //! | `stop` | `handle` | `acked`: `[n, partition, offset]` each |
-//! | `open` | `handle` `group` `topics`, or `assign` of `[topic, partition]`; `instance` `strategy` `auto_commit` `max_bytes` `reset` | none |
+//! | `transact` | `transactional_id` `transactions` of `records`, `end` (`commit`, `abort`, `none`) and perhaps `group` and its `offsets` | none; one producer does all, and what it leaves open stays open |
+//! | `open` | `handle` `group` `topics`, or `assign` of `[topic, partition]`; `instance` `strategy` `auto_commit` `max_bytes` `reset` `isolation` | none |
 //! | `poll` | `handle` `count` `ms` | `records`: as soon as there are `count`, or after `ms` |
 //! | `commit` | `handle` `offsets` of `[topic, partition, offset, metadata]` | none |
 //! | `seek` | `handle` `topic` `partition` `to`: `beginning`, `end` or an offset | none |

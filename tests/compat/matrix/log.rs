@@ -1,5 +1,7 @@
 //! What stands in the log, read by our own reader: the judge of what clients wrote and read.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{
@@ -31,6 +33,9 @@ use crate::judge::{end_offset, fetch, topic_name};
 /// Keys and values up to this many bytes are given as text.
 const TEXT_BYTES: usize = 256;
 const PAYLOAD_BYTES: usize = 64 << 20;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const NOT_COORDINATOR: i16 = 16;
 
@@ -118,6 +123,8 @@ pub fn append(wire: &mut Wire, topic: &str, partition: i32, records: &[(i64, Str
 
 /// The high watermarks of all partitions of topics, in their order.
 pub fn end_offsets(wire: &mut Wire, topics: &[&str], partitions: i32) -> Vec<i64> {
+    let names: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    let topics_asked = topics.len();
     let asked = (0..partitions).map(|partition| {
         ListOffsetsPartition::default()
             .with_partition_index(partition)
@@ -130,14 +137,28 @@ pub fn end_offsets(wire: &mut Wire, topics: &[&str], partitions: i32) -> Vec<i64
     });
     let request =
         ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
-    let response = wire.call(7, &request);
-    let answers = response.topics.iter().flat_map(|topic| &topic.partitions);
-    answers
-        .map(|answer| {
-            assert_eq!(answer.error_code, 0, "{answer:?}");
-            answer.offset
-        })
-        .collect()
+    let mut found = HashMap::new();
+    // Kafka's metadata is ahead of a partition's leader by a moment.
+    wait_until("each partition is led", || {
+        let response = wire.call(7, &request);
+        for topic in &response.topics {
+            for answer in &topic.partitions {
+                let is_early = matches!(
+                    answer.error_code,
+                    UNKNOWN_TOPIC_OR_PARTITION | LEADER_NOT_AVAILABLE | NOT_LEADER_OR_FOLLOWER
+                );
+                assert!(is_early || answer.error_code == 0, "{answer:?}");
+                if answer.error_code == 0 {
+                    let at = (topic.name.to_string(), answer.partition_index);
+                    found.insert(at, answer.offset);
+                }
+            }
+        }
+        found.len() == topics_asked * partitions as usize
+    });
+    // Kafka answers in an order of its own.
+    let each = names.iter().flat_map(|topic| (0..partitions).map(move |at| (topic.clone(), at)));
+    each.map(|at| found[&at]).collect()
 }
 
 /// Whether a topic is there.
@@ -190,6 +211,9 @@ pub fn create_topics(wire: &mut Wire, names: &[String], partitions: i32, configs
     let response = wire.call(7, &request);
     let refused: Vec<_> = response.topics.iter().filter(|topic| topic.error_code != 0).collect();
     assert!(refused.is_empty(), "{refused:?}");
+    for name in names {
+        end_offsets(wire, &[name], partitions);
+    }
 }
 
 /// Deletes topics.

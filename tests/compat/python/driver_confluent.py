@@ -10,6 +10,8 @@ from contract import encoded, headers_of, read_record, serve, value_of
 
 OFFSET_BEGINNING = confluent_kafka.OFFSET_BEGINNING
 OFFSET_END = confluent_kafka.OFFSET_END
+# Seconds that a step of a transaction may take.
+TIMEOUT = 60
 
 
 class Driver:
@@ -19,6 +21,8 @@ class Driver:
         self.bootstrap = bootstrap
         self.consumers = {}
         self.loads = {}
+        # What they leave open stays open.
+        self.transacting = []
 
     def version(self, _):
         return {
@@ -37,6 +41,9 @@ class Driver:
             config["message.max.bytes"] = command["max_bytes"]
         if command.get("partitioner") == "murmur2":
             config["partitioner"] = "murmur2_random"
+        if command.get("transactional_id"):
+            config["enable.idempotence"] = True
+            config["transactional.id"] = command["transactional_id"]
         return Producer(config)
 
     def produce(self, command):
@@ -99,6 +106,32 @@ class Driver:
         thread.join()
         return {"acked": acked}
 
+    def transact(self, command):
+        producer = self.producer(command)
+        self.transacting.append(producer)
+        producer.init_transactions(TIMEOUT)
+        for transaction in command["transactions"]:
+            producer.begin_transaction()
+            for record in transaction["records"]:
+                producer.produce(
+                    record["topic"], value=value_of(record), partition=record["partition"]
+                )
+            producer.flush()
+            if transaction.get("group"):
+                member = Consumer(
+                    {"bootstrap.servers": self.bootstrap, "group.id": transaction["group"]}
+                )
+                producer.send_offsets_to_transaction(
+                    [TopicPartition(*at) for at in transaction["offsets"]],
+                    member.consumer_group_metadata(),
+                    TIMEOUT,
+                )
+                member.close()
+            if transaction["end"] == "commit":
+                producer.commit_transaction(TIMEOUT)
+            elif transaction["end"] == "abort":
+                producer.abort_transaction(TIMEOUT)
+
     def open(self, command):
         config = {
             "bootstrap.servers": self.bootstrap,
@@ -109,6 +142,7 @@ class Driver:
             "heartbeat.interval.ms": 500,
             "session.timeout.ms": 30000,
             "check.crcs": True,
+            "isolation.level": command.get("isolation") or "read_uncommitted",
         }
         if command.get("strategy") == "cooperative":
             config["partition.assignment.strategy"] = "cooperative-sticky"

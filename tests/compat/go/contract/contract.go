@@ -44,6 +44,19 @@ type Command struct {
 	Partition   int32
 	To          any
 	Timestamp   int64
+	Isolation   string
+
+	TransactionalID string `json:"transactional_id"`
+	Transactions    []Transaction
+}
+
+// Transaction is what a producer sends and commits in one.
+type Transaction struct {
+	Records []Record
+	Group   string
+	Offsets []Offset
+	// End is "commit", "abort" or "none".
+	End string
 }
 
 // Record is a record to send.
@@ -163,6 +176,12 @@ type Driver interface {
 	Open(*Command) (Consumer, error)
 }
 
+// Transactor is a driver of a library with transactions.
+type Transactor interface {
+	// Transact does the transactions one after another with one producer, which it does not close.
+	Transact(*Command) error
+}
+
 // Consumer is a consumer of a client library.
 type Consumer interface {
 	// Poll returns up to count records, as soon as there are so many or after a time.
@@ -240,6 +259,12 @@ func (s *server) do(command *Command) (map[string]any, error) {
 		return nil, nil
 	case "stop":
 		return map[string]any{"acked": s.stop(command)}, nil
+	case "transact":
+		transactor, ok := s.driver.(Transactor)
+		if !ok {
+			return nil, ErrAbsent
+		}
+		return nil, transactor.Transact(command)
 	case "open":
 		consumer, err := s.driver.Open(command)
 		if err != nil {

@@ -142,6 +142,9 @@ func (d driver) Open(command *contract.Command) (contract.Consumer, error) {
 		kgo.ConsumeResetOffset(reset),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 	}
+	if command.Isolation == "read_committed" {
+		options = append(options, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
 	if command.MaxBytes > 0 {
 		options = append(options, kgo.FetchMaxPartitionBytes(int32(command.MaxBytes)))
 	}
