@@ -8,6 +8,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// Timestamp of the first record of a plain batch.
 pub const T0: i64 = 1_700_000_000_000;
 
+/// Attributes of batches whose times are the broker's: appended then, or of its own making.
+const STAMPED: i16 = 0x28;
+
 /// How a batch's records are compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Codec {
@@ -172,7 +175,7 @@ pub fn described(records: &Bytes) -> Bytes {
         let times = (head.get_i64(), head.get_i64());
         let producer = head.get_i64() >= 0;
         let (epoch, sequence, count) = (head.get_i16(), head.get_i32(), head.get_i32());
-        let times = if attributes & 8 == 0 { format!("{times:?}") } else { "now".to_owned() };
+        let times = if attributes & STAMPED == 0 { format!("{times:?}") } else { "now".to_owned() };
         let _ = write!(
             text,
             "offset {} magic {magic} crc {crc} attributes {attributes} last {last} times {times} \
@@ -182,4 +185,31 @@ pub fn described(records: &Bytes) -> Bytes {
         );
     }
     text.into()
+}
+
+/// The bytes of a fetch in hexadecimal digits, with zeros for what the process chose: the ids of
+/// producers, the times at which it appended, and then the checksum, which [`described`] looks at.
+pub fn exact(records: &Bytes) -> String {
+    let mut bytes = records.to_vec();
+    let mut rest = &mut bytes[..];
+    while rest.len() >= 61 {
+        let length = (&rest[8..12]).get_i32() as usize + 12;
+        if rest.len() < length {
+            break;
+        }
+        let (batch, behind) = rest.split_at_mut(length);
+        let (given, appended) =
+            ((&batch[43..51]).get_i64() >= 0, i16::from(batch[22]) & STAMPED != 0);
+        if given {
+            batch[43..51].fill(0);
+        }
+        if appended {
+            batch[27..43].fill(0);
+        }
+        if given || appended {
+            batch[17..21].fill(0);
+        }
+        rest = behind;
+    }
+    format!("{:x}", Bytes::from(bytes))
 }

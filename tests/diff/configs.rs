@@ -14,6 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::harness::Wire;
 use crate::peer::{Peer, text};
+use crate::side::Side;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -90,7 +91,7 @@ fn whole(version: i16, resource: DescribeConfigsResource) -> DescribeConfigsRequ
 
 /// The table as `address`, a Kafka with default settings, answers it.
 pub fn table(address: &str) -> String {
-    let mut peer = Peer::connect(address);
+    let mut peer = Peer::connect(&Side::at(address));
     peer.create("any-topic", 1, &[]);
     let mut wire = Wire::connect(address);
     let mut out = HEAD.to_owned();

@@ -53,7 +53,7 @@ pub fn describe(groups: &[&str]) -> DescribeGroupsRequest {
 /// What is fetched: topics with partitions, or all.
 type Asked<'a> = Option<&'a [(&'a str, &'a [i32])]>;
 
-fn fetch(version: i16, groups: &[&str], asked: Asked<'_>) -> OffsetFetchRequest {
+pub fn fetch(version: i16, groups: &[&str], asked: Asked<'_>) -> OffsetFetchRequest {
     if version < 8 {
         let topic = |(topic, partitions): &(&str, &[i32])| {
             OffsetFetchRequestTopic::default()

@@ -1,4 +1,4 @@
-//! One of the two brokers: connections to it, and every answer it gave.
+//! Connections to one of the two sides, and every answer it gave.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use crate::batch;
 use crate::harness::Wire;
+use crate::masks::EXACT;
 use crate::offsets;
+use crate::side::Side;
 use crate::topics::UNKNOWN_ID;
 use crate::tree::Tree;
 
@@ -27,6 +29,7 @@ const VISIBLE: Duration = Duration::from_mins(1);
 const SAMPLE_BYTES_MAX: usize = 250;
 
 /// An answer, ready to be compared.
+#[derive(Debug)]
 pub struct Answer {
     scenario: &'static str,
     label: String,
@@ -35,6 +38,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer of a scenario.
+    pub fn new(scenario: &'static str, label: String, tree: Tree) -> Self {
+        Self { scenario, label, tree }
+    }
+
+    /// The same with another tree.
+    pub fn map(&self, tree: impl Fn(&Tree) -> Tree) -> Self {
+        Self { scenario: self.scenario, label: self.label.clone(), tree: tree(&self.tree) }
+    }
+
     /// Scenario and label.
     pub fn place(&self) -> String {
         format!("{}: {}", self.scenario, self.label)
@@ -48,9 +61,10 @@ pub struct Sent<R> {
     request: std::marker::PhantomData<R>,
 }
 
-/// A broker.
+/// One side.
 pub struct Peer {
-    address: String,
+    side: Side,
+    opened: usize,
     wires: Vec<Wire>,
     at: usize,
     scenario: &'static str,
@@ -58,6 +72,7 @@ pub struct Peer {
     ids: Vec<Uuid>,
     frames: BTreeMap<(i16, i16), Bytes>,
     answers: Vec<Answer>,
+    leaks: Vec<String>,
 }
 
 /// A topic as a broker knows it.
@@ -71,23 +86,30 @@ pub struct Topic {
 
 impl Peer {
     /// Connects.
-    pub fn connect(address: &str) -> Self {
+    pub fn connect(side: &Side) -> Self {
         Self {
-            address: address.to_owned(),
-            wires: vec![Wire::connect(address)],
+            side: side.clone(),
+            opened: 0,
+            wires: vec![Wire::connect(side.door(0))],
             at: 0,
             scenario: "",
             masks: vec![(UNKNOWN_ID.to_string(), "an-unknown-id".to_owned())],
             ids: Vec::new(),
             frames: BTreeMap::new(),
             answers: Vec::new(),
+            leaks: Vec::new(),
         }
+    }
+
+    fn open(&mut self) -> Wire {
+        self.opened += 1;
+        Wire::connect(self.side.door(self.opened))
     }
 
     /// Begins a scenario with connections of its own.
     pub fn begin(&mut self, scenario: &'static str) {
         self.scenario = scenario;
-        self.wires = vec![Wire::connect(&self.address)];
+        self.wires = vec![self.open()];
         self.at = 0;
         self.ids.clear();
     }
@@ -95,6 +117,11 @@ impl Peer {
     /// Every answer.
     pub fn into_answers(self) -> Vec<Answer> {
         self.answers
+    }
+
+    /// Answers that told what is hidden.
+    pub fn leaks(&self) -> &[String] {
+        &self.leaks
     }
 
     /// A raw response of each API and version: the longest that is not long.
@@ -109,7 +136,8 @@ impl Peer {
     /// Goes on with another connection, opened if need be.
     pub fn on(&mut self, connection: usize) -> &mut Self {
         while self.wires.len() <= connection {
-            self.wires.push(Wire::connect(&self.address));
+            let wire = self.open();
+            self.wires.push(wire);
         }
         self.at = connection;
         self
@@ -160,7 +188,10 @@ impl Peer {
     }
 
     /// Sends a request whose answer is not compared.
-    pub fn get<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+    pub fn get<R: Request>(&mut self, version: i16, request: &R) -> R::Response
+    where
+        R::Response: Debug,
+    {
         self.wires[self.at].send(version, request);
         self.response::<R>(self.at, version).expect("an answer")
     }
@@ -171,7 +202,7 @@ impl Peer {
         self.wires[at].send_raw(frame).unwrap();
         let answer = self.wires[at].receive_frame();
         if answer.is_none() {
-            self.wires[at] = Wire::connect(&self.address);
+            self.wires[at] = self.open();
         }
         self.note(label, if answer.is_some() { "answered" } else { "closed" });
         answer
@@ -183,12 +214,15 @@ impl Peer {
         self.answers.push(Answer { scenario: self.scenario, label: label.to_string(), tree });
     }
 
-    fn response<R: Request>(&mut self, connection: usize, version: i16) -> Option<R::Response> {
-        let wire = &mut self.wires[connection];
-        let Some(mut frame) = wire.receive_frame() else {
-            *wire = Wire::connect(&self.address);
+    fn response<R: Request>(&mut self, connection: usize, version: i16) -> Option<R::Response>
+    where
+        R::Response: Debug,
+    {
+        let Some(mut frame) = self.wires[connection].receive_frame() else {
+            self.wires[connection] = self.open();
             return None;
         };
+        let whole = frame.clone();
         let known = self.frames.entry((R::KEY, version)).or_default();
         if (known.len() + 1..=SAMPLE_BYTES_MAX).contains(&frame.len()) {
             *known = frame.clone();
@@ -196,6 +230,11 @@ impl Peer {
         ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
         let response = R::Response::decode(&mut frame, version).unwrap();
         assert!(frame.is_empty(), "{} bytes after the response", frame.len());
+        if !self.side.hidden.is_empty() {
+            let leak = self.side.leak(R::KEY, &whole, &Tree::of_debug(&format!("{response:?}")));
+            let scenario = self.scenario;
+            self.leaks.extend(leak.map(|leak| format!("{scenario}: key {}: {leak}", R::KEY)));
+        }
         Some(response)
     }
 
@@ -203,15 +242,39 @@ impl Peer {
     pub fn keep<M: Debug + 'static>(&mut self, label: String, mut response: M) {
         if let Some(fetched) = (&mut response as &mut dyn Any).downcast_mut::<FetchResponse>() {
             for partition in fetched.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
-                partition.records = partition.records.take().map(|bytes| batch::described(&bytes));
+                partition.records = partition.records.take().map(|bytes| {
+                    let shown = batch::described(&bytes);
+                    [&*shown, EXACT.as_bytes(), batch::exact(&bytes).as_bytes()].concat().into()
+                });
             }
         }
         let mut text = format!("{response:?}");
         for (known, name) in &self.masks {
             text = text.replace(known, name);
         }
-        let tree = Tree::of_debug(&self.without_ids(&text));
+        let shown = self.without_ids(&text);
+        let tree = self.side.named(Tree::of_debug(&shown));
         self.answers.push(Answer { scenario: self.scenario, label, tree });
+    }
+
+    /// The answer with its random ids as numbers, as a scenario's answers have them.
+    pub fn without_ids_in(&mut self, tree: Tree) -> Tree {
+        match tree {
+            Tree::Leaf(text) => {
+                let shown =
+                    self.masks.iter().fold(text, |text, (known, name)| text.replace(known, name));
+                Tree::Leaf(self.without_ids(&shown))
+            }
+            Tree::List(elements) => {
+                let elements = elements.into_iter().map(|element| self.without_ids_in(element));
+                Tree::List(elements.collect())
+            }
+            Tree::Struct(fields) => {
+                let shown =
+                    fields.into_iter().map(|(name, value)| (name, self.without_ids_in(value)));
+                Tree::Struct(shown.collect())
+            }
+        }
     }
 
     /// Random ids as numbers in the order in which the scenario sees them.

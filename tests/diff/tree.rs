@@ -1,5 +1,4 @@
-//! An answer as a tree, read from its `Debug` text: fields by name, lists in an order of their own,
-//! and nothing that may differ between two brokers that behave alike.
+//! An answer as a tree: fields by name, lists in an order of their own.
 
 use std::fmt::{self, Write as _};
 
@@ -21,10 +20,10 @@ pub struct Difference {
     pub place: String,
     /// The field, without list indexes: `topics.partitions.error_code`.
     pub field: String,
-    /// What Kafka answered there.
+    /// What the first side, a Kafka, answered there.
     pub kafka: String,
-    /// What Tidegate answered there.
-    pub ours: String,
+    /// What the other side answered there.
+    pub other: String,
 }
 
 impl Difference {
@@ -39,8 +38,8 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, field, kafka, ours } = self;
-        write!(f, "{place}: {field}\n    kafka    {kafka}\n    tidegate {ours}")
+        let Self { place, field, kafka, other } = self;
+        write!(f, "{place}: {field}\n    kafka {kafka}\n    other {other}")
     }
 }
 
@@ -70,31 +69,46 @@ impl Tree {
         tree
     }
 
-    /// Notes where `ours` parts from this answer of Kafka's.
-    pub fn compare(&self, ours: &Tree, place: &str, found: &mut Vec<Difference>) {
-        self.compare_at(ours, place, String::new(), found);
+    /// A list, put in order where its elements have names.
+    pub fn list(mut elements: Vec<Tree>) -> Self {
+        elements.sort_by_cached_key(Tree::identity);
+        Tree::List(elements)
     }
 
-    fn compare_at(&self, ours: &Tree, place: &str, field: String, found: &mut Vec<Difference>) {
-        match (self, ours) {
-            (Tree::Struct(theirs), Tree::Struct(ours)) if names(theirs) == names(ours) => {
-                for ((name, theirs), (_, ours)) in theirs.iter().zip(ours) {
+    /// How many leaves it has.
+    pub fn leaves(&self) -> usize {
+        match self {
+            Tree::Leaf(_) => 1,
+            Tree::List(elements) => elements.iter().map(Tree::leaves).sum(),
+            Tree::Struct(fields) => fields.iter().map(|(_, value)| value.leaves()).sum(),
+        }
+    }
+
+    /// Notes where `other` parts from this answer.
+    pub fn compare(&self, other: &Tree, place: &str, found: &mut Vec<Difference>) {
+        self.compare_at(other, place, String::new(), found);
+    }
+
+    fn compare_at(&self, other: &Tree, place: &str, field: String, found: &mut Vec<Difference>) {
+        match (self, other) {
+            (Tree::Struct(theirs), Tree::Struct(other)) if names(theirs) == names(other) => {
+                for ((name, theirs), (_, other)) in theirs.iter().zip(other) {
                     let separator = if field.is_empty() { "" } else { "." };
                     let below = format!("{field}{separator}{name}");
-                    theirs.compare_at(ours, place, below, found);
+                    theirs.compare_at(other, place, below, found);
                 }
             }
-            (Tree::List(theirs), Tree::List(ours)) if theirs.len() == ours.len() => {
-                for (theirs, ours) in theirs.iter().zip(ours) {
-                    theirs.compare_at(ours, place, field.clone(), found);
+            (Tree::List(theirs), Tree::List(other)) if theirs.len() == other.len() => {
+                for (theirs, other) in theirs.iter().zip(other) {
+                    theirs.compare_at(other, place, field.clone(), found);
                 }
             }
-            (theirs, ours) if theirs == ours => {}
-            (theirs, ours) => found.push(Difference {
+            (theirs, other) if theirs == other => {}
+            (theirs, other) => found.push(Difference {
                 place: place.to_owned(),
                 field,
                 kafka: theirs.to_string(),
-                ours: ours.to_string(),
+                other: other.to_string(),
             }),
         }
     }
@@ -137,28 +151,6 @@ fn names(fields: &[(String, Tree)]) -> Vec<&str> {
     fields.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// A leaf without what two brokers may choose for themselves.
-fn masked(name: &str, value: Tree) -> Tree {
-    let Tree::Leaf(text) = &value else { return value };
-    let given = text.parse::<i64>().is_ok_and(|number| number >= 0);
-    let mask = match name {
-        "leader_epoch" | "epoch" if given => "an epoch",
-        "producer_id" if given => "a producer id",
-        "log_append_time_ms" | "last_fetch_timestamp" | "last_caught_up_timestamp" if given => {
-            "a time"
-        }
-        "session_id" if given && text != "0" => "a session",
-        "port" if given => "a port",
-        "log_dir" => "a directory",
-        "total_bytes" | "usable_bytes" if given => "bytes of a volume",
-        "log_end_offset" if given => "an end",
-        "cluster_id" if text != "None" => "a cluster",
-        "error_message" | "batch_index_error_message" if text.len() > 4 => "words",
-        _ => return value,
-    };
-    Tree::Leaf(mask.to_owned())
-}
-
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -195,8 +187,7 @@ impl<'a> Reader<'a> {
             elements.push(self.value());
             self.skip(", ");
         }
-        elements.sort_by_cached_key(Tree::identity);
-        Tree::List(elements)
+        Tree::list(elements)
     }
 
     fn fields(&mut self) -> Tree {
@@ -204,10 +195,8 @@ impl<'a> Reader<'a> {
         while !self.skip("}") {
             let name = self.word().to_owned();
             assert!(self.skip(": "), "a field: {}", self.rest);
-            let value = masked(&name, self.value());
-            if !["unknown_tagged_fields", "throttle_time_ms"].contains(&name.as_str()) {
-                fields.push((name, value));
-            }
+            let value = self.value();
+            fields.push((name, value));
             let _ = self.skip(", ") || self.skip(" ");
         }
         Tree::Struct(fields)

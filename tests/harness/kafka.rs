@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -70,6 +70,11 @@ impl KafkaOptions {
         }
     }
 
+    /// One node with Kafka's own defaults.
+    pub fn of_defaults() -> Self {
+        Self { heap: "-Xmx512m", settings: String::new(), ..Self::new() }
+    }
+
     /// With the jars of `release`.
     pub fn release(mut self, release: Release) -> Self {
         self.release = release;
@@ -117,10 +122,8 @@ pub struct Kafka {
 impl Kafka {
     /// Formats a directory, starts Kafka in it with its own defaults and waits until it answers.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let mut options = KafkaOptions::new();
+        let mut options = KafkaOptions::of_defaults();
         options.host = |_| "127.0.0.1".to_owned();
-        options.heap = "-Xmx512m";
-        options.settings.clear();
         let set = |options: KafkaOptions, (key, value): &(&str, &str)| options.set(key, value);
         Self::start_with(settings.iter().fold(options, set))
     }
@@ -163,6 +166,17 @@ impl Kafka {
     pub fn node_address(&self, id: i32) -> String {
         let node = self.node(id);
         format!("{}:{}", node.host, node.port)
+    }
+
+    /// Where node `id` listens for controllers.
+    pub fn controller_address(&self, id: i32) -> String {
+        let node = self.node(id);
+        format!("{}:{}", node.host, node.controller)
+    }
+
+    /// The folder that has all of the cluster's files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// All addresses, as a bootstrap list.
