@@ -107,8 +107,8 @@ pub fn response_is_flexible(key: i16, version: i16) -> bool {
         && shape::kafka_api(key).is_some_and(|api| api.flexible.contains(version))
 }
 
-/// Splits the frame of a response to `key` and `version` into the correlation id and the body, which
-/// shares the frame's memory; nothing if the frame ends inside the header.
+/// Splits the frame of a response to `key` and `version` into the correlation id and the body,
+/// which shares the frame's memory; nothing if the frame ends inside the header.
 pub fn parse_response_header(frame: &Bytes, key: i16, version: i16) -> Option<(i32, Bytes)> {
     let mut cursor = Cursor { rest: frame };
     let correlation_id = i32::from_be_bytes(cursor.fixed()?);

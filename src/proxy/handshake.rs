@@ -6,7 +6,8 @@
 //! too; features and everything else stay as they are.
 //!
 //! A request of a version that the proxy does not know goes on in one that nobody knows: the
-//! upstream answers error 35 in version 0 with the versions it has, and stays where it is.
+//! upstream answers error 35 in version 0 with the versions it has, and stays where it is. One
+//! below 0 goes on as it is: nobody knows it either, and its header is an older one.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -25,8 +26,8 @@ const UNKNOWN: i16 = i16::MAX;
 /// The version in which a client's request goes to the upstream.
 pub(super) fn asked(version: i16) -> i16 {
     match policy::find(KEY) {
-        Some(row) if row.versions.contains(version) => version,
-        _ => UNKNOWN,
+        Some(row) if version > row.versions.max => UNKNOWN,
+        _ => version,
     }
 }
 

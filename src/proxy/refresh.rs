@@ -1,4 +1,5 @@
-//! Asks the upstream where its nodes are: at the start, on a timer, and when somebody needs to know.
+//! Asks the upstream where its nodes are: at the start, on a timer, and when somebody needs to
+//! know.
 
 use std::sync::Arc;
 use std::time::Duration;

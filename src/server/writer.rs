@@ -48,8 +48,8 @@ pub(super) struct Writer {
     fetching: Option<(usize, BoxFuture<io::Result<Vec<Bytes>>>)>,
     /// Bytes in `ready` and `gathered`.
     waiting: usize,
-    /// Bytes of the first chunk that are written, and in memory until the whole chunk is. A chunk is
-    /// part of a frame, whose length is 31 bits.
+    /// Bytes of the first chunk that are written, and in memory until the whole chunk is. A chunk
+    /// is part of a frame, whose length is 31 bits.
     partly: u32,
     /// The transport holds bytes that it took.
     flushing: bool,

@@ -47,12 +47,6 @@ pub const PROXY: &[Announced] = &[
         "a client id that is no string closes the connection, as at a broker of ours",
     ),
     differs(
-        "corpus: ApiVersions v-",
-        "",
-        "",
-        "a version below 0 is no newer one that would be answered with what there is (KIP-511)",
-    ),
-    differs(
         "corpus: SaslHandshake v0 ",
         "",
         "",

@@ -1,8 +1,8 @@
 //! The Kafka cluster behind a proxy: whether it can be reached and spoken to, what the proxy can
 //! pass on of what it speaks, and whether every one of its nodes can be served.
 //!
-//! It is asked what any client may ask: its versions and, where that takes no credentials, its nodes.
-//! Nothing is changed there.
+//! It is asked what any client may ask: its versions and, where that takes no credentials, its
+//! nodes. Nothing is changed there.
 
 mod fault;
 mod nodes;
