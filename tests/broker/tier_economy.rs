@@ -71,11 +71,16 @@ fn assert_writes_are_few(partitions: i32, bytes: u64, is_paced: bool) {
     let told = broker.metrics().get(&label) - counted.get(&label);
     assert!(told >= writes as f64, "the broker counts {told} of {writes}");
 
-    // Idle for as long as a consumer waits in vain, five seconds by the broker's clock.
-    let (data, mut wire) = (bucket.requests(Class::Write, TIERED), broker.connect());
+    // Idle for as long as a consumer waits in vain, five seconds by the broker's clock. What was
+    // due before, such as segments out of packs, may take a few of them.
+    let mut wire = broker.connect();
     let fetch = Fetch { offset: logs[0].end, min_bytes: 1, max_wait_ms: 5_000, max_bytes: 1 << 20 };
-    assert!(fetched(wire.call(FETCH, &fetch.request("a"))).is_empty());
-    assert_eq!(bucket.requests(Class::Write, TIERED), data, "nothing is brought when idle");
+    let is_still = (0..12).any(|_| {
+        let data = bucket.requests(Class::Write, TIERED);
+        assert!(fetched(wire.call(FETCH, &fetch.request("a"))).is_empty());
+        bucket.requests(Class::Write, TIERED) == data
+    });
+    assert!(is_still, "nothing is brought when idle");
 }
 
 #[test]
