@@ -84,6 +84,8 @@ async fn many_appenders_share_their_syncs() {
     const APPENDERS: u64 = 64;
     const EACH: u64 = 50;
     let (stream, disk) = memory::stream();
+    // Room is made by syncs, too: were one of them held, nobody could append.
+    stream.wait_for_room(Class::Data, (APPENDERS * EACH * 200) as usize).await.unwrap();
     disk.hold();
     let tasks: Vec<_> = (0..APPENDERS)
         .map(|_| {
