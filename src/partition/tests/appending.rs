@@ -188,6 +188,8 @@ async fn a_produced_byte_is_copied_once_and_a_fetched_one_never() {
 async fn the_high_watermark_waits_for_a_batch_that_is_being_copied() {
     let broker = Broker::new();
     let partition = broker.partition(0);
+    // Else the log's own thread may sync the batches before the first one is taken back.
+    broker.disk.hold();
     let first = broker.append(&partition, &batch(1, 100)).await;
     let second = broker.append(&partition, &batch(1, 100)).await;
     let bytes = {
@@ -196,6 +198,7 @@ async fn the_high_watermark_waits_for_a_batch_that_is_being_copied() {
         state.unfill(first.lsn);
         bytes
     };
+    broker.disk.release();
     broker.flush().await;
     assert_eq!(partition.offsets().high_watermark, 0);
     let mut visible = Box::pin(partition.visible(&second));
