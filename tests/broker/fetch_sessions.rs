@@ -150,7 +150,7 @@ fn gotcha_25_epochs_ids_and_ways_to_name_topics_are_checked_and_a_final_epoch_cl
     assert_eq!(code(BY_ID, &emptied), (NONE, NO_SESSION));
     assert_eq!(code(BY_ID, &next(3)), (FETCH_SESSION_ID_NOT_FOUND, NO_SESSION));
     assert_eq!(broker.metrics().get(SESSIONS), 0.0);
-    let sessions = "tidegate_broker_memory_used_bytes{pool=\"sessions\"}";
+    let sessions = "tidegate_memory_used_bytes{pool=\"sessions\"}";
     broker.wait_until("the memory is given back", |broker| broker.metrics().get(sessions) == 0.0);
 }
 

@@ -30,12 +30,9 @@ fn the_log_has_no_colours_where_it_is_not_read_at_a_terminal() {
 fn memory_by_pool_is_a_metric_from_the_start_on() {
     let metrics = Broker::start().metrics();
     for pool in ["small", "receive", "wal", "tail", "send", "sessions", "upload", "recovery"] {
-        let capacity = format!("tidegate_broker_memory_capacity_bytes{{pool=\"{pool}\"}}");
+        let capacity = format!("tidegate_memory_limit_bytes{{pool=\"{pool}\"}}");
         assert!(metrics.get(&capacity) > 0.0, "{pool}");
-        assert_eq!(
-            metrics.get(&format!("tidegate_broker_memory_used_bytes{{pool=\"{pool}\"}}")),
-            0.0
-        );
+        assert_eq!(metrics.get(&format!("tidegate_memory_used_bytes{{pool=\"{pool}\"}}")), 0.0);
     }
 }
 

@@ -25,8 +25,9 @@ fn topics_are_kept_in_bad_weather() {
         let created = wire.call(7, &create.with_timeout_ms(30_000));
         assert_eq!(created.topics[0].error_code, 0, "{created:?}");
     }
-    let retries = broker.metric("tidegate_object_retries_total{operation=\"get\"}")
-        + broker.metric("tidegate_object_retries_total{operation=\"get_range\"}");
+    let metrics = broker.metrics();
+    let retries = metrics.get("tidegate_object_retries_total{operation=\"get\"}")
+        + metrics.get("tidegate_object_retries_total{operation=\"get_range\"}");
     assert!(retries > 0.0, "the weather is bad");
     broker.kill();
     broker.restart();

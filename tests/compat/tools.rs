@@ -12,6 +12,7 @@ mod bench;
 mod cluster;
 mod groups;
 mod jvm;
+mod parity;
 mod records;
 mod topics;
 

@@ -47,13 +47,6 @@ pub const PROXY: &[Announced] = &[
         "a client id that is no string closes the connection, as at a broker of ours",
     ),
     differs(
-        "corpus: SaslHandshake v0 ",
-        "",
-        "",
-        "it is not advertised: what follows it are frames without headers, which belong to nobody's \
-         requests",
-    ),
-    differs(
         "corpus: GetTelemetrySubscriptions",
         "",
         "",

@@ -39,6 +39,11 @@ impl Release {
         })
     }
 
+    /// A command-line tool of Kafka's.
+    pub fn tool(self, class: &str) -> Command {
+        self.java(class, "-Xmx128m")
+    }
+
     fn java(self, class: &str, heap: &str) -> Command {
         let mut command = Command::new("java");
         command.args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
@@ -55,6 +60,8 @@ pub struct KafkaOptions {
     heap: &'static str,
     settings: String,
     advertised: Vec<String>,
+    /// Name, port and protocol of one more listener.
+    listener: Option<(&'static str, u16, &'static str)>,
 }
 
 impl KafkaOptions {
@@ -67,6 +74,7 @@ impl KafkaOptions {
             heap: "-Xmx320m",
             settings: SMALL.to_owned(),
             advertised: Vec::new(),
+            listener: None,
         }
     }
 
@@ -90,6 +98,12 @@ impl KafkaOptions {
     /// Adds one setting; `{id}` is the node's id.
     pub fn set(mut self, key: &str, value: impl Display) -> Self {
         let _ = writeln!(self.settings, "{key}={value}");
+        self
+    }
+
+    /// Gives each node one more listener, which speaks `protocol` and tells its own address.
+    pub fn listener(mut self, name: &'static str, port: u16, protocol: &'static str) -> Self {
+        self.listener = Some((name, port, protocol));
         self
     }
 
@@ -331,7 +345,15 @@ impl Kafka {
             self.node_folder(id).join("data").display(),
             (replicas + 1) / 2,
         );
-        let own = format!("PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}");
+        let mut own = format!("PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}");
+        if let Some((name, port, protocol)) = options.listener {
+            let _ = write!(own, ",{name}://{host}:{port}");
+            let _ = writeln!(
+                text,
+                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
+                 {name}:{protocol}"
+            );
+        }
         if options.advertised.is_empty() {
             let _ = writeln!(text, "listeners={own}");
         } else {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::{Wire, free_port, installation};
+use super::{Wire, free_port, installation, topology};
 
 /// The process. Killed when dropped.
 pub struct Kfake {
@@ -28,6 +28,12 @@ impl Kfake {
     /// Where the first node listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// A connection to the node that takes changes.
+    pub fn connect_to_controller(&self) -> Wire {
+        let known = topology::metadata(&mut self.connect(), Some(&[]));
+        Wire::connect(&format!("127.0.0.1:{}", self.ports[known.controller_id.0 as usize]))
     }
 
     /// A connection to the first node.

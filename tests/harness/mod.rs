@@ -5,9 +5,12 @@
 #![allow(clippy::print_stderr, reason = "the broker's log belongs to a failed test's output")]
 #![allow(clippy::disallowed_methods, reason = "tests own their files, threads and clocks")]
 
+pub mod authority;
 pub mod bucket;
+pub mod cli;
 pub mod kafka;
 pub mod kfake;
+pub mod prometheus;
 pub mod proxy;
 pub mod relay;
 pub mod servers;
@@ -226,6 +229,18 @@ impl Broker {
         http_get(self.admin_port, path)
     }
 
+    /// The port of the admin listener.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
+    /// A `PUT` on the admin listener: status and body.
+    pub fn admin_put(&self, path: &str, body: &str) -> (u16, String) {
+        let (host, length) = (format!("127.0.0.1:{}", self.admin_port), body.len());
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}");
+        try_http(self.admin_port, &format!("{head}\r\n\r\n{body}")).expect("the process answers")
+    }
+
     /// The value of a metric, `name` with its labels as the exposition writes them.
     pub fn metric(&self, name: &str) -> f64 {
         let metrics = self.metrics();
@@ -300,6 +315,11 @@ impl Metrics {
         let family = name.split('{').next().unwrap();
         assert!(self.0.contains(&format!("# TYPE {family} ")), "no metric {family}");
         self.find(name).unwrap_or(0.0)
+    }
+
+    /// How many series there are.
+    pub fn series(&self) -> usize {
+        self.0.lines().filter(|line| !line.starts_with('#')).count()
     }
 
     /// The value of `name`, also of a family of which no series has begun.
@@ -467,9 +487,13 @@ fn http_get(port: u16, path: &str) -> (u16, String) {
 }
 
 fn try_http_get(port: u16, path: &str) -> Option<(u16, String)> {
+    try_http(port, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"))
+}
+
+fn try_http(port: u16, request: &str) -> Option<(u16, String)> {
     use std::io::Write;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;

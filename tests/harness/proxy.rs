@@ -112,6 +112,11 @@ impl Proxy {
         http_get(self.admin_port, path)
     }
 
+    /// The port of the admin listener.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
     /// The values of all metrics at one moment.
     pub fn metrics(&self) -> Metrics {
         Metrics(self.admin("/metrics").1)

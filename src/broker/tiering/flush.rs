@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::gather::{Gathered, gather};
 use super::{Broker, TierError, Waiting};
@@ -86,6 +87,8 @@ impl Broker {
             }
             youngest = append_time_ms;
         }
+        // The reader of a log that is not as planned has more to send, and would wait for ever.
+        drop(batches);
         let of = partition.id();
         let read = reading.await.map_err(|error| TierError::Panicked(error.to_string()))?;
         read.map_err(|source| TierError::Log { of, source })?;
@@ -148,7 +151,8 @@ impl Broker {
                     }
                 }
                 // One by one, to find out whose log it is.
-                Err(TierError::Wal(_)) => {
+                Err(TierError::Wal(error)) => {
+                    warn!(%error, "the log is read partition by partition");
                     for waiting in group {
                         let append_time_ms = self.stream_section(upload, waiting).await?;
                         sections.push(section(waiting, append_time_ms));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Waiting;
 use super::plan::SEGMENT_BYTES_MAX;
+use super::{TierError, Waiting};
 use crate::broker::offsets::OffsetsTopic;
 use crate::broker::tests::Bench;
 use crate::broker::{Broker, OFFSETS_TOPIC};
@@ -266,6 +266,25 @@ async fn a_log_that_cannot_be_read_keeps_no_other_from_the_bucket() {
     assert_eq!(error.partition(), Some(broker.partition_of("t", 1).id()));
     let left: Vec<_> = waiting(&broker).iter().map(|it| it.partition.id().partition).collect();
     assert_eq!(left, [1]);
+    broker.stop().await;
+}
+
+/// As when retention moves the log's start between the plan and the reading: what follows is more
+/// than waits between the reader and the upload.
+#[tokio::test]
+async fn a_log_that_is_not_as_planned_is_given_up_however_much_follows() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let partition = broker.topic("t", 1).await;
+    for seed in 0..8 {
+        append(&broker, &partition, seed, 1_000).await;
+    }
+    let mut planned = waiting(&broker);
+    planned[0].untiered.from += 1;
+    let error = broker.flush_segment(&planned[0], 7).await.unwrap_err();
+    assert!(matches!(error, TierError::Incomplete { expected: 16, found: 1, .. }), "{error}");
+    broker.flush(waiting(&broker), 7).await.unwrap();
+    assert_eq!(partition.untiered_bytes(), 0);
     broker.stop().await;
 }
 

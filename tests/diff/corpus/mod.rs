@@ -25,7 +25,6 @@ use crate::produce;
 use crate::side::Side;
 use crate::tree::Tree;
 
-const SASL_HANDSHAKE: i16 = 17;
 const API_VERSIONS: i16 = 18;
 
 /// Requests that Kafka never answers, with the first version of which that is true: no transaction
@@ -78,9 +77,7 @@ fn common(messages: &Messages, row: &Tree) -> Option<Tree> {
     let key = number("api_key")?;
     let request = messages.requests().into_iter().find(|message| message.api_key == key)?;
     let (_, newest) = request.stable().filter(|_| request.is_for_brokers())?;
-    // Behind the first version of SaslHandshake come frames that are no requests.
-    let oldest = i16::from(key == SASL_HANDSHAKE);
-    let (min, max) = (number("min_version")?.max(oldest), number("max_version")?.min(newest));
+    let (min, max) = (number("min_version")?, number("max_version")?.min(newest));
     let fields = fields.iter().map(|(name, value)| match &**name {
         "min_version" => (name.clone(), Tree::Leaf(min.to_string())),
         "max_version" => (name.clone(), Tree::Leaf(max.to_string())),
