@@ -182,6 +182,7 @@ pub(super) const PROXY_KEYS: &[Key] = &[
     ),
     process_keys::ADMIN_LISTENER,
     process_keys::LOG_LEVEL,
+    process_keys::LOG_FORMAT,
     key(
         "memory.budget.bytes",
         Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },

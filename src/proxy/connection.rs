@@ -12,10 +12,13 @@ use super::link::Link;
 use super::metrics::Held;
 use super::policy::{self, Class, PRODUCE};
 use super::response::{self, Expected, ReceiveError};
+use super::tokens::{self, Tokens};
 use crate::budget::Charge;
 use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::produce;
-use crate::server::service::{BoxFuture, Disconnect, Reply, Request, ServiceConnection};
+use crate::server::service::{
+    BoxFuture, Disconnect, Reply, Request, SASL_AUTHENTICATE, SASL_TOKEN, ServiceConnection,
+};
 
 /// The length, the key, the version and the correlation id.
 const HEAD_BYTES: usize = LENGTH_BYTES + FRAME_HEAD_BYTES;
@@ -81,6 +84,9 @@ impl Connection {
             None => Box::pin(self.connect()).await?,
         };
         let (key, version) = (request.api_key, request.api_version);
+        if (key, version) == (SASL_AUTHENTICATE, SASL_TOKEN) {
+            return self.forward(link, request, version, Class::Forward).await;
+        }
         if key == handshake::KEY {
             link.asks();
             return self.forward(link, request, handshake::asked(version), Class::Rewrite).await;
@@ -156,16 +162,24 @@ impl Connection {
             number: if is_silent { 0 } else { link.number() },
             held: std::time::Duration::ZERO,
         };
+        if (key, version) == (tokens::HANDSHAKE, 0) {
+            link.tokens(|_| ((), Tokens::asked(&body)));
+        }
         let metrics = &self.cluster.metrics;
         metrics.requests.inc();
         metrics.request_bytes.inc_by((LENGTH_BYTES + frame.len()) as u64);
         let mut head = [0_u8; HEAD_BYTES];
         let sent = Expected { version, ..expected };
         put_head(&mut head.as_mut_slice(), frame.len(), &sent);
-        // The header was parsed: the frame is not shorter.
-        let rest = frame.slice(FRAME_HEAD_BYTES.min(frame.len())..);
+        let (head, rest) = if expected.is_token() {
+            // Only the length is ours.
+            (head.first_chunk::<LENGTH_BYTES>().map_or(&[][..], |length| length), frame.clone())
+        } else {
+            // The header was parsed: the frame is not shorter.
+            (&head[..], frame.slice(FRAME_HEAD_BYTES.min(frame.len())..))
+        };
         drop((frame, body));
-        link.send(&head, rest, charge).await.map_err(|error| self.ended(error))?;
+        link.send(head, rest, charge).await.map_err(|error| self.ended(error))?;
         if is_silent {
             // Nothing else tells when it has gone out, should the client leave now.
             link.flush().await.map_err(|error| self.ended(error))?;
@@ -182,6 +196,10 @@ impl Connection {
 }
 
 impl ServiceConnection for Connection {
+    fn takes_token(&self, frame: &[u8]) -> bool {
+        self.link.get().is_some_and(|upstream| upstream.link.tokens(|tokens| tokens.take(frame)))
+    }
+
     fn poll_io(&self, task: &mut Context<'_>) -> Poll<Disconnect> {
         let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(timer) = &mut age.0

@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffers;
 use super::cluster::Negotiated;
+use super::tokens::Tokens;
 use crate::budget::Charge;
 use crate::security::tls::Stream;
 
@@ -62,6 +63,8 @@ struct Inner {
     asker: Option<Waker>,
     /// Replies that wait for their turn, from `turn` on.
     waiting: VecDeque<Option<Waker>>,
+    /// Whether tokens of SASL come instead of requests.
+    tokens: Tokens,
 }
 
 impl Link {
@@ -79,6 +82,7 @@ impl Link {
             asking: 0,
             asker: None,
             waiting: VecDeque::new(),
+            tokens: Tokens::None,
         };
         Self { inner: Mutex::new(inner) }
     }
@@ -117,6 +121,14 @@ impl Link {
             Poll::Ready(inner.negotiated.clone())
         })
         .await
+    }
+
+    /// Changes whether tokens come, and tells what `change` does.
+    pub(super) fn tokens<T>(&self, change: impl FnOnce(Tokens) -> (T, Tokens)) -> T {
+        let mut inner = self.lock();
+        let (told, tokens) = change(inner.tokens);
+        inner.tokens = tokens;
+        told
     }
 
     /// The number of a request that gets a response.

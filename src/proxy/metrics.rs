@@ -58,40 +58,40 @@ impl Families {
         let gauges = |name, help| registry.gauges(name, help, label);
         let counters = |name, help| registry.counters(name, help, label);
         Self {
-            clients: gauges("proxy_client_connections", "Connections of clients open now"),
-            upstreams: gauges("proxy_upstream_connections", "Connections to upstreams open now"),
+            clients: gauges("proxy_client_connections", "Connections of clients open now."),
+            upstreams: gauges("proxy_upstream_connections", "Connections to upstreams open now."),
             held: gauges(
                 "proxy_held_connections",
-                "Connections to nodes of which it is not known yet where they are",
+                "Connections to nodes of which it is not known yet where they are.",
             ),
-            nodes: gauges("proxy_nodes", "Upstream nodes of which it is known where they are"),
-            connects: counters("proxy_upstream_connects_total", "Connections made to upstreams"),
+            nodes: gauges("proxy_nodes", "Upstream nodes of which it is known where they are."),
+            connects: counters("proxy_upstream_connects_total", "Connections made to upstreams."),
             errors: registry.counters(
                 "proxy_upstream_errors_total",
                 "Upstreams that could not be connected to, ended a connection with responses owed, \
-                 or sent what is no response",
+                 or sent what is no response.",
                 &["cluster", "kind"],
             ),
-            requests: counters("proxy_requests_total", "Requests sent on to upstreams"),
+            requests: counters("proxy_requests_total", "Requests sent on to upstreams."),
             bytes: registry.counters(
                 "proxy_bytes_total",
-                "Bytes of frames that went through, by what they were",
+                "Bytes of frames that went through, by what they were.",
                 &["cluster", "frame"],
             ),
-            rewrites: counters("proxy_rewrites_total", "Places changed in responses"),
+            rewrites: counters("proxy_rewrites_total", "Places changed in responses."),
             topology_changes: counters(
                 "proxy_topology_changes_total",
-                "Times that an upstream node was new or was found elsewhere",
+                "Times that an upstream node was new or was found elsewhere.",
             ),
             added: registry.histograms(
                 "proxy_added_seconds",
-                "Time for which a request and what came first of its response were held here",
+                "Time for which a request and what came first of its response were held here.",
                 label,
                 ADDED_SECONDS,
             ),
             paused_seconds: registry.float_counters(
                 "proxy_upstream_paused_seconds_total",
-                "Time for which upstreams were not read since clients did not take what came",
+                "Time for which upstreams were not read since clients did not take what came.",
                 label,
             ),
         }

@@ -31,6 +31,7 @@ mod refresh;
 mod response;
 pub mod rewrite;
 mod service;
+mod tokens;
 mod topology;
 
 pub use service::{ProxyListener, ProxyService};

@@ -119,12 +119,6 @@ const fn row(key: i16, name: &'static str, max: i16, treatment: Treatment) -> Ro
     Row { key, name, versions: VersionRange::new(0, max), treatment }
 }
 
-/// Version 0 is followed by frames without headers, which belong to nobody's requests; clients have
-/// had version 1 since Kafka 1.0 (KIP-152).
-const fn sasl_handshake(key: i16, max: i16) -> Row {
-    Row { key, name: "SaslHandshake", versions: VersionRange::new(1, max), treatment: Forwarded }
-}
-
 /// Every API of Kafka 4.3, by key.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -141,7 +135,7 @@ const ROWS: &[Row] = &[
     row(14, "SyncGroup", 5, Forwarded),
     row(15, "DescribeGroups", 6, Forwarded),
     row(16, "ListGroups", 5, Forwarded),
-    sasl_handshake(17, 1),
+    row(17, "SaslHandshake", 1, Forwarded),
     row(18, "ApiVersions", 4, Rewritten(0)),
     row(19, "CreateTopics", 7, Forwarded),
     row(20, "DeleteTopics", 6, Forwarded),
@@ -228,8 +222,8 @@ mod tests {
     use crate::protocol::guard::shape;
     use crate::protocol::guard::shapes::{KAFKA_APIS, RESPONSES};
 
-    /// Versions that the crate knows and no release of Kafka advertises; and `SaslHandshake` 0.
-    const NOT_KNOWN: &[(i16, i16)] = &[(22, 6), (17, 0)];
+    /// Versions that the crate knows and no release of Kafka advertises.
+    const NOT_KNOWN: &[(i16, i16)] = &[(22, 6)];
 
     #[test]
     fn every_api_and_version_of_the_crate_is_classified() {

@@ -22,12 +22,15 @@ use super::link::Link;
 use super::policy::Class;
 use super::rewrite;
 use super::rewrite::stream::Cursor;
+use super::tokens;
 use crate::budget::{BytePool, Charge, UNCHARGED_RESPONSE_BYTES};
 use crate::clock::Instant;
 use crate::protocol::frame::{Foreign, LENGTH_BYTES, foreign};
 use crate::protocol::guard::Limits;
 use crate::protocol::header::response_is_flexible;
-use crate::server::service::{BoxFuture, Deferred, Disconnect, Piece, Response};
+use crate::server::service::{
+    BoxFuture, Deferred, Disconnect, Piece, Response, SASL_AUTHENTICATE, SASL_TOKEN,
+};
 
 /// Up to this size a response is read whole.
 const WHOLE_MAX: usize = 64 * 1024;
@@ -57,6 +60,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// Whether it is a token of SASL without a header.
+    pub(super) fn is_token(&self) -> bool {
+        (self.key, self.version) == (SASL_AUTHENTICATE, SASL_TOKEN)
+    }
+
     /// The correlation id under which the request goes upstream.
     pub(super) fn correlation_id(&self) -> i32 {
         (self.number & 0x7fff_ffff) as i32
@@ -102,6 +110,9 @@ async fn read(
         }
         Class::Forward => {
             let (body, charge) = whole(cluster, link, body).await?;
+            if (expected.key, expected.version) == (tokens::HANDSHAKE, 0) {
+                link.tokens(|tokens| ((), tokens.answered(&body)));
+            }
             Response { pieces: vec![Piece::Ready(body)], charge, ..Response::default() }
         }
         Class::Rewrite | Class::Refuse => {
@@ -122,6 +133,12 @@ async fn read(
 
 /// Reads up to the body, and says how long that is.
 async fn head(link: &Link, expected: &Expected) -> Result<usize, ReceiveError> {
+    if expected.is_token() {
+        let length = link.peek(LENGTH_BYTES, |bytes| split_head(bytes).0).await?;
+        link.skip(LENGTH_BYTES);
+        let fault = || ReceiveError::Malformed(format!("a SASL token has the length {length}"));
+        return usize::try_from(length).ok().filter(|it| *it <= WHOLE_MAX).ok_or_else(fault);
+    }
     let (length, correlation_id) = link.peek(HEAD_BYTES, split_head).await?;
     let malformed = |what: String| ReceiveError::Malformed(what);
     match foreign(length.to_be_bytes()) {

@@ -152,8 +152,10 @@ impl Service for ProxyService {
     ) -> Result<Reply, Disconnect> {
         match &**connection {
             Some(connection) => connection.call(request).await,
+            // A listener of ours leads nowhere only where names decide.
             None => Err(Disconnect::Unavailable(format!(
-                "listener \"{}\" leads to no virtual cluster",
+                "the client sent no name by TLS (SNI), so that nobody can say which broker of \
+                 listener \"{}\" it is for; it has to connect by name, not by IP address",
                 session.listener
             ))),
         }

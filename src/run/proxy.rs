@@ -11,7 +11,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::{RunError, drain_on_signal, relieve, resolve_host};
-use crate::admin::{Admin, Health};
+use crate::admin::process::{self, Role};
+use crate::admin::{Admin, Health, Known, LogLevel};
 use crate::budget::{Budget, Pool};
 use crate::cli;
 use crate::clock::{Clock, Random};
@@ -27,6 +28,7 @@ use crate::task;
 /// listener of each virtual cluster, and admin HTTP.
 pub async fn serve(
     config: ProxyConfig,
+    log_level: LogLevel,
     ready: impl FnOnce(&ProxyConfig, &[SocketAddr], SocketAddr),
 ) -> Result<(), RunError> {
     let (clock, random, registry) = (Clock::system(), Random::system(), Registry::new());
@@ -34,13 +36,13 @@ pub async fn serve(
     let health = Health::starting();
     let admin = Admin::bind(&config.admin.listener).await?;
     let admin_address = admin.local_addr();
-    let admin_task = task::spawn(
-        "admin",
-        admin.serve(registry.clone(), health.clone(), clock.clone(), admin_shutdown.clone()),
-    );
+    let known = Known { registry: registry.clone(), health: health.clone(), log_level };
+    let admin_task =
+        task::spawn("admin", admin.serve(known, clock.clone(), admin_shutdown.clone()));
     let signals = task::spawn("signals", drain_on_signal(shutdown.clone()));
     let total = usize::try_from(config.process.memory_budget_bytes).unwrap_or(usize::MAX);
     let budget = Budget::of_proxy(total);
+    process::register(&registry, Role::Proxy, &budget, config.limits.connections_max);
     let connections = Connections::new(clock.clone());
     let service = ProxyService::new(&config.clusters, &budget, &clock, &random, &registry)?;
     let options = DoorOptions {

@@ -26,7 +26,10 @@ use super::handshake;
 use super::metrics::Pause;
 use super::reader::{Frame, Reader};
 use super::replies::{Next, Panicked, Replies, Ticket, poll_caught};
-use super::service::{BoxFuture, Disconnect, Reply, Request, Service, ServiceConnection, Session};
+use super::service::{
+    BoxFuture, Disconnect, Reply, Request, SASL_AUTHENTICATE, SASL_TOKEN, Service,
+    ServiceConnection, Session,
+};
 use super::writer::Writer;
 use crate::clock::Instant;
 use crate::protocol::frame::{FrameError, LENGTH_BYTES};
@@ -40,6 +43,13 @@ const HALF_CLOSED_LINGER: Duration = Duration::from_secs(3);
 const CLOSE_LINGER: Duration = Duration::from_secs(1);
 /// At most this much is drained.
 const CLOSE_LINGER_BYTES: usize = 1 << 20;
+/// What a token of SASL has instead of a header.
+const TOKEN_HEADER: RequestHeader = RequestHeader {
+    api_key: SASL_AUTHENTICATE,
+    api_version: SASL_TOKEN,
+    correlation_id: 0,
+    client_id: None,
+};
 /// Once so much waits to be written, it is written before more requests are handled.
 const WRITE_FIRST: usize = 256 * 1024;
 
@@ -86,8 +96,8 @@ where
         service: Arc<S>,
         session: Arc<Session>,
         entry: Arc<Entry>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             reader: Reader::new(Arc::clone(&context), Arc::clone(&entry)),
             replies: Replies::default(),
             writer: Writer::new(Arc::clone(&context), Arc::clone(&entry)),
@@ -104,11 +114,12 @@ where
             service,
             session,
             entry,
-        }
+        })
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self) -> Cause {
+    /// Serves the connection to its end. In a box, because a future has room for a value in each
+    /// place that it is moved through.
+    pub(super) async fn run(mut self: Box<Self>) -> Cause {
         let context = Arc::clone(&self.context);
         let entry = Arc::clone(&self.entry);
         let cause = {
@@ -299,7 +310,12 @@ where
 
     /// Begins the first stage of the request in `frame`.
     fn begin(&mut self, frame: Frame) -> Result<(), Cause> {
-        let (header, body) = parse_request_header(&frame.bytes).map_err(Cause::Header)?;
+        let is_token = self.state.takes_token(&frame.bytes);
+        let (header, body) = if is_token {
+            (TOKEN_HEADER, frame.bytes.clone())
+        } else {
+            parse_request_header(&frame.bytes).map_err(Cause::Header)?
+        };
         let RequestHeader { api_key: key, api_version: version, correlation_id, client_id } =
             header;
         let Some(row) = self.context.apis.find(key) else {
@@ -326,7 +342,7 @@ where
             self.replies.push_ready(ticket, response);
             return Ok(());
         }
-        if !row.serves(version) && key != API_VERSIONS {
+        if !is_token && !row.serves(version) && key != API_VERSIONS {
             return Err(Cause::Unsupported { key, version });
         }
         let client_id = client_id.as_deref().unwrap_or("");

@@ -1,8 +1,9 @@
 //! What the front door counts. Handles are resolved once and held.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::apis::ApiTable;
 use super::cause::{Cause, Refusal};
@@ -59,7 +60,10 @@ pub(super) struct Metrics {
     refused: IntCounterVec,
     closed: HashMap<&'static str, IntCounter>,
     pauses: [Histogram; 3],
-    apis: Vec<ApiMetrics>,
+    families: ApiFamilies,
+    /// By the API's place in the table; made with its first request, so that an idle server does
+    /// not have twenty series for each API that nobody uses.
+    apis: Vec<(&'static str, OnceLock<ApiMetrics>)>,
     errors: IntCounterVec,
 }
 
@@ -68,36 +72,37 @@ impl Metrics {
     pub(super) fn new(registry: &Registry, table: &ApiTable) -> Self {
         let closed = registry.counters(
             "server_connections_closed_total",
-            "Connections that ended, by cause",
+            "Connections that ended, by cause.",
             &["cause"],
         );
         let pauses = registry.histograms(
             "server_read_pause_seconds",
-            "Times for which a connection was not read, by what it waited for",
+            "Times for which a connection was not read, by what it waited for.",
             &["cause"],
             LATENCY_SECONDS,
         );
         let copied = registry.counters(
             "server_copied_bytes_total",
-            "Bytes that the front door copied in user space, by direction",
+            "Bytes that the front door copied in user space, by direction.",
             &["direction"],
         );
         Self {
-            open: registry.gauge("server_connections_open", "Connections open now"),
-            accepted: registry.counter("server_connections_accepted_total", "Connections accepted"),
+            open: registry.gauge("server_connections_open", "Connections open now."),
+            accepted: registry
+                .counter("server_connections_accepted_total", "Connections accepted."),
             accept_errors: registry.counter(
                 "server_accept_errors_total",
-                "Failures to accept a connection, such as no file descriptor left",
+                "Failures to accept a connection, such as no file descriptor left.",
             ),
             in_flight: registry.gauge(
                 "server_requests_in_flight",
-                "Requests received whose response is not yet written",
+                "Requests received whose response is not yet written.",
             ),
             copied_in: copied.with_label_values(&["in"]),
             copied_out: copied.with_label_values(&["out"]),
             refused: registry.counters(
                 "server_connections_refused_total",
-                "Connections refused after they were accepted, by limit",
+                "Connections refused after they were accepted, by limit.",
                 &["cause"],
             ),
             closed: Cause::LABELS
@@ -106,13 +111,19 @@ impl Metrics {
                 .collect(),
             pauses: ["in_flight", "small_pool", "receive_pool"]
                 .map(|label| pauses.with_label_values(&[label])),
-            apis: api_metrics(registry, table),
+            families: ApiFamilies::new(registry),
+            apis: table.names().map(|name| (name, OnceLock::new())).collect(),
             errors: registry.counters(
                 "server_errors_total",
-                "Error codes in responses, by API and Kafka's name of the code",
+                "Error codes in responses, by API and Kafka's name of the code.",
                 &["api", "code"],
             ),
         }
+    }
+
+    fn api(&self, at: usize) -> Option<&ApiMetrics> {
+        let (name, made) = self.apis.get(at)?;
+        Some(made.get_or_init(|| self.families.of(name)))
     }
 
     /// A connection ended.
@@ -140,7 +151,7 @@ impl Metrics {
     /// A request of `bytes` (with its length prefix) came in; it is in flight until what this
     /// returns is dropped.
     pub(super) fn request(&self, api: usize, bytes: usize) -> InFlight {
-        if let Some(api) = self.apis.get(api) {
+        if let Some(api) = self.api(api) {
             api.requests.inc();
             api.received.inc_by(bytes as u64);
         }
@@ -149,7 +160,7 @@ impl Metrics {
 
     /// A response of `bytes` (with its length prefix) is written.
     pub(super) fn response(&self, api: usize, bytes: usize, seconds: f64) {
-        if let Some(api) = self.apis.get(api) {
+        if let Some(api) = self.api(api) {
             api.sent.inc_by(bytes as u64);
             api.latency.observe(seconds);
         }
@@ -157,7 +168,7 @@ impl Metrics {
 
     /// A response holds these error codes.
     pub(super) fn errors(&self, api: usize, errors: &[(i16, u32)]) {
-        let Some(api) = self.apis.get(api) else { return };
+        let Some(api) = self.api(api) else { return };
         for (code, times) in errors {
             let code = ErrorCode::from_code(*code).map_or("UNLISTED", ErrorCode::name);
             self.errors.with_label_values(&[api.name, code]).inc_by(u64::from(*times));
@@ -165,33 +176,44 @@ impl Metrics {
     }
 }
 
-fn api_metrics(registry: &Registry, table: &ApiTable) -> Vec<ApiMetrics> {
-    let requests =
-        registry.counters("server_requests_total", "Requests received, by API", &["api"]);
-    let received = registry.counters(
-        "server_received_bytes_total",
-        "Bytes of requests received, by API",
-        &["api"],
-    );
-    let sent = registry.counters(
-        "server_sent_bytes_total",
-        "Bytes of responses written to sockets, by API",
-        &["api"],
-    );
-    let latency = registry.histograms(
-        "server_request_duration_seconds",
-        "Time from the last byte of a request to the last byte of its response, by API",
-        &["api"],
-        LATENCY_SECONDS,
-    );
-    table
-        .names()
-        .map(|name| ApiMetrics {
+/// What is counted by API.
+#[derive(Debug)]
+struct ApiFamilies {
+    requests: IntCounterVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    latency: HistogramVec,
+}
+
+impl ApiFamilies {
+    fn new(registry: &Registry) -> Self {
+        let counters = |name, help| registry.counters(name, help, &["api"]);
+        Self {
+            requests: counters("server_requests_total", "Requests received, by API."),
+            received: counters(
+                "server_received_bytes_total",
+                "Bytes of requests received, by API.",
+            ),
+            sent: counters(
+                "server_sent_bytes_total",
+                "Bytes of responses written to sockets, by API.",
+            ),
+            latency: registry.histograms(
+                "server_request_duration_seconds",
+                "Time from the last byte of a request to the last byte of its response, by API.",
+                &["api"],
+                LATENCY_SECONDS,
+            ),
+        }
+    }
+
+    fn of(&self, name: &'static str) -> ApiMetrics {
+        ApiMetrics {
             name,
-            requests: requests.with_label_values(&[name]),
-            received: received.with_label_values(&[name]),
-            sent: sent.with_label_values(&[name]),
-            latency: latency.with_label_values(&[name]),
-        })
-        .collect()
+            requests: self.requests.with_label_values(&[name]),
+            received: self.received.with_label_values(&[name]),
+            sent: self.sent.with_label_values(&[name]),
+            latency: self.latency.with_label_values(&[name]),
+        }
+    }
 }

@@ -1,19 +1,21 @@
 //! Responses in the order of their requests, however the requests finish.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
 
+use bytes::BufMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::cause::Cause;
 use super::metrics::InFlight;
-use super::service::{BoxFuture, Disconnect, Piece, Response};
+use super::service::{BoxFuture, Disconnect, Piece, Response, SASL_AUTHENTICATE, SASL_TOKEN};
 use super::writer::copy_small;
 use crate::clock::Instant;
+use crate::protocol::header::{put_response_header, response_header_bytes};
 
 /// What is remembered of a request until its response is written.
 #[derive(Debug)]
@@ -30,6 +32,24 @@ pub(super) struct Ticket {
     pub(super) bytes: usize,
     /// Counts the request as in flight.
     pub(super) in_flight: InFlight,
+}
+
+impl Ticket {
+    /// How many bytes the header of the response has.
+    pub(super) fn header_bytes(&self) -> usize {
+        if self.is_token() { 0 } else { response_header_bytes(self.key, self.version) }
+    }
+
+    /// Writes that header.
+    pub(super) fn put_header(&self, out: &mut impl BufMut) {
+        if !self.is_token() {
+            put_response_header(out, self.correlation_id, self.key, self.version);
+        }
+    }
+
+    fn is_token(&self) -> bool {
+        (self.key, self.version) == (SASL_AUTHENTICATE, SASL_TOKEN)
+    }
 }
 
 /// What comes next out of the queue.
@@ -132,6 +152,11 @@ impl Replies {
         self.requests += ticket.bytes;
         let number = self.first + self.slots.len() as u64;
         self.slots.push_back(Slot::Waiting(ticket));
+        if self.later.is_empty() {
+            // `FuturesUnordered` wakes its own task once all it has were polled and wait, and with
+            // it another worker. One that is never woken keeps it from that.
+            self.later.push(Numbered { number: u64::MAX, future: Box::pin(pending()) });
+        }
         self.later.push(Numbered { number, future });
     }
 

@@ -55,13 +55,30 @@ pub trait ServiceConnection: Send + Sync + 'static {
     fn poll_io(&self, _task: &mut Context<'_>) -> Poll<Disconnect> {
         Poll::Pending
     }
+
+    /// Whether a frame that came is no request but a token of SASL: after `SaslHandshake` v0 they
+    /// are exchanged without headers (KIP-152 ended that with v1). It comes to [`Service::call`] as
+    /// `SaslAuthenticate` in version [`SASL_TOKEN`], with the frame as its body, and its response
+    /// is written without a header.
+    fn takes_token(&self, _frame: &[u8]) -> bool {
+        false
+    }
 }
+
+/// The key of `SaslAuthenticate`.
+pub const SASL_AUTHENTICATE: i16 = 36;
+/// The version that stands for a token without a header.
+pub const SASL_TOKEN: i16 = -1;
 
 impl ServiceConnection for () {}
 
 impl<C: ServiceConnection> ServiceConnection for Option<C> {
     fn poll_io(&self, task: &mut Context<'_>) -> Poll<Disconnect> {
         self.as_ref().map_or(Poll::Pending, |connection| connection.poll_io(task))
+    }
+
+    fn takes_token(&self, frame: &[u8]) -> bool {
+        self.as_ref().is_some_and(|connection| connection.takes_token(frame))
     }
 }
 
@@ -123,7 +140,7 @@ impl UnchargedWait {
 pub struct Request {
     /// The API key, known to be in the service's table.
     pub api_key: i16,
-    /// The version, known to be in the advertised range.
+    /// The version, known to be in the advertised range, or [`SASL_TOKEN`].
     pub api_version: i16,
     /// The client's number for the request; the door answers with it.
     pub correlation_id: i32,

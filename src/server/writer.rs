@@ -21,7 +21,6 @@ use super::service::{BoxFuture, Deferred, Piece, Response};
 use crate::budget::Charge;
 use crate::clock::Instant;
 use crate::protocol::frame::LENGTH_BYTES;
-use crate::protocol::header::{put_response_header, response_header_bytes};
 
 /// Pieces below this are copied together.
 pub(super) const COPY_BELOW: usize = 4 * 1024;
@@ -134,8 +133,7 @@ impl Writer {
 
     /// Queues a response behind those that are here.
     pub(super) fn push(&mut self, ticket: Ticket, mut response: Response) -> Result<(), Cause> {
-        let header = response_header_bytes(ticket.key, ticket.version);
-        let length = header + response.len();
+        let length = ticket.header_bytes() + response.len();
         let Ok(prefix) = i32::try_from(length) else {
             return Err(Cause::Deferred(format!("a response of {length} bytes fits no frame")));
         };
@@ -146,7 +144,7 @@ impl Writer {
         let mut head = [0_u8; LENGTH_BYTES + 8];
         let mut rest = head.as_mut_slice();
         rest.put_i32(prefix);
-        put_response_header(&mut rest, ticket.correlation_id, ticket.key, ticket.version);
+        ticket.put_header(&mut rest);
         let unused = rest.len();
         let used = head.len() - unused;
         let (head, _) = head.split_at(used);

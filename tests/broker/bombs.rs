@@ -279,6 +279,6 @@ fn look_ups_by_time_in_a_batch_above_their_pool_take_turns() {
         }
     });
     assert!(read() - before >= (16 * 7 * MIB) as f64, "it was read from the disk");
-    let used = "tidegate_broker_memory_used_bytes{pool=\"unpack\"}";
+    let used = "tidegate_memory_used_bytes{pool=\"unpack\"}";
     scene.broker.wait_until("the pool is empty", |broker| broker.metrics().get(used) == 0.0);
 }

@@ -112,7 +112,7 @@ pub fn assert_refused(bytes: &[u8], cause: &str, words: &[&str]) {
 /// first something is charged and seen, then given back.
 pub fn assert_pools_are_empty(broker: &Broker) {
     let used = |broker: &Broker, pool: &str| {
-        broker.metrics().get(&format!("tidegate_broker_memory_used_bytes{{pool=\"{pool}\"}}"))
+        broker.metrics().get(&format!("tidegate_memory_used_bytes{{pool=\"{pool}\"}}"))
     };
     let mut marker = broker.connect();
     marker.send_raw(&[vec![0, 0, 0xf0, 0], vec![0; 32 * 1024]].concat()).unwrap();

@@ -122,6 +122,11 @@ fn rewrites() {
 }
 
 #[test]
+fn answers() {
+    replay("answers");
+}
+
+#[test]
 fn every_target_is_replayed() {
     let source = include_str!("replay.rs");
     for (name, _) in targets::TARGETS {

@@ -17,6 +17,7 @@ mod cluster;
 mod groups;
 mod memory;
 mod quick;
+mod secured;
 mod sockets;
 mod start;
 mod transactions;

@@ -65,7 +65,7 @@ MESSAGES = [
 ]
 
 # Every response that says where a node is; the proxy rewrites them. Our own client decodes some.
-RESPONSES = [
+NODES = [
     "ProduceResponse",
     "FetchResponse",
     "MetadataResponse",
@@ -76,8 +76,32 @@ RESPONSES = [
     "ShareAcknowledgeResponse",
 ]
 
+# What the proxy rewrites.
+RESPONSES = NODES + ["ApiVersionsResponse"]
+
 # Responses that our own client decodes besides.
-ANSWERS = ["ApiVersionsResponse"]
+ANSWERS = [
+    "ListOffsetsResponse",
+    "OffsetCommitResponse",
+    "OffsetFetchResponse",
+    "JoinGroupResponse",
+    "HeartbeatResponse",
+    "LeaveGroupResponse",
+    "SyncGroupResponse",
+    "DescribeGroupsResponse",
+    "ListGroupsResponse",
+    "InitProducerIdResponse",
+    "CreateTopicsResponse",
+    "DeleteTopicsResponse",
+    "DeleteRecordsResponse",
+    "DescribeConfigsResponse",
+    "DescribeLogDirsResponse",
+    "CreatePartitionsResponse",
+    "DeleteGroupsResponse",
+    "IncrementalAlterConfigsResponse",
+    "OffsetDeleteResponse",
+    "ConsumerGroupDescribeResponse",
+]
 
 # Responses with hosts that are no address of a node, and why.
 OTHER_HOSTS = {
@@ -119,8 +143,8 @@ FILES = {
         "DeleteGroupsRequest",
         "OffsetDeleteRequest",
     ],
-    "nodes": RESPONSES,
-    "answers": ANSWERS,
+    "nodes": NODES,
+    "answers": ["ApiVersionsResponse"] + ANSWERS,
 }
 # Where all others are.
 OTHERS = "admin"
@@ -312,18 +336,18 @@ def check_hosts(found):
         commons = [field for common in message.get("commonStructs", []) for field in common["fields"]]
         named = has_host(message["fields"]) or has_host(commons)
         named = named or name in OTHER_HOSTS
-        if named != (name in RESPONSES or name in OTHER_HOSTS):
-            sys.exit(f"{name} has a host: add it to RESPONSES or to OTHER_HOSTS")
+        if named != (name in NODES or name in OTHER_HOSTS):
+            sys.exit(f"{name} has a host: add it to NODES or to OTHER_HOSTS")
 
 
 def guarded(found):
-    """All structures by file, and one row per message: of requests, and of responses."""
+    """All structures by file, and one row per message: of requests, responses and answers."""
     check_hosts(found)
-    names, requests, responses = set(), [], []
+    names, requests, responses, answers = set(), [], [], []
     every = MESSAGES + RESPONSES + ANSWERS
     writers = {file: Writer(names) for file in sorted({file_of(name) for name in every})}
     for name in every:
-        rows = requests if name in MESSAGES else responses
+        rows = requests if name in MESSAGES else responses if name in RESPONSES else answers
         message, writer = found[name], writers[file_of(name)]
         commons = {common["name"]: common for common in message.get("commonStructs", [])}
         fields = message["fields"]
@@ -338,7 +362,7 @@ def guarded(found):
                 f"between({low}, {high}), {flexible_since(message)}, &{root}),\n",
             )
         )
-    texts = [[text for _, text in sorted(rows)] for rows in (requests, responses)]
+    texts = [[text for _, text in sorted(rows)] for rows in (requests, responses, answers)]
     return writers, *texts
 
 
@@ -376,13 +400,15 @@ def structures(file, writer):
 def render(jar):
     """Every file, by path."""
     found = definitions(jar)
-    writers, requests, responses = guarded(found)
+    writers, requests, responses, answers = guarded(found)
     parts = [HEAD + "".join(f"mod {file};\n" for file in writers)]
     parts += ["".join(f"use {file}::{{{', '.join(w.roots)}}};\n" for file, w in writers.items())]
     parts += [USES, "/// Every guarded request, by key.", "pub static MESSAGES: &[Message] = &["]
     parts += ["".join(requests) + "];", ""]
-    parts += ["/// Every guarded response: all that say where a node is, and what our own client decodes."]
+    parts += ["/// The responses that the proxy rewrites, by key: all that say where a node is."]
     parts += ["pub static RESPONSES: &[Message] = &[", "".join(responses) + "];", ""]
+    parts += ["/// What our own client decodes besides, by key."]
+    parts += ["pub static ANSWERS: &[Message] = &[", "".join(answers) + "];", ""]
     parts += ["/// Every API of Kafka, by key, with the versions that are stable there."]
     parts += ["#[rustfmt::skip]", "pub static KAFKA_APIS: &[KafkaApi] = &["]
     parts += ["".join(api_rows(found)) + "];", ""]

@@ -32,14 +32,15 @@ fn legal_bodies() -> impl Strategy<Value = (i16, i16, Bytes)> {
 
 /// A change to a byte string: where (as a share of its length), and what.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Put(u16, u8),
     Insert(u16, u8),
     Remove(u16),
     Cut(u16),
 }
 
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+/// Some changes.
+pub(crate) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let byte = prop_oneof![Just(0xff), Just(0x7f), Just(0x80), Just(0), any::<u8>()];
     let edit = prop_oneof![
         4 => (any::<u16>(), byte.clone()).prop_map(|(at, byte)| Edit::Put(at, byte)),
@@ -50,7 +51,8 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     vec(edit, 1..6)
 }
 
-fn edited(bytes: &[u8], edits: &[Edit]) -> Bytes {
+/// The bytes after the changes.
+pub(crate) fn edited(bytes: &[u8], edits: &[Edit]) -> Bytes {
     let mut bytes = bytes.to_vec();
     for edit in edits {
         let place = |at: u16, len: usize| usize::from(at) * len / (usize::from(u16::MAX) + 1);

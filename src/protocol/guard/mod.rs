@@ -204,7 +204,7 @@ pub fn check(key: i16, version: i16, body: &[u8], limits: Limits) -> Result<Chec
 }
 
 /// Walks `body` over the shape of the response to `key` in `version` and tells `visitor` what it
-/// comes past. A response that says where no node is has no shape.
+/// comes past. A response without a shape is refused.
 pub fn visit_response(
     key: i16,
     version: i16,

@@ -211,14 +211,18 @@ impl KafkaApi {
 
 /// The shape of a request, or nothing if it is not guarded.
 pub fn message(key: i16) -> Option<&'static Message> {
-    let row = shapes::MESSAGES.binary_search_by_key(&key, |message| message.key).ok()?;
-    shapes::MESSAGES.get(row)
+    find(shapes::MESSAGES, key)
 }
 
-/// The shape of a response, or nothing if it is not guarded. All that say where a node is are.
+/// The shape of a response, or nothing if it is not guarded. All that say where a node is are, and
+/// what our own client decodes.
 pub fn response(key: i16) -> Option<&'static Message> {
-    let row = shapes::RESPONSES.binary_search_by_key(&key, |message| message.key).ok()?;
-    shapes::RESPONSES.get(row)
+    find(shapes::RESPONSES, key).or_else(|| find(shapes::ANSWERS, key))
+}
+
+fn find(table: &'static [Message], key: i16) -> Option<&'static Message> {
+    let row = table.binary_search_by_key(&key, |message| message.key).ok()?;
+    table.get(row)
 }
 
 /// Kafka's row for a key, or nothing if Kafka does not speak it.

@@ -15,7 +15,15 @@ use admin::{
     DESCRIBE_TOPIC_PARTITIONS_REQUEST, ELECT_LEADERS_REQUEST, INCREMENTAL_ALTER_CONFIGS_REQUEST,
     LIST_CONFIG_RESOURCES_REQUEST, LIST_PARTITION_REASSIGNMENTS_REQUEST, UPDATE_FEATURES_REQUEST,
 };
-use answers::API_VERSIONS_RESPONSE;
+use answers::{
+    API_VERSIONS_RESPONSE, CONSUMER_GROUP_DESCRIBE_RESPONSE, CREATE_PARTITIONS_RESPONSE,
+    CREATE_TOPICS_RESPONSE, DELETE_GROUPS_RESPONSE, DELETE_RECORDS_RESPONSE,
+    DELETE_TOPICS_RESPONSE, DESCRIBE_CONFIGS_RESPONSE, DESCRIBE_GROUPS_RESPONSE,
+    DESCRIBE_LOG_DIRS_RESPONSE, HEARTBEAT_RESPONSE, INCREMENTAL_ALTER_CONFIGS_RESPONSE,
+    INIT_PRODUCER_ID_RESPONSE, JOIN_GROUP_RESPONSE, LEAVE_GROUP_RESPONSE, LIST_GROUPS_RESPONSE,
+    LIST_OFFSETS_RESPONSE, OFFSET_COMMIT_RESPONSE, OFFSET_DELETE_RESPONSE, OFFSET_FETCH_RESPONSE,
+    SYNC_GROUP_RESPONSE,
+};
 use groups::{
     DELETE_GROUPS_REQUEST, DESCRIBE_GROUPS_REQUEST, FIND_COORDINATOR_REQUEST, HEARTBEAT_REQUEST,
     JOIN_GROUP_REQUEST, LEAVE_GROUP_REQUEST, LIST_GROUPS_REQUEST, OFFSET_COMMIT_REQUEST,
@@ -106,7 +114,7 @@ pub static MESSAGES: &[Message] = &[
     ),
 ];
 
-/// Every guarded response: all that say where a node is, and what our own client decodes.
+/// The responses that the proxy rewrites, by key: all that say where a node is.
 pub static RESPONSES: &[Message] = &[
     Message::new(0, "Produce", between(3, 13), since(9), &PRODUCE_RESPONSE),
     Message::new(1, "Fetch", between(4, 18), since(12), &FETCH_RESPONSE),
@@ -117,6 +125,42 @@ pub static RESPONSES: &[Message] = &[
     Message::new(60, "DescribeCluster", between(0, 2), since(0), &DESCRIBE_CLUSTER_RESPONSE),
     Message::new(78, "ShareFetch", between(1, 2), since(0), &SHARE_FETCH_RESPONSE),
     Message::new(79, "ShareAcknowledge", between(1, 2), since(0), &SHARE_ACKNOWLEDGE_RESPONSE),
+];
+
+/// What our own client decodes besides, by key.
+pub static ANSWERS: &[Message] = &[
+    Message::new(2, "ListOffsets", between(1, 11), since(6), &LIST_OFFSETS_RESPONSE),
+    Message::new(8, "OffsetCommit", between(2, 10), since(8), &OFFSET_COMMIT_RESPONSE),
+    Message::new(9, "OffsetFetch", between(1, 10), since(6), &OFFSET_FETCH_RESPONSE),
+    Message::new(11, "JoinGroup", between(0, 9), since(6), &JOIN_GROUP_RESPONSE),
+    Message::new(12, "Heartbeat", between(0, 4), since(4), &HEARTBEAT_RESPONSE),
+    Message::new(13, "LeaveGroup", between(0, 5), since(4), &LEAVE_GROUP_RESPONSE),
+    Message::new(14, "SyncGroup", between(0, 5), since(4), &SYNC_GROUP_RESPONSE),
+    Message::new(15, "DescribeGroups", between(0, 6), since(5), &DESCRIBE_GROUPS_RESPONSE),
+    Message::new(16, "ListGroups", between(0, 5), since(3), &LIST_GROUPS_RESPONSE),
+    Message::new(19, "CreateTopics", between(2, 7), since(5), &CREATE_TOPICS_RESPONSE),
+    Message::new(20, "DeleteTopics", between(1, 6), since(4), &DELETE_TOPICS_RESPONSE),
+    Message::new(21, "DeleteRecords", between(0, 2), since(2), &DELETE_RECORDS_RESPONSE),
+    Message::new(22, "InitProducerId", between(0, 6), since(2), &INIT_PRODUCER_ID_RESPONSE),
+    Message::new(32, "DescribeConfigs", between(1, 4), since(4), &DESCRIBE_CONFIGS_RESPONSE),
+    Message::new(35, "DescribeLogDirs", between(1, 5), since(2), &DESCRIBE_LOG_DIRS_RESPONSE),
+    Message::new(37, "CreatePartitions", between(0, 3), since(2), &CREATE_PARTITIONS_RESPONSE),
+    Message::new(42, "DeleteGroups", between(0, 2), since(2), &DELETE_GROUPS_RESPONSE),
+    Message::new(
+        44,
+        "IncrementalAlterConfigs",
+        between(0, 1),
+        since(1),
+        &INCREMENTAL_ALTER_CONFIGS_RESPONSE,
+    ),
+    Message::new(47, "OffsetDelete", between(0, 0), never(), &OFFSET_DELETE_RESPONSE),
+    Message::new(
+        69,
+        "ConsumerGroupDescribe",
+        between(0, 1),
+        since(0),
+        &CONSUMER_GROUP_DESCRIBE_RESPONSE,
+    ),
 ];
 
 /// Every API of Kafka, by key, with the versions that are stable there.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidegate_fuzz_meter::peak_of;
 
+mod answers;
 mod batches;
 mod chance;
 mod codecs;
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("stored", stored::run),
     ("tier", tier::run),
     ("rewrites", rewrites::run),
+    ("answers", answers::run),
 ];
 
 /// The most that any measured work has allocated, in bytes.

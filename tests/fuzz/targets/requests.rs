@@ -20,7 +20,7 @@ use super::within;
 
 #[path = "../../wire/requests.rs"]
 #[allow(dead_code)]
-mod shared;
+pub(super) mod shared;
 
 struct Decode<'a> {
     version: i16,

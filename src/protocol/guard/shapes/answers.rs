@@ -3,8 +3,10 @@
 
 use kafka_protocol::messages as m;
 
-use super::super::shape::Type::{Bool, Int16, Int32, Int64, String, Struct as Of};
-use super::super::shape::{Field, Struct, since};
+use super::super::shape::Type::{
+    Bool, Bytes, Int8, Int16, Int32, Int64, String, Struct as Of, Uuid,
+};
+use super::super::shape::{Field, Struct, between, since};
 
 static API_VERSION: Struct = Struct::new(
     size_of::<m::api_versions_response::ApiVersion>(),
@@ -43,5 +45,520 @@ pub(super) static API_VERSIONS_RESPONSE: Struct = Struct::new(
         Field::one("FinalizedFeaturesEpoch", Int64, since(3)).tagged(1, since(3)),
         Field::array("FinalizedFeatures", Of(&FINALIZED_FEATURE_KEY), since(3)).tagged(2, since(3)),
         Field::one("ZkMigrationReady", Bool, since(3)).tagged(3, since(3)),
+    ],
+);
+
+static LIST_OFFSETS_PARTITION_RESPONSE: Struct = Struct::new(
+    size_of::<m::list_offsets_response::ListOffsetsPartitionResponse>(),
+    &[
+        Field::one("PartitionIndex", Int32, since(0)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("Timestamp", Int64, since(1)),
+        Field::one("Offset", Int64, since(1)),
+        Field::one("LeaderEpoch", Int32, since(4)),
+    ],
+);
+
+static LIST_OFFSETS_TOPIC_RESPONSE: Struct = Struct::new(
+    size_of::<m::list_offsets_response::ListOffsetsTopicResponse>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::array("Partitions", Of(&LIST_OFFSETS_PARTITION_RESPONSE), since(0)),
+    ],
+);
+
+pub(super) static LIST_OFFSETS_RESPONSE: Struct = Struct::new(
+    size_of::<m::ListOffsetsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(2)),
+        Field::array("Topics", Of(&LIST_OFFSETS_TOPIC_RESPONSE), since(0)),
+    ],
+);
+
+static OFFSET_COMMIT_RESPONSE_PARTITION: Struct = Struct::new(
+    size_of::<m::offset_commit_response::OffsetCommitResponsePartition>(),
+    &[Field::one("PartitionIndex", Int32, since(0)), Field::one("ErrorCode", Int16, since(0))],
+);
+
+static OFFSET_COMMIT_RESPONSE_TOPIC: Struct = Struct::new(
+    size_of::<m::offset_commit_response::OffsetCommitResponseTopic>(),
+    &[
+        Field::one("Name", String, between(0, 9)),
+        Field::one("TopicId", Uuid, since(10)),
+        Field::array("Partitions", Of(&OFFSET_COMMIT_RESPONSE_PARTITION), since(0)),
+    ],
+);
+
+pub(super) static OFFSET_COMMIT_RESPONSE: Struct = Struct::new(
+    size_of::<m::OffsetCommitResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(3)),
+        Field::array("Topics", Of(&OFFSET_COMMIT_RESPONSE_TOPIC), since(0)),
+    ],
+);
+
+static OFFSET_FETCH_RESPONSE_PARTITION: Struct = Struct::new(
+    size_of::<m::offset_fetch_response::OffsetFetchResponsePartition>(),
+    &[
+        Field::one("PartitionIndex", Int32, between(0, 7)),
+        Field::one("CommittedOffset", Int64, between(0, 7)),
+        Field::one("CommittedLeaderEpoch", Int32, between(5, 7)),
+        Field::one("Metadata", String, between(0, 7)).nullable(between(0, 7)),
+        Field::one("ErrorCode", Int16, between(0, 7)),
+    ],
+);
+
+static OFFSET_FETCH_RESPONSE_TOPIC: Struct = Struct::new(
+    size_of::<m::offset_fetch_response::OffsetFetchResponseTopic>(),
+    &[
+        Field::one("Name", String, between(0, 7)),
+        Field::array("Partitions", Of(&OFFSET_FETCH_RESPONSE_PARTITION), between(0, 7)),
+    ],
+);
+
+static OFFSET_FETCH_RESPONSE_PARTITIONS: Struct = Struct::new(
+    size_of::<m::offset_fetch_response::OffsetFetchResponsePartitions>(),
+    &[
+        Field::one("PartitionIndex", Int32, since(8)),
+        Field::one("CommittedOffset", Int64, since(8)),
+        Field::one("CommittedLeaderEpoch", Int32, since(8)),
+        Field::one("Metadata", String, since(8)).nullable(since(8)),
+        Field::one("ErrorCode", Int16, since(8)),
+    ],
+);
+
+static OFFSET_FETCH_RESPONSE_TOPICS: Struct = Struct::new(
+    size_of::<m::offset_fetch_response::OffsetFetchResponseTopics>(),
+    &[
+        Field::one("Name", String, between(8, 9)),
+        Field::one("TopicId", Uuid, since(10)),
+        Field::array("Partitions", Of(&OFFSET_FETCH_RESPONSE_PARTITIONS), since(8)),
+    ],
+);
+
+static OFFSET_FETCH_RESPONSE_GROUP: Struct = Struct::new(
+    size_of::<m::offset_fetch_response::OffsetFetchResponseGroup>(),
+    &[
+        Field::one("GroupId", String, since(8)),
+        Field::array("Topics", Of(&OFFSET_FETCH_RESPONSE_TOPICS), since(8)),
+        Field::one("ErrorCode", Int16, since(8)),
+    ],
+);
+
+pub(super) static OFFSET_FETCH_RESPONSE: Struct = Struct::new(
+    size_of::<m::OffsetFetchResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(3)),
+        Field::array("Topics", Of(&OFFSET_FETCH_RESPONSE_TOPIC), between(0, 7)),
+        Field::one("ErrorCode", Int16, between(2, 7)),
+        Field::array("Groups", Of(&OFFSET_FETCH_RESPONSE_GROUP), since(8)),
+    ],
+);
+
+static JOIN_GROUP_RESPONSE_MEMBER: Struct = Struct::new(
+    size_of::<m::join_group_response::JoinGroupResponseMember>(),
+    &[
+        Field::one("MemberId", String, since(0)),
+        Field::one("GroupInstanceId", String, since(5)).nullable(since(5)),
+        Field::one("Metadata", Bytes, since(0)),
+    ],
+);
+
+pub(super) static JOIN_GROUP_RESPONSE: Struct = Struct::new(
+    size_of::<m::JoinGroupResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(2)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("GenerationId", Int32, since(0)),
+        Field::one("ProtocolType", String, since(7)).nullable(since(7)),
+        Field::one("ProtocolName", String, since(0)).nullable(since(7)),
+        Field::one("Leader", String, since(0)),
+        Field::one("SkipAssignment", Bool, since(9)),
+        Field::one("MemberId", String, since(0)),
+        Field::array("Members", Of(&JOIN_GROUP_RESPONSE_MEMBER), since(0)),
+    ],
+);
+
+pub(super) static HEARTBEAT_RESPONSE: Struct = Struct::new(
+    size_of::<m::HeartbeatResponse>(),
+    &[Field::one("ThrottleTimeMs", Int32, since(1)), Field::one("ErrorCode", Int16, since(0))],
+);
+
+static MEMBER_RESPONSE: Struct = Struct::new(
+    size_of::<m::leave_group_response::MemberResponse>(),
+    &[
+        Field::one("MemberId", String, since(3)),
+        Field::one("GroupInstanceId", String, since(3)).nullable(since(3)),
+        Field::one("ErrorCode", Int16, since(3)),
+    ],
+);
+
+pub(super) static LEAVE_GROUP_RESPONSE: Struct = Struct::new(
+    size_of::<m::LeaveGroupResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(1)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::array("Members", Of(&MEMBER_RESPONSE), since(3)),
+    ],
+);
+
+pub(super) static SYNC_GROUP_RESPONSE: Struct = Struct::new(
+    size_of::<m::SyncGroupResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(1)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ProtocolType", String, since(5)).nullable(since(5)),
+        Field::one("ProtocolName", String, since(5)).nullable(since(5)),
+        Field::one("Assignment", Bytes, since(0)),
+    ],
+);
+
+static DESCRIBED_GROUP_MEMBER: Struct = Struct::new(
+    size_of::<m::describe_groups_response::DescribedGroupMember>(),
+    &[
+        Field::one("MemberId", String, since(0)),
+        Field::one("GroupInstanceId", String, since(4)).nullable(since(4)),
+        Field::one("ClientId", String, since(0)),
+        Field::one("ClientHost", String, since(0)),
+        Field::one("MemberMetadata", Bytes, since(0)),
+        Field::one("MemberAssignment", Bytes, since(0)),
+    ],
+);
+
+static DESCRIBED_GROUP: Struct = Struct::new(
+    size_of::<m::describe_groups_response::DescribedGroup>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(6)).nullable(since(6)),
+        Field::one("GroupId", String, since(0)),
+        Field::one("GroupState", String, since(0)),
+        Field::one("ProtocolType", String, since(0)),
+        Field::one("ProtocolData", String, since(0)),
+        Field::array("Members", Of(&DESCRIBED_GROUP_MEMBER), since(0)),
+        Field::one("AuthorizedOperations", Int32, since(3)),
+    ],
+);
+
+pub(super) static DESCRIBE_GROUPS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DescribeGroupsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(1)),
+        Field::array("Groups", Of(&DESCRIBED_GROUP), since(0)),
+    ],
+);
+
+static LISTED_GROUP: Struct = Struct::new(
+    size_of::<m::list_groups_response::ListedGroup>(),
+    &[
+        Field::one("GroupId", String, since(0)),
+        Field::one("ProtocolType", String, since(0)),
+        Field::one("GroupState", String, since(4)),
+        Field::one("GroupType", String, since(5)),
+    ],
+);
+
+pub(super) static LIST_GROUPS_RESPONSE: Struct = Struct::new(
+    size_of::<m::ListGroupsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(1)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::array("Groups", Of(&LISTED_GROUP), since(0)),
+    ],
+);
+
+pub(super) static INIT_PRODUCER_ID_RESPONSE: Struct = Struct::new(
+    size_of::<m::InitProducerIdResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ProducerId", Int64, since(0)),
+        Field::one("ProducerEpoch", Int16, since(0)),
+        Field::one("OngoingTxnProducerId", Int64, since(6)),
+        Field::one("OngoingTxnProducerEpoch", Int16, since(6)),
+    ],
+);
+
+static CREATABLE_TOPIC_CONFIGS: Struct = Struct::new(
+    size_of::<m::create_topics_response::CreatableTopicConfigs>(),
+    &[
+        Field::one("Name", String, since(5)),
+        Field::one("Value", String, since(5)).nullable(since(5)),
+        Field::one("ReadOnly", Bool, since(5)),
+        Field::one("ConfigSource", Int8, since(5)),
+        Field::one("IsSensitive", Bool, since(5)),
+    ],
+);
+
+static CREATABLE_TOPIC_RESULT: Struct = Struct::new(
+    size_of::<m::create_topics_response::CreatableTopicResult>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("TopicId", Uuid, since(7)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(1)).nullable(since(0)),
+        Field::one("TopicConfigErrorCode", Int16, since(5)).tagged(0, since(5)),
+        Field::one("NumPartitions", Int32, since(5)),
+        Field::one("ReplicationFactor", Int16, since(5)),
+        Field::array("Configs", Of(&CREATABLE_TOPIC_CONFIGS), since(5)).nullable(since(5)),
+    ],
+);
+
+pub(super) static CREATE_TOPICS_RESPONSE: Struct = Struct::new(
+    size_of::<m::CreateTopicsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(2)),
+        Field::array("Topics", Of(&CREATABLE_TOPIC_RESULT), since(0)),
+    ],
+);
+
+static DELETABLE_TOPIC_RESULT: Struct = Struct::new(
+    size_of::<m::delete_topics_response::DeletableTopicResult>(),
+    &[
+        Field::one("Name", String, since(0)).nullable(since(6)),
+        Field::one("TopicId", Uuid, since(6)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(5)).nullable(since(5)),
+    ],
+);
+
+pub(super) static DELETE_TOPICS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DeleteTopicsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(1)),
+        Field::array("Responses", Of(&DELETABLE_TOPIC_RESULT), since(0)),
+    ],
+);
+
+static DELETE_RECORDS_PARTITION_RESULT: Struct = Struct::new(
+    size_of::<m::delete_records_response::DeleteRecordsPartitionResult>(),
+    &[
+        Field::one("PartitionIndex", Int32, since(0)),
+        Field::one("LowWatermark", Int64, since(0)),
+        Field::one("ErrorCode", Int16, since(0)),
+    ],
+);
+
+static DELETE_RECORDS_TOPIC_RESULT: Struct = Struct::new(
+    size_of::<m::delete_records_response::DeleteRecordsTopicResult>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::array("Partitions", Of(&DELETE_RECORDS_PARTITION_RESULT), since(0)),
+    ],
+);
+
+pub(super) static DELETE_RECORDS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DeleteRecordsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Topics", Of(&DELETE_RECORDS_TOPIC_RESULT), since(0)),
+    ],
+);
+
+static DESCRIBE_CONFIGS_SYNONYM: Struct = Struct::new(
+    size_of::<m::describe_configs_response::DescribeConfigsSynonym>(),
+    &[
+        Field::one("Name", String, since(1)),
+        Field::one("Value", String, since(1)).nullable(since(0)),
+        Field::one("Source", Int8, since(1)),
+    ],
+);
+
+static DESCRIBE_CONFIGS_RESOURCE_RESULT: Struct = Struct::new(
+    size_of::<m::describe_configs_response::DescribeConfigsResourceResult>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("Value", String, since(0)).nullable(since(0)),
+        Field::one("ReadOnly", Bool, since(0)),
+        Field::one("ConfigSource", Int8, since(1)),
+        Field::one("IsSensitive", Bool, since(0)),
+        Field::array("Synonyms", Of(&DESCRIBE_CONFIGS_SYNONYM), since(1)),
+        Field::one("ConfigType", Int8, since(3)),
+        Field::one("Documentation", String, since(3)).nullable(since(0)),
+    ],
+);
+
+static DESCRIBE_CONFIGS_RESULT: Struct = Struct::new(
+    size_of::<m::describe_configs_response::DescribeConfigsResult>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(0)).nullable(since(0)),
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+        Field::array("Configs", Of(&DESCRIBE_CONFIGS_RESOURCE_RESULT), since(0)),
+    ],
+);
+
+pub(super) static DESCRIBE_CONFIGS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DescribeConfigsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Results", Of(&DESCRIBE_CONFIGS_RESULT), since(0)),
+    ],
+);
+
+static DESCRIBE_LOG_DIRS_PARTITION: Struct = Struct::new(
+    size_of::<m::describe_log_dirs_response::DescribeLogDirsPartition>(),
+    &[
+        Field::one("PartitionIndex", Int32, since(0)),
+        Field::one("PartitionSize", Int64, since(0)),
+        Field::one("OffsetLag", Int64, since(0)),
+        Field::one("IsFutureKey", Bool, since(0)),
+    ],
+);
+
+static DESCRIBE_LOG_DIRS_TOPIC: Struct = Struct::new(
+    size_of::<m::describe_log_dirs_response::DescribeLogDirsTopic>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::array("Partitions", Of(&DESCRIBE_LOG_DIRS_PARTITION), since(0)),
+    ],
+);
+
+static DESCRIBE_LOG_DIRS_RESULT: Struct = Struct::new(
+    size_of::<m::describe_log_dirs_response::DescribeLogDirsResult>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("LogDir", String, since(0)),
+        Field::array("Topics", Of(&DESCRIBE_LOG_DIRS_TOPIC), since(0)),
+        Field::one("TotalBytes", Int64, since(4)),
+        Field::one("UsableBytes", Int64, since(4)),
+        Field::one("IsCordoned", Bool, since(5)),
+    ],
+);
+
+pub(super) static DESCRIBE_LOG_DIRS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DescribeLogDirsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::one("ErrorCode", Int16, since(3)),
+        Field::array("Results", Of(&DESCRIBE_LOG_DIRS_RESULT), since(0)),
+    ],
+);
+
+static CREATE_PARTITIONS_TOPIC_RESULT: Struct = Struct::new(
+    size_of::<m::create_partitions_response::CreatePartitionsTopicResult>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(0)).nullable(since(0)),
+    ],
+);
+
+pub(super) static CREATE_PARTITIONS_RESPONSE: Struct = Struct::new(
+    size_of::<m::CreatePartitionsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Results", Of(&CREATE_PARTITIONS_TOPIC_RESULT), since(0)),
+    ],
+);
+
+static DELETABLE_GROUP_RESULT: Struct = Struct::new(
+    size_of::<m::delete_groups_response::DeletableGroupResult>(),
+    &[Field::one("GroupId", String, since(0)), Field::one("ErrorCode", Int16, since(0))],
+);
+
+pub(super) static DELETE_GROUPS_RESPONSE: Struct = Struct::new(
+    size_of::<m::DeleteGroupsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Results", Of(&DELETABLE_GROUP_RESULT), since(0)),
+    ],
+);
+
+static ALTER_CONFIGS_RESOURCE_RESPONSE: Struct = Struct::new(
+    size_of::<m::incremental_alter_configs_response::AlterConfigsResourceResponse>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(0)).nullable(since(0)),
+        Field::one("ResourceType", Int8, since(0)),
+        Field::one("ResourceName", String, since(0)),
+    ],
+);
+
+pub(super) static INCREMENTAL_ALTER_CONFIGS_RESPONSE: Struct = Struct::new(
+    size_of::<m::IncrementalAlterConfigsResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Responses", Of(&ALTER_CONFIGS_RESOURCE_RESPONSE), since(0)),
+    ],
+);
+
+static OFFSET_DELETE_RESPONSE_PARTITION: Struct = Struct::new(
+    size_of::<m::offset_delete_response::OffsetDeleteResponsePartition>(),
+    &[Field::one("PartitionIndex", Int32, since(0)), Field::one("ErrorCode", Int16, since(0))],
+);
+
+static OFFSET_DELETE_RESPONSE_TOPIC: Struct = Struct::new(
+    size_of::<m::offset_delete_response::OffsetDeleteResponseTopic>(),
+    &[
+        Field::one("Name", String, since(0)),
+        Field::array("Partitions", Of(&OFFSET_DELETE_RESPONSE_PARTITION), since(0)),
+    ],
+);
+
+pub(super) static OFFSET_DELETE_RESPONSE: Struct = Struct::new(
+    size_of::<m::OffsetDeleteResponse>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Topics", Of(&OFFSET_DELETE_RESPONSE_TOPIC), since(0)),
+    ],
+);
+
+static CONSUMER_GROUP_DESCRIBE_RESPONSE_TOPIC_PARTITIONS: Struct = Struct::new(
+    size_of::<m::consumer_group_describe_response::TopicPartitions>(),
+    &[
+        Field::one("TopicId", Uuid, since(0)),
+        Field::one("TopicName", String, since(0)),
+        Field::array("Partitions", Int32, since(0)),
+    ],
+);
+
+static ASSIGNMENT: Struct = Struct::new(
+    size_of::<m::consumer_group_describe_response::Assignment>(),
+    &[Field::array(
+        "TopicPartitions",
+        Of(&CONSUMER_GROUP_DESCRIBE_RESPONSE_TOPIC_PARTITIONS),
+        since(0),
+    )],
+);
+
+static MEMBER: Struct = Struct::new(
+    size_of::<m::consumer_group_describe_response::Member>(),
+    &[
+        Field::one("MemberId", String, since(0)),
+        Field::one("InstanceId", String, since(0)).nullable(since(0)),
+        Field::one("RackId", String, since(0)).nullable(since(0)),
+        Field::one("MemberEpoch", Int32, since(0)),
+        Field::one("ClientId", String, since(0)),
+        Field::one("ClientHost", String, since(0)),
+        Field::array("SubscribedTopicNames", String, since(0)),
+        Field::one("SubscribedTopicRegex", String, since(0)).nullable(since(0)),
+        Field::one("Assignment", Of(&ASSIGNMENT), since(0)),
+        Field::one("TargetAssignment", Of(&ASSIGNMENT), since(0)),
+        Field::one("MemberType", Int8, since(1)),
+    ],
+);
+
+static CONSUMER_GROUP_DESCRIBE_RESPONSE_DESCRIBED_GROUP: Struct = Struct::new(
+    size_of::<m::consumer_group_describe_response::DescribedGroup>(),
+    &[
+        Field::one("ErrorCode", Int16, since(0)),
+        Field::one("ErrorMessage", String, since(0)).nullable(since(0)),
+        Field::one("GroupId", String, since(0)),
+        Field::one("GroupState", String, since(0)),
+        Field::one("GroupEpoch", Int32, since(0)),
+        Field::one("AssignmentEpoch", Int32, since(0)),
+        Field::one("AssignorName", String, since(0)),
+        Field::array("Members", Of(&MEMBER), since(0)),
+        Field::one("AuthorizedOperations", Int32, since(0)),
+    ],
+);
+
+pub(super) static CONSUMER_GROUP_DESCRIBE_RESPONSE: Struct = Struct::new(
+    size_of::<m::ConsumerGroupDescribeResponse>(),
+    &[
+        Field::one("ThrottleTimeMs", Int32, since(0)),
+        Field::array("Groups", Of(&CONSUMER_GROUP_DESCRIBE_RESPONSE_DESCRIBED_GROUP), since(0)),
     ],
 );
