@@ -15,15 +15,15 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(async move {
-        match AssertUnwindSafe(future).catch_unwind().await {
-            Ok(output) => output,
-            Err(panic) => {
-                error!(task = name, "task panicked");
-                std::panic::resume_unwind(panic)
-            }
+    // Not an async block, which would have room for the future twice.
+    let told = AssertUnwindSafe(future).catch_unwind().map(move |outcome| match outcome {
+        Ok(output) => output,
+        Err(panic) => {
+            error!(task = name, "task panicked");
+            std::panic::resume_unwind(panic)
         }
-    })
+    });
+    tokio::spawn(told)
 }
 
 /// Runs `work` on the pool of threads that may block.

@@ -9,13 +9,17 @@
 //! | `/livez` | the process does its work or waits for it | a fatal cause is set; the cause |
 //! | `/readyz` | nothing is against sending clients here | the reasons, a line each |
 //! | `/metrics` | Prometheus' text format 0.0.4 | |
+//! | `/log-level` | what is logged; a PUT changes it until the process ends | |
 //!
 //! **Invariant:** nothing a peer does here costs more than [`door`]'s few sockets: one request per
 //! connection, of bounded size, in bounded time, and the newest connection is always served. There
-//! is no authentication, and no page that changes anything.
+//! is no authentication, so a page that changes something answers on loopback only.
 
 mod door;
 mod health;
+mod logging;
+mod metrics;
+pub mod process;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,8 +33,10 @@ use axum::response::Response;
 use axum::routing::get;
 use tokio::net::{TcpListener, lookup_host};
 
-use self::door::Door;
+use self::door::{Door, Peer};
 pub use self::health::Health;
+pub use self::logging::LogLevel;
+use self::metrics::Scrapes;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Host};
 use crate::metrics::Registry;
@@ -53,11 +59,23 @@ pub struct Admin {
     address: SocketAddr,
 }
 
+/// What the pages tell of, and what they change.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The metrics.
+    pub registry: Registry,
+    /// Whether the process lives and is ready.
+    pub health: Health,
+    /// What is logged.
+    pub log_level: LogLevel,
+}
+
 /// What the pages read.
 #[derive(Clone, Debug)]
 struct Pages {
-    registry: Registry,
+    scrapes: Scrapes,
     health: Health,
+    log_level: LogLevel,
 }
 
 impl Admin {
@@ -81,10 +99,12 @@ impl Admin {
     }
 
     /// Serves the pages until `shutdown` drains: requests under way are finished unless it aborts.
-    pub async fn serve(self, registry: Registry, health: Health, clock: Clock, shutdown: Shutdown) {
-        let door = Door::new(self.listener, clock);
-        let serving = axum::serve(door, router(Pages { registry, health }))
-            .with_graceful_shutdown(shutdown.draining());
+    pub async fn serve(self, known: Known, clock: Clock, shutdown: Shutdown) {
+        let Known { registry, health, log_level } = known;
+        let door = Door::new(self.listener, clock.clone());
+        let pages = Pages { scrapes: Scrapes::new(registry, clock), health, log_level };
+        let service = router(pages).into_make_service_with_connect_info::<Peer>();
+        let serving = axum::serve(door, service).with_graceful_shutdown(shutdown.draining());
         // What is left of a connection when the process aborts ends with it or with its lifetime.
         tokio::select! {
             served = async { serving.await } => drop(served),
@@ -98,6 +118,7 @@ fn router(pages: Pages) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/log-level", get(logging::show).put(logging::change))
         .with_state(pages)
         .layer(map_response(one_request_per_connection))
 }
@@ -111,7 +132,13 @@ fn plain(status: StatusCode, text: String) -> Page {
 
 async fn metrics(State(pages): State<Pages>) -> Page {
     let format = "text/plain; version=0.0.4; charset=utf-8";
-    (StatusCode::OK, [(CONTENT_TYPE, format)], pages.registry.encode())
+    match pages.scrapes.gather().await {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, format)], text),
+        Err(error) => {
+            let cause = format!("metrics cannot be gathered: {error}\n");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, cause)
+        }
+    }
 }
 
 async fn livez(State(pages): State<Pages>) -> Page {

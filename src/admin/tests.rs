@@ -19,7 +19,9 @@ async fn served() -> Served {
     let admin = Admin::bind(&Endpoint::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let address = admin.local_addr();
     let (registry, health, shutdown) = (Registry::new(), Health::starting(), Shutdown::new());
-    let serving = admin.serve(registry.clone(), health.clone(), Clock::system(), shutdown.clone());
+    let log_level = LogLevel::fixed("info");
+    let known = Known { registry: registry.clone(), health: health.clone(), log_level };
+    let serving = admin.serve(known, Clock::system(), shutdown.clone());
     let task = crate::task::spawn("admin", serving);
     Served { address, registry, health, shutdown, task }
 }
@@ -78,6 +80,26 @@ async fn metrics_are_prometheus_text() {
             .await;
     assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
     assert!(answer.contains("\ntidegate_admin_test_total 1\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_log_level_is_told_and_changed_on_loopback() {
+    let served = served().await;
+    let put = |level: &str, host: &str| {
+        let head = format!("PUT /log-level HTTP/1.1\r\nHost: {host}\r\n");
+        format!("{head}Content-Length: {}\r\n\r\n{level}", level.len())
+    };
+    assert_eq!(get_page(served.address, "/log-level").await, page(OK, "info\n"));
+    let changed =
+        exchange(served.address, &put("warn,tidegate::server=debug\n", "localhost")).await;
+    assert!(changed.starts_with(OK), "{changed}");
+    let now = page(OK, "warn,tidegate::server=debug\n");
+    assert_eq!(get_page(served.address, "/log-level").await, now);
+    let wrong = exchange(served.address, &put("loud", "localhost")).await;
+    assert!(wrong.starts_with("HTTP/1.1 400 ") && wrong.contains("\"loud\" must be"), "{wrong}");
+    let rebound = exchange(served.address, &put("off", "example.com")).await;
+    assert!(rebound.starts_with("HTTP/1.1 403 "), "{rebound}");
+    assert_eq!(get_page(served.address, "/log-level").await, now);
 }
 
 #[tokio::test]

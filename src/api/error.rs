@@ -1,14 +1,27 @@
 //! The one place where inner errors become Kafka's codes. Every match is exhaustive: a new inner
 //! error does not compile until somebody has decided what clients do about it.
 
+use tracing::error;
+
 use crate::broker::TopicError;
 use crate::broker::fetch_sessions::FetchSessionError;
+use crate::clock::Clock;
 use crate::cluster::{ChangeError, CommitError};
 use crate::group;
 use crate::partition::{AppendError, LogStartError};
 use crate::protocol::batch::{BatchError, BatchFault};
 use crate::protocol::error::ErrorCode;
+use crate::server::LogLimit;
 use crate::wal::AdmitError;
+
+/// Logs that a partition cannot be read. Clients ask again and again, which is no reason for a line
+/// each time.
+pub(super) fn log_unreadable(cause: &dyn std::error::Error) {
+    static LIMIT: LogLimit = LogLimit::new();
+    if let Some(more) = LIMIT.allow(&Clock::system()) {
+        error!(%cause, more, "log cannot be read");
+    }
+}
 
 /// A topic that was not created, changed or deleted.
 pub(super) fn topic_error(error: &TopicError) -> ErrorCode {

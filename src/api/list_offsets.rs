@@ -19,6 +19,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use tracing::error;
 
+use super::error::log_unreadable;
 use super::topics::{check_leader_epoch, partition_by_name};
 use super::{Answer, Api, Context, Tally};
 use crate::clock::Instant;
@@ -220,7 +221,7 @@ impl From<LookupError> for Failed {
         if matches!(error, LookupError::Moved) {
             return Failed::Moved;
         }
-        error!(cause = %error, "log cannot be read");
+        log_unreadable(&error);
         Failed::Code(ErrorCode::KafkaStorageError)
     }
 }

@@ -76,7 +76,24 @@ struct Item {
     topic_position: usize,
     index: i32,
     /// What is to be appended, or the refusal.
-    step: Result<Ready, ProducePartitionResponse>,
+    step: Result<Ready, Refused>,
+}
+
+/// The refusal of a batch.
+struct Refused {
+    response: ProducePartitionResponse,
+    /// The partition, if it is here.
+    partition: Option<Arc<Partition>>,
+}
+
+impl Refused {
+    fn nowhere(response: ProducePartitionResponse) -> Self {
+        Self { response, partition: None }
+    }
+
+    fn at(partition: &Arc<Partition>, response: ProducePartitionResponse) -> Self {
+        Self { response, partition: Some(Arc::clone(partition)) }
+    }
 }
 
 /// A batch that passed every check but those for which its records must be decompressed.
@@ -96,8 +113,10 @@ struct Outcome {
     topic_position: usize,
     response: ProducePartitionResponse,
     lsn: Lsn,
-    /// Where the records are, if they are.
-    appended: Option<(Arc<Partition>, Appended)>,
+    /// The partition, if it is here.
+    partition: Option<Arc<Partition>>,
+    /// Where the records are there, if they are.
+    appended: Option<Appended>,
 }
 
 /// Handles one request.
@@ -122,6 +141,7 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
     drop(charge);
     drop(kept.split(outcomes.len() * size_of::<Item>()));
     if acks == 0 {
+        note(&outcomes);
         let failed = outcomes.iter().find(|outcome| outcome.response.error_code != 0);
         return failed.map_or(Ok(Reply::Silent), |outcome| {
             let code = ErrorCode::from_code(outcome.response.error_code);
@@ -139,8 +159,10 @@ pub(super) async fn call(cx: Context, request: Request) -> Result<Reply, Disconn
             outcomes.iter_mut().for_each(Outcome::lose);
             return respond(&cx, outcomes, kept).await;
         }
-        for (partition, appended) in outcomes.iter().filter_map(|one| one.appended.as_ref()) {
-            partition.visible(appended).await;
+        for outcome in &outcomes {
+            if let (Some(partition), Some(appended)) = (&outcome.partition, &outcome.appended) {
+                partition.visible(appended).await;
+            }
         }
         respond(&cx, outcomes, kept).await
     })))
@@ -229,24 +251,20 @@ fn ready(
     request: &ProduceRequest,
     topic: Result<&Arc<Topic>, ErrorCode>,
     partition: ProducePartition<'_>,
-) -> Result<Ready, ProducePartitionResponse> {
+) -> Result<Ready, Refused> {
     let index = partition.index;
     let refuse = |code: ErrorCode, message: Option<String>| {
         ProducePartitionResponse::error(index, code.code(), message)
     };
-    if !(-1..=1).contains(&request.acks) {
-        let message = format!("acks is {}; it must be 0, 1 or -1 (all)", request.acks);
-        return Err(refuse(ErrorCode::InvalidRequiredAcks, Some(message)));
-    }
-    if request.transactional_id.is_some() {
-        let message = "transactions are not served yet; unset transactional.id".to_owned();
-        return Err(refuse(ErrorCode::InvalidRequest, Some(message)));
-    }
     let found = topic.and_then(|topic| open_partition(cx, topic, index));
-    let (topic, handle) = found.map_err(|code| refuse(code, None))?;
+    if let Err(refused) = check_request(request, index) {
+        return Err(Refused { response: refused, partition: found.ok().map(|(_, it)| it) });
+    }
+    let (topic, handle) = found.map_err(|code| Refused::nowhere(refuse(code, None)))?;
     if is_internal(&topic.name) {
         let message = format!("topic \"{}\" is written by the broker only", topic.name);
-        return Err(refuse(ErrorCode::InvalidTopicException, Some(message)));
+        let response = refuse(ErrorCode::InvalidTopicException, Some(message));
+        return Err(Refused::at(&handle, response));
     }
     let settings = cx.broker.topic_settings(&cx.image, &topic);
     let rules = ProduceRules {
@@ -260,8 +278,23 @@ fn ready(
         let work = Work::of(&settings, batch.header().compression()?);
         Ok((batch, check, work))
     });
-    let (batch, check, work) = checked.map_err(|error| refusal(index, &error))?;
+    let (batch, check, work) =
+        checked.map_err(|error| Refused::at(&handle, refusal(index, &error)))?;
     Ok(Ready { partition: handle, batch, check, settings, rules, work })
+}
+
+/// Refuses what no partition takes.
+fn check_request(request: &ProduceRequest, index: i32) -> Result<(), ProducePartitionResponse> {
+    let (code, message) = if !(-1..=1).contains(&request.acks) {
+        let message = format!("acks is {}; it must be 0, 1 or -1 (all)", request.acks);
+        (ErrorCode::InvalidRequiredAcks, message)
+    } else if request.transactional_id.is_some() {
+        let message = "transactions are not served yet; unset transactional.id".to_owned();
+        (ErrorCode::InvalidRequest, message)
+    } else {
+        return Ok(());
+    };
+    Err(ProducePartitionResponse::error(index, code.code(), Some(message)))
 }
 
 /// The timestamps that a topic accepts; a topic with log append time replaces them all.
@@ -310,8 +343,8 @@ async fn append_alone(cx: &Context, mut item: Item) -> Outcome {
     };
     let _held = match unpacked {
         Ok(held) => held,
-        Err(refused) => {
-            item.step = Err(refused);
+        Err(response) => {
+            item.step = item.step.and_then(|ready| Err(Refused::at(&ready.partition, response)));
             None
         }
     };
@@ -324,41 +357,53 @@ async fn append_alone(cx: &Context, mut item: Item) -> Outcome {
 
 fn refused(item: Item, code: ErrorCode, message: &str) -> Outcome {
     let Item { topic, topic_position, index, step } = item;
-    let refusal =
-        |_: Ready| ProducePartitionResponse::error(index, code.code(), Some(message.to_owned()));
-    let response = step.map_or_else(|refused| refused, refusal);
-    Outcome { topic, topic_position, response, lsn: Lsn::ZERO, appended: None }
+    let refused = step.map_or_else(
+        |refused| refused,
+        |ready| {
+            let message = Some(message.to_owned());
+            let response = ProducePartitionResponse::error(index, code.code(), message);
+            Refused::at(&ready.partition, response)
+        },
+    );
+    unappended(topic, topic_position, refused)
+}
+
+/// The outcome of a refusal.
+fn unappended(topic: Named, topic_position: usize, refused: Refused) -> Outcome {
+    let Refused { response, partition } = refused;
+    Outcome { topic, topic_position, response, lsn: Lsn::ZERO, partition, appended: None }
 }
 
 async fn append(cx: &Context, admission: &mut Admission, item: Item) -> Outcome {
     let Item { topic, topic_position, index, step } = item;
     let by_id = matches!(topic, Named::Id(_));
-    let (response, lsn, appended) = match step {
-        Err(response) => (response, Lsn::ZERO, None),
-        Ok(ready) => match append_with_room(cx, admission, &ready).await {
-            Ok(appended) => {
-                let response = ProducePartitionResponse {
-                    base_offset: appended.base_offset,
-                    log_append_time_ms: appended.log_append_time,
-                    log_start_offset: appended.log_start_offset,
-                    ..ProducePartitionResponse::error(index, 0, None)
-                };
-                (response, appended.lsn, Some((ready.partition, appended)))
-            }
-            Err(error) => {
-                let code = append_error(&error, by_id).code();
-                let response =
-                    ProducePartitionResponse::error(index, code, Some(error.to_string()));
-                // A duplicate may be called one only when the original is durable.
-                let lsn = match error {
-                    AppendError::DuplicateSequence { lsn, .. } => lsn,
-                    _ => Lsn::ZERO,
-                };
-                (response, lsn, None)
-            }
-        },
+    let ready = match step {
+        Ok(ready) => ready,
+        Err(refused) => return unappended(topic, topic_position, refused),
     };
-    Outcome { topic, topic_position, response, lsn, appended }
+    let (response, lsn, appended) = match append_with_room(cx, admission, &ready).await {
+        Ok(appended) => {
+            let response = ProducePartitionResponse {
+                base_offset: appended.base_offset,
+                log_append_time_ms: appended.log_append_time,
+                log_start_offset: appended.log_start_offset,
+                ..ProducePartitionResponse::error(index, 0, None)
+            };
+            (response, appended.lsn, Some(appended))
+        }
+        Err(error) => {
+            let code = append_error(&error, by_id).code();
+            let response = ProducePartitionResponse::error(index, code, Some(error.to_string()));
+            // A duplicate may be called one only when the original is durable.
+            let lsn = match error {
+                AppendError::DuplicateSequence { lsn, .. } => lsn,
+                _ => Lsn::ZERO,
+            };
+            (response, lsn, None)
+        }
+    };
+    let partition = Some(ready.partition);
+    Outcome { topic, topic_position, response, lsn, partition, appended }
 }
 
 /// Appends, waiting for file space as long as some is being prepared (DESIGN §3).
@@ -419,6 +464,15 @@ async fn wait_for_room(
     outcome
 }
 
+/// Counts what became of a request at its partitions.
+fn note(outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        if let Some(partition) = &outcome.partition {
+            partition.note_produce(outcome.response.error_code == 0);
+        }
+    }
+}
+
 /// The response. A large one waits for its room: few producers ask for so much at once, and one
 /// that does not read its answers must not fill the memory with them. What was `kept` for the
 /// request is given back afterwards.
@@ -427,6 +481,7 @@ async fn respond(
     outcomes: Vec<Outcome>,
     mut kept: Charge,
 ) -> Result<Response, Disconnect> {
+    note(&outcomes);
     let mut tally = Tally::default();
     for outcome in &outcomes {
         tally.note(outcome.response.error_code);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::checkpoint::CHECKPOINT_BYTES;
-use super::start::label;
+use super::start::topic_name;
 use super::{Broker, OFFSETS_TOPIC};
 use crate::clock::{Instant, Random};
 use crate::cluster::CheckError;
@@ -19,7 +19,7 @@ use crate::partition::{LogStartError, Partition, RetentionLimits, record};
 use crate::task;
 use crate::wal::{Admission, Class, Lsn};
 
-/// How often the WAL's growth and the memory pools are looked at.
+/// How often the WAL's growth is looked at.
 const GROWTH_CHECK: Duration = Duration::from_secs(1);
 /// How often a running broker looks whether another run took its place (DESIGN §4).
 const FENCE_CHECK: Duration = Duration::from_secs(10);
@@ -53,8 +53,7 @@ struct ClockWatch {
 impl Broker {
     /// Starts the loops; they end with the drain.
     pub(super) fn start_loops(self: &Arc<Self>) {
-        self.note_capacity();
-        self.note_use();
+        self.note_partitions();
         self.note_garbage();
         let broker = Arc::clone(self);
         task::spawn("checkpoints", async move { broker.watch_growth().await });
@@ -87,7 +86,7 @@ impl Broker {
     /// Takes a checkpoint for every 64 MiB of log, and trims after it.
     async fn watch_growth(&self) {
         while self.tick(GROWTH_CHECK).await {
-            self.note_use();
+            self.note_partitions();
             self.reconcile_if_counts_differ();
             if self.stream.bytes_since_checkpoint() < self.checkpoint_bytes() {
                 continue;
@@ -143,8 +142,9 @@ impl Broker {
         self.metrics.oldest_file_pin.reset();
         let needed = match oldest {
             Some(oldest) => {
-                let pin = label(self, oldest.of);
-                self.metrics.oldest_file_pin.with_label_values(&[&pin]).set(1);
+                let topic = topic_name(self, oldest.of.topic);
+                let labels = [topic, oldest.of.partition.to_string()];
+                self.metrics.oldest_file_pin.with_label_values(&labels).set(1);
                 oldest.lsn.min(bound)
             }
             None => bound,
@@ -177,18 +177,7 @@ impl Broker {
         wanted
     }
 
-    fn note_capacity(&self) {
-        for pool in self.budget.pools() {
-            let capacity = self.metrics.pool_capacity.with_label_values(&[pool.name()]);
-            capacity.set(i64::try_from(pool.capacity()).unwrap_or(i64::MAX));
-        }
-    }
-
-    fn note_use(&self) {
-        for pool in self.budget.pools() {
-            let used = self.metrics.pool_used.with_label_values(&[pool.name()]);
-            used.set(i64::try_from(pool.used()).unwrap_or(i64::MAX));
-        }
+    fn note_partitions(&self) {
         self.metrics.partitions.set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
     }
 

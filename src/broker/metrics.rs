@@ -11,10 +11,6 @@ pub struct BrokerMetrics {
     pub(super) checkpoints: IntCounter,
     /// Partitions that the broker has.
     pub(super) partitions: IntGauge,
-    /// Bytes in use, by memory pool.
-    pub(super) pool_used: IntGaugeVec,
-    /// Bytes that a memory pool holds at most.
-    pub(super) pool_capacity: IntGaugeVec,
     /// WAL files that lie between the oldest needed byte and the newest one.
     pub(super) pinned_files: IntGauge,
     /// 1 for the partition that keeps the oldest WAL file from being used again.
@@ -51,16 +47,6 @@ impl BrokerMetrics {
         Self {
             checkpoints: registry.counter("broker_checkpoints_total", "Checkpoints published."),
             partitions: registry.gauge("broker_partitions", "Partitions that the broker has."),
-            pool_used: registry.gauges(
-                "broker_memory_used_bytes",
-                "Bytes in use, by memory pool.",
-                &["pool"],
-            ),
-            pool_capacity: registry.gauges(
-                "broker_memory_capacity_bytes",
-                "Bytes that a memory pool holds at most.",
-                &["pool"],
-            ),
             pinned_files: registry.gauge(
                 "broker_wal_pinned_files",
                 "WAL files between the oldest needed byte and the newest one.",
@@ -68,7 +54,7 @@ impl BrokerMetrics {
             oldest_file_pin: registry.gauges(
                 "broker_wal_oldest_file_pin",
                 "1 for the partition that keeps the oldest WAL file from being used again.",
-                &["topic_partition"],
+                &["topic", "partition"],
             ),
             fetch_sessions: registry
                 .gauge("broker_fetch_sessions", "Fetch sessions in the cache (KIP-227)."),

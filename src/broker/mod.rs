@@ -18,6 +18,7 @@ pub mod fetch_sessions;
 pub mod garbage;
 mod housekeeping;
 mod metrics;
+pub mod observe;
 mod offsets;
 pub mod restore;
 mod start;

@@ -29,7 +29,7 @@ use crate::group::{GroupConfig, GroupCoordinator, GroupMetrics};
 use crate::metrics::Registry;
 use crate::object::{DataDir, LocalError, OpenStoreError, Store, Variables, WriterId, probe};
 use crate::partition::{self, CheckpointError, Partitions, Replay, ReplayError, Shared};
-use crate::protocol::types::TopicPartition;
+use crate::protocol::types::TopicId;
 use crate::shutdown::Shutdown;
 use crate::task;
 use crate::tier::{Cache, CacheOptions};
@@ -453,9 +453,9 @@ fn group_config(config: &Config) -> GroupConfig {
     }
 }
 
-/// The label of a partition in logs and metrics: topic name and index.
-pub(super) fn label(broker: &Broker, of: TopicPartition) -> String {
+/// A topic's name as a metric label; its id if the metadata does not know it any more.
+pub(super) fn topic_name(broker: &Broker, topic: TopicId) -> String {
     let image = broker.image();
-    let topic = image.topic_by_id(of.topic).map(|topic| topic.name.to_string());
-    format!("{}-{}", topic.unwrap_or_else(|| of.topic.to_string()), of.partition)
+    let found = image.topic_by_id(topic).map(|topic| topic.name.to_string());
+    found.unwrap_or_else(|| topic.to_string())
 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod checkpoints;
+mod observe;
 mod times;
 
 use std::sync::Arc;

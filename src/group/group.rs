@@ -158,6 +158,8 @@ pub(super) struct ClassicGroup {
     pub(super) state_timestamp_ms: i64,
     /// Its record is, or may be, in the log: deleting the group needs a tombstone.
     pub(super) is_recorded: bool,
+    /// Rebalances begun since the group was loaded, for metrics.
+    pub(super) rebalances: u64,
 }
 
 impl ClassicGroup {
@@ -182,6 +184,7 @@ impl ClassicGroup {
             state_since: None,
             state_timestamp_ms: -1,
             is_recorded: false,
+            rebalances: 0,
         }
     }
 

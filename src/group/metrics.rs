@@ -59,39 +59,39 @@ pub(super) struct Counted {
 impl GroupMetrics {
     /// Registers the metrics.
     pub fn new(registry: &Registry) -> Self {
-        let groups = registry.gauges("group_groups", "classic groups by state", &["state"]);
+        let groups = registry.gauges("group_groups", "Classic groups by state.", &["state"]);
         Self {
             groups: State::ALL.map(|state| groups.with_label_values(&[state.name()])),
-            members: registry.gauge("group_members", "members of classic groups"),
+            members: registry.gauge("group_members", "Members of classic groups."),
             rebalances: registry.counters(
                 "group_rebalances_total",
-                "rebalances begun, by what caused them",
+                "Rebalances begun, by what caused them.",
                 &["reason"],
             ),
             commits: registry.counter(
                 "group_offset_commits_total",
-                "offsets committed, one for each partition of a commit",
+                "Offsets committed, one for each partition of a commit.",
             ),
             expired: registry.counter(
                 "group_offsets_expired_total",
-                "offsets removed because of their age or because their topic is gone",
+                "Offsets removed because of their age or because their topic is gone.",
             ),
             load_seconds: registry.histogram(
                 "group_load_seconds",
-                "time to load a partition of __consumer_offsets",
+                "Time to load a partition of __consumer_offsets.",
                 LATENCY_SECONDS,
             ),
             load_failures: registry.counter(
                 "group_load_failures_total",
-                "loads of a partition of __consumer_offsets that failed and are tried again",
+                "Loads of a partition of __consumer_offsets that failed and are tried again.",
             ),
             refused_full: registry.counter(
                 "group_requests_refused_total",
-                "requests refused because their group had too many waiting",
+                "Requests refused because their group had too many waiting.",
             ),
             refused_memory: registry.counter(
                 "group_memory_refusals_total",
-                "requests refused because groups hold all the memory they may have",
+                "Requests refused because groups hold all the memory they may have.",
             ),
         }
     }

@@ -79,8 +79,8 @@ use reply::Waiter;
 use shard::Shard;
 use types::{
     CLASSIC, CommitRequest, DescribedGroup, FetchedTopic, GroupSize, HeartbeatRequest, JoinRequest,
-    JoinResponse, LeaveRequest, LeftMember, ListRequest, ListedGroup, Name, OffsetDeleteRequest,
-    OffsetFetchRequest, SyncRequest, SyncResponse, TopicResults,
+    JoinResponse, LeaveRequest, LeftMember, ListRequest, ListedGroup, Name, ObservedGroup,
+    OffsetDeleteRequest, OffsetFetchRequest, SyncRequest, SyncResponse, TopicResults,
 };
 
 /// The group coordinator; cheap to clone. Its methods need a tokio runtime around them.
@@ -276,11 +276,28 @@ impl GroupCoordinator {
     /// How much [`GroupCoordinator::describe`] and [`GroupCoordinator::fetch_offsets`] have to say
     /// about a group; nothing about one that is not there or not loaded.
     pub fn size(&self, group: &str) -> GroupSize {
-        let shards = self.inner.lock_shards();
+        self.shard(group).and_then(|shard| shard.size(group)).unwrap_or_default()
+    }
+
+    /// Where a group lives, if anybody ever asked for it.
+    fn shard(&self, group: &str) -> Option<Arc<Shard>> {
         let partition = partition_for(group, self.inner.log.partitions().unwrap_or(0));
-        let shard = shards.by_partition.get(&partition).cloned();
-        drop(shards);
-        shard.and_then(|shard| shard.size(group)).unwrap_or_default()
+        self.inner.lock_shards().by_partition.get(&partition).cloned()
+    }
+
+    /// The ids of all groups, sorted. What is not loaded begins to load, and is not among them.
+    pub fn ids(&self) -> Vec<Name> {
+        let shards = self.all_shards().unwrap_or_default();
+        let loaded = shards.iter().filter(|shard| shard.is_loaded(&self.inner));
+        let mut ids: Vec<Name> = loaded.flat_map(|shard| shard.ids()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// A group and how far it has read; nothing of one that is not there or not loaded. It may show
+    /// a commit that is not durable yet.
+    pub fn observe(&self, group: &str) -> Option<ObservedGroup> {
+        self.shard(group)?.observe(group, &*self.inner.topics)
     }
 
     /// Removes offsets that are too old, and groups of which nothing is left; returns how many

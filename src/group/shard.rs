@@ -15,11 +15,12 @@ use super::command::Command;
 use super::expiry;
 use super::group::ClassicGroup;
 use super::load::Image;
+use super::log::{Topic, Topics};
 use super::memory::Held;
 use super::offsets::Offsets;
 use super::record::Malformed;
 use super::task::GroupTask;
-use super::types::{Error, GroupSize, ListedGroup, Name};
+use super::types::{Error, GroupSize, ListedGroup, Name, ObservedGroup};
 use crate::clock::Instant;
 use crate::task;
 
@@ -267,6 +268,40 @@ impl Shard {
             cell.exists().then_some(ListedGroup { group: id, protocol_type, state })
         };
         self.cells().into_iter().filter_map(listed).collect()
+    }
+
+    /// The ids of the groups that exist, if they are loaded.
+    pub(super) fn ids(&self) -> Vec<Name> {
+        let exists = |cell: &Arc<Cell>| cell.lock().exists();
+        let cells = self.cells().into_iter();
+        cells.filter(|(_, cell)| exists(cell)).map(|(id, _)| id).collect()
+    }
+
+    /// A group and how far it has read, if it exists.
+    pub(super) fn observe(&self, group: &str, topics: &dyn Topics) -> Option<ObservedGroup> {
+        let (group, cell) = match &*self.lock() {
+            ShardState::Loaded(groups) => {
+                let (id, slot) = groups.slots.get_key_value(group)?;
+                (id.clone(), Arc::clone(&slot.cell))
+            }
+            _ => return None,
+        };
+        let cell = cell.lock();
+        let mut present: Option<(&Name, Option<Topic>)> = None;
+        let mut offsets = Vec::with_capacity(cell.offsets.count());
+        for (name, partition, committed) in cell.offsets.iter() {
+            // Offsets come by topic: each is looked up once.
+            let topic = match present {
+                Some((known, topic)) if known == name => topic,
+                _ => present.insert((name, topics.topic(name))).1,
+            };
+            if topic.is_some() && committed.is_present(topic) {
+                offsets.push((name.clone(), partition, committed.offset));
+            }
+        }
+        let (state, members) = (cell.group.state, cell.group.members.len());
+        let rebalances = cell.group.rebalances;
+        cell.exists().then_some(ObservedGroup { group, state, members, rebalances, offsets })
     }
 
     /// The groups of which something is too old.

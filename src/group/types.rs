@@ -424,6 +424,21 @@ pub struct GroupSize {
     pub metadata_bytes: usize,
 }
 
+/// A group and how far it has read, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedGroup {
+    /// The group's id.
+    pub group: Name,
+    /// The state.
+    pub state: State,
+    /// How many members it has.
+    pub members: usize,
+    /// Rebalances begun since the group was loaded.
+    pub rebalances: u64,
+    /// The offsets committed of topics that are there, by topic and partition.
+    pub offsets: Vec<(Name, i32, i64)>,
+}
+
 /// A classic group's state. (Kafka's fifth, "Dead", is a group that is not there.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {

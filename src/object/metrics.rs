@@ -1,9 +1,10 @@
 //! The first layer of the store: counts every operation from the outside, waiting and retries
 //! included.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
 use super::error::{ObjectError, Operation};
 use crate::metrics::{LATENCY_SECONDS, Registry};
@@ -14,9 +15,21 @@ const OUTCOMES: [&str; 5] = ["ok", "not_found", "exists", "denied", "unavailable
 /// Metric handles of the bucket, by operation.
 #[derive(Debug)]
 pub(super) struct ObjectMetrics {
-    operations: [OperationMetrics; Operation::ALL.len()],
+    families: Families,
+    /// Made with the first request, so that what is never asked for has no series.
+    operations: [OnceLock<OperationMetrics>; Operation::ALL.len()],
+    billed: IntCounterVec,
     throttles: Throttles,
     hedges: IntCounter,
+}
+
+/// What is counted by operation.
+#[derive(Debug)]
+struct Families {
+    requests: IntCounterVec,
+    retries: IntCounterVec,
+    bytes: IntCounterVec,
+    seconds: HistogramVec,
 }
 
 /// Counts answers that ask for fewer requests; cheap to clone.
@@ -68,16 +81,6 @@ impl ObjectMetrics {
              POST and LIST, read is GET and HEAD, free is DELETE.",
             &["class"],
         );
-        let operations = Operation::ALL.map(|operation| {
-            let name = operation.name();
-            OperationMetrics {
-                requests: OUTCOMES.map(|outcome| requests.with_label_values(&[name, outcome])),
-                retries: retries.with_label_values(&[name]),
-                billed: billed.with_label_values(&[billing_class(operation)]),
-                bytes: bytes.with_label_values(&[name]),
-                seconds: seconds.with_label_values(&[name]),
-            }
-        });
         let throttles = registry.counter(
             "object_throttles_total",
             "Answers of the bucket's service that asked for fewer requests (429, 503).",
@@ -86,7 +89,27 @@ impl ObjectMetrics {
             "object_hedges_total",
             "Reads that were asked for a second time because the first answer took long.",
         );
-        Self { operations, throttles: Throttles(throttles), hedges }
+        for class in CLASSES {
+            // Costs are sums over the classes: each is there from the start.
+            billed.with_label_values(&[class]);
+        }
+        let families = Families { requests, retries, bytes, seconds };
+        let operations = std::array::from_fn(|_| OnceLock::new());
+        Self { families, operations, billed, throttles: Throttles(throttles), hedges }
+    }
+
+    fn of(&self, operation: Operation) -> &OperationMetrics {
+        self.operations[operation as usize].get_or_init(|| {
+            let (families, name) = (&self.families, operation.name());
+            let outcome = |outcome| families.requests.with_label_values(&[name, outcome]);
+            OperationMetrics {
+                requests: OUTCOMES.map(outcome),
+                retries: families.retries.with_label_values(&[name]),
+                billed: self.billed.with_label_values(&[billing_class(operation)]),
+                bytes: families.bytes.with_label_values(&[name]),
+                seconds: families.seconds.with_label_values(&[name]),
+            }
+        })
     }
 
     /// Where the backend counts answers that ask for fewer requests.
@@ -97,7 +120,7 @@ impl ObjectMetrics {
     /// Counts a second request for the same bytes.
     pub(super) fn hedged(&self) {
         self.hedges.inc();
-        self.operations[Operation::GetRange as usize].billed.inc();
+        self.of(Operation::GetRange).billed.inc();
     }
 
     /// Counts one operation that has ended.
@@ -108,7 +131,7 @@ impl ObjectMetrics {
         elapsed: Duration,
         error: Option<&ObjectError>,
     ) {
-        let metrics = &self.operations[operation as usize];
+        let metrics = self.of(operation);
         metrics.requests[outcome(error)].inc();
         metrics.retries.inc_by(u64::from(attempts.saturating_sub(1)));
         metrics.billed.inc_by(u64::from(attempts));
@@ -117,9 +140,12 @@ impl ObjectMetrics {
 
     /// Counts the bytes of an operation that succeeded.
     pub(super) fn moved(&self, operation: Operation, bytes: usize) {
-        self.operations[operation as usize].bytes.inc_by(bytes as u64);
+        self.of(operation).bytes.inc_by(bytes as u64);
     }
 }
+
+/// Every class of [`billing_class`].
+const CLASSES: [&str; 3] = ["write", "read", "free"];
 
 /// S3's request classes, which the other clouds have too.
 fn billing_class(operation: Operation) -> &'static str {

@@ -190,8 +190,10 @@ impl Partition {
             self.wake_waiters(durable);
         }
         let metrics = &self.shared().metrics;
-        metrics.appended_records.inc_by(request.batch.header().record_count.max(0) as u64);
+        let records = request.batch.header().record_count.max(0) as u64;
+        metrics.appended_records.inc_by(records);
         metrics.appended_bytes.inc_by(bytes as u64);
+        self.counters.received(records, bytes as u64);
         if forgotten > 0 {
             metrics.forgotten_producers.inc_by(forgotten as u64);
         }

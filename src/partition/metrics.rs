@@ -17,6 +17,16 @@ pub struct Metrics {
     /// Bytes copied in user space on the way from the log to a response: small batches that a read
     /// from disk found among much else.
     pub fetch_copied_bytes: IntCounter,
+    /// Times that a Produce named a partition.
+    pub produces: IntCounter,
+    /// Those that were answered with an error.
+    pub produce_failures: IntCounter,
+    /// Times that a Fetch asked for a partition.
+    pub fetches: IntCounter,
+    /// Those that were answered with an error.
+    pub fetch_failures: IntCounter,
+    /// Bytes of batches in responses to Fetch.
+    pub fetched_bytes: IntCounter,
     /// Batches answered as duplicates.
     pub duplicates: IntCounter,
     /// Bytes of batches served from memory.
@@ -42,49 +52,64 @@ impl Metrics {
         Self {
             appended_records: counter(
                 "partition_appended_records_total",
-                "Records appended, by the batches' own counts",
+                "Records appended, by the batches' own counts.",
             ),
             appended_bytes: counter(
                 "partition_appended_bytes_total",
-                "Bytes of record batches appended",
+                "Bytes of record batches appended.",
             ),
             copied_bytes: counter(
                 "partition_copied_bytes_total",
-                "Bytes copied in user space between a request and the write-ahead log",
+                "Bytes copied in user space between a request and the write-ahead log.",
             ),
             fetch_copied_bytes: counter(
                 "partition_fetch_copied_bytes_total",
-                "Bytes copied in user space between the log and a response",
+                "Bytes copied in user space between the log and a response.",
+            ),
+            produces: counter("partition_produces_total", "Partitions named by Produce requests."),
+            produce_failures: counter(
+                "partition_produce_failures_total",
+                "Times that a Produce request was answered with an error for a partition.",
+            ),
+            fetches: counter("partition_fetches_total", "Partitions asked for by Fetch requests."),
+            fetch_failures: counter(
+                "partition_fetch_failures_total",
+                "Times that a Fetch request was answered with an error for a partition, but for \
+                 an offset out of range.",
+            ),
+            fetched_bytes: counter(
+                "partition_fetched_bytes_total",
+                "Bytes of record batches in responses to Fetch requests.",
             ),
             duplicates: counter(
                 "partition_duplicate_batches_total",
-                "Batches of idempotent producers that were appended before",
+                "Batches of idempotent producers that were appended before.",
             ),
             tail_bytes: counter(
                 "partition_tail_bytes_total",
-                "Bytes of record batches read from memory",
+                "Bytes of record batches read from memory.",
             ),
             disk_bytes: counter(
                 "partition_disk_bytes_total",
-                "Bytes of record batches read from write-ahead log files",
+                "Bytes of record batches read from write-ahead log files.",
             ),
             tiered_bytes: counter(
                 "partition_tiered_bytes_total",
-                "Bytes of record batches read from tiered objects, cached or not",
+                "Bytes of record batches read from tiered objects, cached or not.",
             ),
             disk_read_bytes: counter(
                 "partition_disk_read_bytes_total",
-                "Bytes of write-ahead log files passed over to read record batches",
+                "Bytes of write-ahead log files passed over to read record batches.",
             ),
             waiters: registry
-                .gauge("partition_fetch_waiters", "Fetch requests that wait for records"),
+                .gauge("partition_fetch_waiters", "Fetch requests that wait for records."),
             expired_producers: counter(
                 "partition_expired_producers_total",
-                "Producers whose state expired after producer.id.expiration.ms",
+                "Producers whose state expired after producer.id.expiration.ms.",
             ),
             forgotten_producers: counter(
                 "partition_forgotten_producers_total",
-                "Producers whose state was forgotten early because the memory for it was full",
+                "Producers whose state was forgotten early because the memory for it was full.",
             ),
         }
     }

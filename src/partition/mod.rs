@@ -50,6 +50,7 @@ mod tier_commit;
 mod tier_lookup;
 mod tier_read;
 mod tiered;
+mod traffic;
 mod wait;
 
 use std::collections::HashMap;
@@ -76,12 +77,14 @@ pub use tier_commit::{CommitTierError, Untiered, WalSpan};
 pub use tier_lookup::{Look, Lookup, TimeQuery};
 pub use tier_read::{TierRead, TierStep};
 pub use tiered::{TierChange, TierKind, TierRef, TierRefId};
+pub use traffic::{Behind, Holdings, Traffic};
 pub use wait::FetchWait;
 
 use crate::budget::BytePool;
 use crate::protocol::types::TopicPartition;
 use crate::wal::{Lsn, Owner, Stream};
 use state::State;
+use traffic::Counters;
 use wait::{Waiter, Waiting};
 
 /// What all partitions of a broker share.
@@ -106,6 +109,7 @@ pub struct Partition {
     /// Whether [`State::waiting`] has entries, so that a durable group costs other partitions no
     /// lock. Written under the lock.
     has_waiters: AtomicBool,
+    counters: Counters,
     state: Mutex<State>,
 }
 
@@ -130,6 +134,7 @@ impl Partition {
             shared: Arc::clone(shared),
             owner: Arc::new(InWal { partition: Weak::clone(partition) }),
             has_waiters: AtomicBool::new(false),
+            counters: Counters::default(),
             state: Mutex::new(State::new(leader_epoch, &shared.objects)),
         })
     }

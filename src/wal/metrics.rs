@@ -40,54 +40,99 @@ pub struct Metrics {
     checkpoint_bytes: IntGauge,
 }
 
+/// The log's histograms: of a sync's time, a group's bytes and records, and a recovery's time.
+fn histograms(registry: &Registry) -> [Histogram; 4] {
+    [
+        registry.histogram(
+            "wal_sync_seconds",
+            "How long a sync of the write-ahead log took.",
+            LATENCY_SECONDS,
+        ),
+        registry.histogram(
+            "wal_group_bytes",
+            "Bytes of a group of the write-ahead log.",
+            GROUP_BYTES,
+        ),
+        registry.histogram(
+            "wal_group_records",
+            "Records of a group of the write-ahead log.",
+            GROUP_RECORDS,
+        ),
+        registry.histogram(
+            "wal_recovery_seconds",
+            "How long opening the write-ahead log took, without replaying its records.",
+            LATENCY_SECONDS,
+        ),
+    ]
+}
+
 impl Metrics {
     /// Registers the log's metrics. Once per registry.
     pub fn new(registry: &Registry) -> Self {
         let counter = |name, help| registry.counter(name, help);
         let gauge = |name, help| registry.gauge(name, help);
+        let [sync_seconds, group_bytes, group_records, replay_seconds] = histograms(registry);
         Self {
-            groups: counter("wal_groups_total", "groups of records written"),
-            records: counter("wal_records_total", "records written"),
-            bytes: counter("wal_written_bytes_total", "bytes written, with headers"),
-            copied: counter("wal_copied_bytes_total", "payload bytes copied in user space"),
-            syncs: counter("wal_syncs_total", "syncs of the log's files by its writer"),
-            sync_seconds: registry.histogram(
-                "wal_sync_seconds",
-                "how long a sync of the log took",
-                LATENCY_SECONDS,
+            groups: counter("wal_groups_total", "Groups written to the write-ahead log."),
+            records: counter("wal_records_total", "Records written to the write-ahead log."),
+            bytes: counter(
+                "wal_written_bytes_total",
+                "Bytes written to the write-ahead log, headers included.",
             ),
-            group_bytes: registry.histogram("wal_group_bytes", "bytes of a group", GROUP_BYTES),
-            group_records: registry.histogram(
-                "wal_group_records",
-                "records of a group",
-                GROUP_RECORDS,
+            copied: counter(
+                "wal_copied_bytes_total",
+                "Payload bytes copied in user space into the write-ahead log's memory.",
             ),
-            durable_lsn: gauge("wal_durable_lsn", "number of the last durable record"),
-            reserved_lsn: gauge("wal_reserved_lsn", "number of the last record given a place"),
-            files: gauge("wal_files", "files in use"),
-            disk_bytes: gauge("wal_disk_bytes", "bytes of all files, the reserve included"),
+            syncs: counter("wal_syncs_total", "Syncs of the write-ahead log by its writer."),
+            sync_seconds,
+            group_bytes,
+            group_records,
+            durable_lsn: gauge("wal_durable_lsn", "Number (LSN) of the last durable record."),
+            reserved_lsn: gauge(
+                "wal_reserved_lsn",
+                "Number (LSN) of the last record that was given a place.",
+            ),
+            files: gauge("wal_files", "Files of the write-ahead log in use."),
+            disk_bytes: gauge(
+                "wal_disk_bytes",
+                "Bytes of the write-ahead log's files, the reserve included.",
+            ),
             room_refused: registry.counters(
                 "wal_room_refused_total",
-                "records refused because no file space can be had",
+                "Records refused because the write-ahead log can have no more file space.",
                 &["class"],
             ),
-            growth_failures: counter("wal_growth_failures_total", "failed attempts to grow"),
-            poisoned: gauge("wal_poisoned", "1 after the log has stopped for good"),
-            corrupt_reads: counter("wal_corrupt_reads_total", "reads that found damaged bytes"),
-            replayed_records: counter("wal_replayed_records_total", "records replayed at start"),
-            replay_seconds: registry.histogram(
-                "wal_recovery_seconds",
-                "how long opening the log took, without replaying its records",
-                LATENCY_SECONDS,
+            growth_failures: counter(
+                "wal_growth_failures_total",
+                "Failed attempts of the write-ahead log to grow.",
             ),
-            tail_bytes: gauge("wal_tail_bytes", "durable bytes kept in memory for readers"),
-            lingering_bytes: gauge("wal_lingering_bytes", "bytes that only responses still hold"),
+            poisoned: gauge("wal_poisoned", "1 after the write-ahead log has stopped for good."),
+            corrupt_reads: counter(
+                "wal_corrupt_reads_total",
+                "Reads of the write-ahead log that found damaged bytes.",
+            ),
+            replayed_records: counter(
+                "wal_replayed_records_total",
+                "Records of the write-ahead log replayed at start.",
+            ),
+            replay_seconds,
+            tail_bytes: gauge(
+                "wal_tail_bytes",
+                "Durable bytes of the write-ahead log kept in memory for readers.",
+            ),
+            lingering_bytes: gauge(
+                "wal_lingering_bytes",
+                "Bytes of the write-ahead log's memory that only responses still hold.",
+            ),
             checkpoints: registry.counters(
                 "wal_checkpoints_total",
-                "published checkpoints",
+                "Checkpoints published, by kind (base, delta).",
                 &["kind"],
             ),
-            checkpoint_bytes: gauge("wal_checkpoint_bytes", "bytes of base and deltas"),
+            checkpoint_bytes: gauge(
+                "wal_checkpoint_bytes",
+                "Bytes of the last checkpoint, base and deltas.",
+            ),
         }
     }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::error;
 
+use crate::api::error::log_unreadable;
 use crate::budget::{BytePool, Charge};
 use crate::partition::{LaterRead, LogError};
 use crate::server::service::{BoxFuture, Deferred};
@@ -33,7 +33,7 @@ pub(super) fn charged(bytes: Bytes, charge: Arc<Charge>) -> Bytes {
 }
 
 fn unreadable(cause: LogError) -> io::Error {
-    error!(%cause, "log cannot be read");
+    log_unreadable(&cause);
     io::Error::other(cause)
 }
 

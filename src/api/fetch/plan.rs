@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::select_all;
 use tokio::task::JoinHandle;
-use tracing::error;
 
 use super::log::{FromLog, charged, keep};
 use super::parked::Parked;
 use super::{Fetch, Refused, Target};
+use crate::api::error::log_unreadable;
 use crate::budget::{BytePool, Charge, Pool};
 use crate::clock::Instant;
 use crate::partition::{
@@ -408,6 +408,6 @@ fn refused(error: &ReadError) -> Answer {
 }
 
 fn unreadable(cause: &dyn std::error::Error) -> Answer {
-    error!(%cause, "log cannot be read");
+    log_unreadable(cause);
     Answer::Refused(Refused::Error(ErrorCode::KafkaStorageError))
 }

@@ -4,7 +4,7 @@ use kafka_protocol::messages::FetchRequest;
 
 use super::plan::{Answer, Answers};
 use super::session::{self, Conclusion};
-use super::{FIRST_SESSION_VERSION, Fetch, Refused, TOPIC_IDS_FROM, Topic};
+use super::{FIRST_SESSION_VERSION, Fetch, Refused, TOPIC_IDS_FROM, Target, Topic};
 use crate::api::{Context, Tally, room_now};
 use crate::broker::fetch_sessions::NO_SESSION;
 use crate::budget::Charge;
@@ -54,6 +54,7 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
             let targets = topic.partitions.iter().zip(answers.by_ref());
             targets
                 .map(|(target, answer)| {
+                    note(target, answer);
                     let mut response = partition(fetch, target.asked.index, answer);
                     response.current_leader = current_leader(fetch, topic, &response);
                     errors.note(response.error_code);
@@ -84,6 +85,22 @@ pub(super) fn encode(fetch: &Fetch, answers: &Answers) -> Result<Head, Disconnec
         .collect();
     let head = whole(&fetch.cx, 0, session_id, &topics, &endpoints)?;
     Ok(Head { kept, errors, ..head })
+}
+
+/// Counts what the partition was asked for and gives. Who asks for an offset that is not there is
+/// told where the log begins, which is no failure (as in Kafka's `ReplicaManager`).
+fn note(target: &Target, answer: &Answer) {
+    let Ok(partition) = &target.found else { return };
+    match answer {
+        Answer::Records { bytes, .. } => partition.note_fetch(*bytes),
+        Answer::Refused(refused) => {
+            partition.note_fetch(0);
+            let Refused::Error(code) = refused else { return };
+            if *code != ErrorCode::OffsetOutOfRange {
+                partition.note_fetch_failure();
+            }
+        }
+    }
 }
 
 /// A response with `topics`; its error is noted.

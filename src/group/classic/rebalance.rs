@@ -31,6 +31,7 @@ impl ClassicGroup {
         self.sync_timer = None;
         info!(group = %self.id, generation = self.generation, reason = reason.name(),
             "group prepares to rebalance");
+        self.rebalances += 1;
         turn.rebalances.push(reason);
         if self.state == State::Empty {
             let delay = millis(turn.config.initial_rebalance_delay_ms);
