@@ -1,11 +1,10 @@
 //! The `tidegate` binary: flags, configuration, runtime, run; exit codes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the terminal is the user here")]
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use tidegate::admin::LogLevel;
 use tidegate::cli::{self, Command, Settings};
-use tidegate::config::ProcessConfig;
 use tidegate::run::{self, RunError};
 
 /// glibc keeps what was freed in an arena per thread, tens of megabytes above a small byte budget.
@@ -17,11 +16,16 @@ fn main() -> ExitCode {
         Command::Serve(settings) => serve(&settings),
         Command::Proxy(settings) => proxy(&settings),
         Command::ConfigReference { role, markdown } => cli::reference(role, markdown),
+        Command::ConfigSchema { role } => cli::schema(role),
         Command::ConfigCheck { settings, role } => cli::check(&settings, role),
         Command::WalCheck(settings) => cli::wal_check(&settings),
         Command::BucketCheck { settings, json } => cli::bucket_check(&settings, json),
         Command::BucketRestore { settings, wanted } => cli::bucket_restore(&settings, wanted),
         Command::Doctor { settings, role, json } => cli::doctor(&settings, json, role),
+        Command::Topic(remote) => cli::topic(&remote),
+        Command::Group(remote) => cli::group(&remote),
+        Command::Cluster(remote) => cli::cluster(&remote),
+        Command::Completions(shell) => cli::completions(shell),
     }
 }
 
@@ -33,9 +37,9 @@ fn serve(settings: &Settings) -> ExitCode {
             return ExitCode::from(cli::EXIT_USAGE);
         }
     };
-    start_logging(&config.process);
+    let log_level = LogLevel::start(&config.process);
     run::warn_about(&config);
-    let serve = run::serve(config, settings.take_over, |config, bound, admin, dir| {
+    let serve = run::serve(config, settings.take_over, log_level, |config, bound, admin, dir| {
         println!("{}", cli::banner(config, bound, admin, dir));
     });
     end(cli::run_to_end(serve))
@@ -49,9 +53,9 @@ fn proxy(settings: &Settings) -> ExitCode {
             return ExitCode::from(cli::EXIT_USAGE);
         }
     };
-    start_logging(&config.process);
+    let log_level = LogLevel::start(&config.process);
     run::proxy::warn_about(&config);
-    let serve = run::proxy::serve(config, |config, bound, admin| {
+    let serve = run::proxy::serve(config, log_level, |config, bound, admin| {
         println!("{}", cli::proxy_banner(config, bound, admin));
     });
     end(cli::run_to_end(serve))
@@ -67,12 +71,4 @@ fn end(outcome: Result<Result<(), RunError>, ExitCode>) -> ExitCode {
         }
         Err(code) => code,
     }
-}
-
-/// Logs to standard error, as `log.level` says.
-fn start_logging(config: &ProcessConfig) {
-    let filter = tracing_subscriber::EnvFilter::new(&config.log_level);
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    log.with_writer(std::io::stderr).init();
 }

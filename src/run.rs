@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::admin::{Admin, Health};
+use crate::admin::process::{self, Role};
+use crate::admin::{Admin, Health, Known, LogLevel};
 use crate::api::BrokerService;
-use crate::broker::{Advertised, Broker, Environment, StartError};
+use crate::broker::{Advertised, Broker, Environment, StartError, observe};
 use crate::budget::{Budget, BytePool, Pool};
 use crate::cli;
 use crate::clock::{Clock, Random};
@@ -91,6 +92,7 @@ pub enum RunError {
 pub async fn serve(
     config: Config,
     take_over: bool,
+    log_level: LogLevel,
     ready: impl FnOnce(&Config, &[SocketAddr], SocketAddr, &std::path::Path),
 ) -> Result<(), RunError> {
     let config = Arc::new(config);
@@ -102,13 +104,14 @@ pub async fn serve(
     let (data_dir, _temporary) = data_dir(&config, &Random::system())?;
     let admin = Admin::bind(&config.admin.listener).await?;
     let admin_address = admin.local_addr();
-    let admin_task = task::spawn(
-        "admin",
-        admin.serve(registry.clone(), health.clone(), clock.clone(), admin_shutdown.clone()),
-    );
+    let known = Known { registry: registry.clone(), health: health.clone(), log_level };
+    let admin_task =
+        task::spawn("admin", admin.serve(known, clock.clone(), admin_shutdown.clone()));
     let signals = task::spawn("signals", drain_on_signal(shutdown.clone()));
     let budget =
         Budget::new(usize::try_from(config.process.memory_budget_bytes).unwrap_or(usize::MAX));
+    let connections_max = config.server.connections_max;
+    process::register(&registry, Role::Broker, &budget, connections_max);
     let waiting = health.clone();
     let environment = Environment {
         config: Arc::clone(&config),
@@ -129,6 +132,8 @@ pub async fn serve(
     let door = bind_door(&broker, &connections, &registry, &shutdown).await?;
     let addresses = first_addresses(&config.server.listeners, &door.local_addresses());
     broker.set_advertised(advertised(&config.server.listeners, &door.local_addresses()));
+    let open = Arc::clone(&connections);
+    observe::register(&registry, &broker, Box::new(move || open.open()));
     health.clear(Health::START);
     ready(&config, &addresses, admin_address, &data_dir);
     task::spawn("send-pool", relieve_send_pool(Arc::clone(&broker), connections));
@@ -376,3 +381,6 @@ pub fn warn_about(config: &Config) {
         warn!("{warning}");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,37 @@
-//! The flags: what clap reads, and the [`Command`] that it stands for.
+//! The flags: what clap reads, and the [`Command`] that it stands for. A file for each group of
+//! commands, and those that several share in files of their own.
 
-use std::path::PathBuf;
+mod bucket;
+pub(super) mod cluster;
+mod config;
+mod connection;
+pub(super) mod group;
+mod settings;
+pub(super) mod topic;
+mod wal;
 
-use clap::builder::Resettable;
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
-use super::{Command, Settings, Wanted};
-use crate::broker::restore::{OFFSET_GAP, OFFSET_GAP_MAX};
-use crate::config::Role;
+use self::bucket::BucketSub;
+use self::cluster::ClusterArgs;
+use self::config::ConfigSub;
+use self::group::GroupArgs;
+use self::settings::{EitherArgs, ProxySettingsArgs, SettingsArgs};
+use self::topic::TopicArgs;
+use self::wal::WalSub;
+use super::Command;
 
 /// Reads the process's command line. Prints and exits for `--help`, `--version` and usage errors.
 pub(super) fn parse() -> Command {
     Cli::parse().into_command()
+}
+
+/// What makes `shell` complete the command line.
+pub(super) fn completions(shell: Shell) -> Vec<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut out);
+    out
 }
 
 /// A Kafka-compatible broker and proxy in one binary.
@@ -41,6 +61,10 @@ pub(super) fn parse() -> Command {
       try bucket, disk and listeners before the first start, or when something is slow
   tidegate doctor --upstream kafka-1.example.com:9092
       try the Kafka cluster that a proxy is to be put before
+  tidegate topic create orders --partitions 6 --config retention.ms=86400000
+      create a topic on the broker of this machine, or with -b of any Kafka cluster
+  tidegate group describe billing
+      show where a consumer group is, and its lag
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -76,148 +100,21 @@ enum Sub {
         #[command(flatten)]
         either: EitherArgs,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigSub {
-    /// List every key with its type, default and effect.
-    Reference {
-        /// List the keys of a proxy rather than those of a broker.
-        #[arg(long)]
-        proxy: bool,
-        /// Print it as docs/configuration.md, or docs/proxy-configuration.md.
-        #[arg(long)]
-        markdown: bool,
+    /// Administer topics of any Kafka cluster.
+    Topic(TopicArgs),
+    /// Administer consumer groups of any Kafka cluster.
+    Group(GroupArgs),
+    /// Look at any Kafka cluster as a whole.
+    Cluster(ClusterArgs),
+    /// Print what makes a shell complete commands and flags.
+    #[command(after_long_help = "Examples:
+  tidegate completions bash > /etc/bash_completion.d/tidegate
+  tidegate completions zsh > \"${fpath[1]}/_tidegate\"
+  tidegate completions fish > ~/.config/fish/completions/tidegate.fish")]
+    Completions {
+        /// The shell.
+        shell: Shell,
     },
-    /// Check a configuration without starting anything; exit code 2 if it is wrong.
-    Check(Box<EitherArgs>),
-}
-
-#[derive(Debug, Subcommand)]
-enum WalSub {
-    /// Read the whole write-ahead log of a broker that is not running, and say whether a start
-    /// would accept it; nothing is changed.
-    Check(SettingsArgs),
-}
-
-#[derive(Debug, Subcommand)]
-enum BucketSub {
-    /// Read all that a broker which is not running has in its bucket, and say whether a restore
-    /// would find everything; exit code 1 if not. Nothing is changed.
-    Check {
-        /// Print the findings as JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        settings: SettingsArgs,
-    },
-    /// Fill an empty data directory from the bucket, for a broker whose own is lost; stop that one
-    /// first. What had not reached the bucket is lost and told. Repeat it if it was cut.
-    Restore {
-        /// Print the report as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Go on so many offsets behind the last one known of each partition, so that none of a
-        /// lost record is given out again.
-        #[arg(
-            long,
-            value_name = "OFFSETS",
-            default_value_t = OFFSET_GAP,
-            value_parser = clap::value_parser!(i64).range(1..=OFFSET_GAP_MAX),
-        )]
-        offset_gap: i64,
-        /// Go on without objects and groups that cannot be read; what they hold is lost then.
-        #[arg(long)]
-        skip_damaged: bool,
-        #[command(flatten)]
-        settings: SettingsArgs,
-    },
-}
-
-/// How any command is told the configuration. The order of strength is: command line, environment
-/// (`TIDEGATE_*`), file, default.
-#[derive(Args, Debug)]
-struct CommonArgs {
-    /// Read the configuration from FILE: TOML, or a Kafka server.properties.
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Set any configuration key; may be given several times.
-    #[arg(long = "set", short, value_name = "KEY=VALUE", value_parser = key_and_value)]
-    set: Vec<(String, String)>,
-    /// Serve metrics and health here [admin.listener, default: 127.0.0.1:9464].
-    #[arg(long, value_name = "HOST:PORT")]
-    admin_listener: Option<String>,
-    /// Log this much: error, warn, info, debug, trace [log.level, default: info].
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-}
-
-/// What only a broker is told.
-#[derive(Args, Debug)]
-struct BrokerArgs {
-    /// Keep the data in DIR [data.dir, default: ./tidegate-data].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// Listen here [listeners, default: port 9092 on loopback].
-    #[arg(long, value_name = "NAME://HOST:PORT,..")]
-    listeners: Option<String>,
-    /// Tell clients to connect here [advertised.listeners].
-    #[arg(long, value_name = "NAME://HOST:PORT,..")]
-    advertised_listeners: Option<String>,
-    /// Start from a data directory whose place another run of this broker took. Only when that
-    /// other run is stopped for good.
-    #[arg(long)]
-    take_over: bool,
-}
-
-/// What only a proxy is told.
-#[derive(Args, Debug)]
-#[group(conflicts_with = "BrokerArgs", multiple = true)]
-struct ProxyArgs {
-    /// The Kafka cluster behind the proxy: some of its brokers [upstream.bootstrap.servers].
-    #[arg(long, value_name = "HOST:PORT,..")]
-    upstream: Option<String>,
-    /// Let clients bootstrap here [proxy.listener, default: 127.0.0.1:19092].
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
-    /// The ids that the upstream's brokers have or may get; each has a port [node.ids, default:
-    /// 0-9].
-    #[arg(long, value_name = "RANGES")]
-    node_ids: Option<String>,
-}
-
-/// The configuration of a broker.
-#[derive(Args, Debug)]
-struct SettingsArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(flatten)]
-    broker: BrokerArgs,
-}
-
-/// The configuration of a proxy.
-#[derive(Args, Debug)]
-// There is nothing of a broker here that could be in conflict.
-#[command(mut_group("ProxyArgs", |group| group.conflicts_with(Resettable::Reset)))]
-struct ProxySettingsArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(flatten)]
-    of_proxy: ProxyArgs,
-}
-
-/// The configuration of a broker or of a proxy.
-#[derive(Args, Debug)]
-struct EitherArgs {
-    /// It is a proxy's configuration; so it is with any flag of the proxy's.
-    #[arg(long, conflicts_with = "BrokerArgs")]
-    proxy: bool,
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(flatten)]
-    broker: BrokerArgs,
-    #[command(flatten)]
-    of_proxy: ProxyArgs,
 }
 
 impl Cli {
@@ -225,248 +122,21 @@ impl Cli {
         match self.command {
             None => Command::Serve(self.settings.into()),
             Some(Sub::Serve(settings)) => Command::Serve(settings.into()),
-            Some(Sub::Proxy(ProxySettingsArgs { common, of_proxy })) => {
-                Command::Proxy(common.with(&of_proxy.keys()))
-            }
-            Some(Sub::Config(ConfigSub::Reference { proxy, markdown })) => {
-                Command::ConfigReference { role: role(proxy), markdown }
-            }
-            Some(Sub::Config(ConfigSub::Check(either))) => {
-                let (role, settings) = either.split();
-                Command::ConfigCheck { settings, role }
-            }
-            Some(Sub::Wal(WalSub::Check(settings))) => Command::WalCheck(settings.into()),
-            Some(Sub::Bucket(BucketSub::Check { json, settings })) => {
-                Command::BucketCheck { settings: settings.into(), json }
-            }
-            Some(Sub::Bucket(BucketSub::Restore { json, offset_gap, skip_damaged, settings })) => {
-                let wanted = Wanted { json, offset_gap, skip_damaged };
-                Command::BucketRestore { settings: settings.into(), wanted }
-            }
+            Some(Sub::Proxy(settings)) => Command::Proxy(settings.into()),
+            Some(Sub::Config(sub)) => sub.into_command(),
+            Some(Sub::Wal(sub)) => sub.into_command(),
+            Some(Sub::Bucket(sub)) => sub.into_command(),
             Some(Sub::Doctor { json, either }) => {
                 let (role, settings) = either.split();
                 Command::Doctor { settings, role, json }
             }
+            Some(Sub::Topic(args)) => args.into_command(),
+            Some(Sub::Group(args)) => args.into_command(),
+            Some(Sub::Cluster(args)) => args.into_command(),
+            Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
-    }
-}
-
-fn role(is_proxy: bool) -> Role {
-    if is_proxy { Role::Proxy } else { Role::Broker }
-}
-
-impl From<SettingsArgs> for Settings {
-    fn from(SettingsArgs { common, broker }: SettingsArgs) -> Self {
-        let take_over = broker.take_over;
-        Self { take_over, ..common.with(&broker.keys()) }
-    }
-}
-
-impl EitherArgs {
-    fn split(self) -> (Role, Settings) {
-        let Self { proxy, common, broker, of_proxy } = self;
-        let keys = of_proxy.keys();
-        if proxy || keys.iter().any(|(_, value)| value.is_some()) {
-            return (Role::Proxy, common.with(&keys));
-        }
-        (Role::Broker, SettingsArgs { common, broker }.into())
-    }
-}
-
-impl BrokerArgs {
-    fn keys(&self) -> [(&'static str, &Option<String>); 3] {
-        [
-            ("data.dir", &self.data_dir),
-            ("listeners", &self.listeners),
-            ("advertised.listeners", &self.advertised_listeners),
-        ]
-    }
-}
-
-impl ProxyArgs {
-    fn keys(&self) -> [(&'static str, &Option<String>); 3] {
-        [
-            ("upstream.bootstrap.servers", &self.upstream),
-            ("proxy.listener", &self.listen),
-            ("node.ids", &self.node_ids),
-        ]
-    }
-}
-
-impl CommonArgs {
-    /// The settings, with flags of their own for these `keys` too.
-    fn with(self, keys: &[(&str, &Option<String>)]) -> Settings {
-        let common = [("admin.listener", &self.admin_listener), ("log.level", &self.log_level)];
-        let own = keys.iter().chain(&common);
-        let own = own.filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
-        // The flag of its own is the more deliberate one: it comes last and so decides.
-        let flags = self.set.iter().cloned().chain(own).collect();
-        Settings { file: self.config, flags, take_over: false }
-    }
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("must be KEY=VALUE, such as log.retention.ms=1d".to_owned()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::super::EXIT_USAGE;
-    use super::*;
-    use crate::config::Sources;
-
-    fn parsed(args: &[&str]) -> Command {
-        let all = std::iter::once("tidegate").chain(args.iter().copied());
-        Cli::try_parse_from(all).unwrap().into_command()
-    }
-
-    fn flags(pairs: &[(&str, &str)]) -> Settings {
-        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Settings { file: None, flags: pairs.iter().map(owned).collect(), take_over: false }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn no_command_is_serve_with_the_same_flags() {
-        assert_eq!(parsed(&[]), Command::Serve(Settings::default()));
-        let args = ["--data-dir", "/d", "--set", "num.partitions=3", "--set", "a=b=c"];
-        let expected =
-            Command::Serve(flags(&[("num.partitions", "3"), ("a", "b=c"), ("data.dir", "/d")]));
-        assert_eq!(parsed(&args), expected);
-        let with_command: Vec<_> = std::iter::once("serve").chain(args).collect();
-        assert_eq!(parsed(&with_command), expected);
-    }
-
-    #[test]
-    fn the_other_commands_are_found() {
-        assert_eq!(
-            parsed(&["config", "reference", "--markdown"]),
-            Command::ConfigReference { role: Role::Broker, markdown: true }
-        );
-        assert_eq!(
-            parsed(&["config", "reference", "--proxy"]),
-            Command::ConfigReference { role: Role::Proxy, markdown: false }
-        );
-        let file = Settings { file: Some("f".into()), ..Settings::default() };
-        assert_eq!(
-            parsed(&["config", "check", "--config", "f"]),
-            Command::ConfigCheck { settings: file, role: Role::Broker }
-        );
-        assert_eq!(
-            parsed(&["proxy", "--upstream", "a:1", "--set", "node.ids=1"]),
-            Command::Proxy(flags(&[("node.ids", "1"), ("upstream.bootstrap.servers", "a:1")]))
-        );
-        assert_eq!(
-            parsed(&["wal", "check", "--data-dir", "/d"]),
-            Command::WalCheck(flags(&[("data.dir", "/d")]))
-        );
-        let settings = flags(&[("data.dir", "/d")]);
-        assert_eq!(
-            parsed(&["bucket", "check", "--json", "--data-dir", "/d"]),
-            Command::BucketCheck { settings: settings.clone(), json: true }
-        );
-        assert_eq!(
-            parsed(&["bucket", "restore", "--data-dir", "/d"]),
-            Command::BucketRestore {
-                settings: settings.clone(),
-                wanted: Wanted { json: false, offset_gap: 1_000_000_000, skip_damaged: false }
-            }
-        );
-        assert_eq!(
-            parsed(&["doctor", "--json", "--data-dir", "/d"]),
-            Command::Doctor { settings, role: Role::Broker, json: true }
-        );
-        assert_eq!(
-            parsed(&["doctor", "--upstream", "a:1"]),
-            Command::Doctor {
-                settings: flags(&[("upstream.bootstrap.servers", "a:1")]),
-                role: Role::Proxy,
-                json: false
-            }
-        );
-    }
-
-    #[test]
-    fn a_proxy_takes_its_own_flags_and_none_of_the_brokers() {
-        let args = ["proxy", "--upstream=a:1,b:2", "--admin-listener=:3", "--set=x=y"];
-        let keys =
-            [("x", "y"), ("upstream.bootstrap.servers", "a:1,b:2"), ("admin.listener", ":3")];
-        assert_eq!(parsed(&args), Command::Proxy(flags(&keys)));
-        for wrong in ["--proxy", "--data-dir=/d", "--take-over"] {
-            let error = Cli::try_parse_from(["tidegate", "proxy", wrong]).unwrap_err();
-            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_flag_of_the_proxy_makes_it_a_proxys_configuration() {
-        let proxy = |args: &[&str]| match parsed(args) {
-            Command::ConfigCheck { settings, role: Role::Proxy } => settings,
-            other => panic!("{other:?}"),
-        };
-        let args = ["config", "check", "--upstream=a:1", "--listen=:2", "--node-ids=1-3", "-sx=y"];
-        let keys = [
-            ("x", "y"),
-            ("upstream.bootstrap.servers", "a:1"),
-            ("proxy.listener", ":2"),
-            ("node.ids", "1-3"),
-        ];
-        assert_eq!(proxy(&args), flags(&keys));
-        let common = ["config", "check", "--proxy", "--admin-listener=:3", "--log-level=debug"];
-        assert_eq!(proxy(&common), flags(&[("admin.listener", ":3"), ("log.level", "debug")]));
-        let flags = proxy(&args).flags.into_iter().filter(|(key, _)| key != "x").collect();
-        let config = Sources { flags, ..Sources::default() }.load_proxy().unwrap();
-        assert_eq!(config.clusters[0].listener.port, 2);
-    }
-
-    #[test]
-    fn flags_of_broker_and_proxy_do_not_go_together() {
-        for args in [["--proxy", "--data-dir=/d"], ["--upstream=a:1", "--take-over"]] {
-            let all = ["tidegate", "config", "check"].into_iter().chain(args);
-            let error = Cli::try_parse_from(all).unwrap_err();
-            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{args:?}");
-        }
-    }
-
-    #[test]
-    fn a_setting_without_a_value_is_a_usage_error() {
-        for wrong in ["num.partitions", "=3", ""] {
-            let error = Cli::try_parse_from(["tidegate", "--set", wrong]).unwrap_err();
-            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn an_offset_gap_that_would_give_offsets_out_again_is_a_usage_error() {
-        for wrong in ["0", "-1", "1099511627777", "many"] {
-            let args = ["tidegate", "bucket", "restore", "--offset-gap", wrong];
-            let error = Cli::try_parse_from(args).unwrap_err();
-            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn every_flag_of_its_own_sets_a_key_that_exists() {
-        let args = [
-            "--data-dir=/d",
-            "--listeners=PLAINTEXT://127.0.0.1:1",
-            "--advertised-listeners=PLAINTEXT://a:1",
-            "--admin-listener=127.0.0.1:2",
-            "--log-level=debug",
-        ];
-        let Command::Serve(settings) = parsed(&args) else { panic!("not serve") };
-        assert_eq!(settings.flags.len(), args.len());
-        let config = Sources { flags: settings.flags, ..Sources::default() }.load().unwrap();
-        assert_eq!(config.process.log_level, "debug");
-        assert_eq!(config.server.listeners[0].advertised.to_string(), "a:1");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! `tidegate config reference` and `tidegate config check`.
+//! `tidegate config reference`, `tidegate config schema` and `tidegate config check`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer is its output")]
 
 use std::io::Write as _;
@@ -9,7 +9,15 @@ use crate::config::Role;
 
 /// Prints the reference of every key of a broker or proxy.
 pub fn reference(role: Role, markdown: bool) -> ExitCode {
-    let text = if markdown { role.reference_markdown() } else { role.reference_text() };
+    print(&if markdown { role.reference_markdown() } else { role.reference_text() })
+}
+
+/// Prints every key of a broker or proxy as a JSON Schema.
+pub fn schema(role: Role) -> ExitCode {
+    print(&role.json_schema())
+}
+
+fn print(text: &str) -> ExitCode {
     // A reader that stops early (`| head`) is no failure of ours, so this does not panic like
     // print! would.
     match std::io::stdout().write_all(text.as_bytes()) {

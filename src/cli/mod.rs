@@ -1,7 +1,8 @@
 //! The command line: what can be asked of the binary, and what it says to a person.
 //!
 //! `main` calls [`parse`] and carries out the [`Command`]; those that need nothing but the
-//! configuration are carried out here (one file each), the others by the rooms they belong to.
+//! configuration or a cluster to speak to are carried out here (one file each), the others by the
+//! rooms they belong to.
 //! [`banner()`] and [`warnings`] are what a start says, of a proxy [`proxy_banner`] and
 //! [`proxy_warnings`]. This room holds no state and starts nothing.
 //!
@@ -11,10 +12,21 @@ mod args;
 mod banner;
 mod bucket;
 mod bucket_restore;
+mod cluster;
+mod completions;
 mod config;
+mod configs;
+mod connection;
 mod doctor;
+mod group;
+mod input;
+mod output;
+mod places;
 mod proxy;
+mod session;
+mod topic;
 mod wal;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,11 +34,20 @@ use std::process::ExitCode;
 pub use banner::{banner, warnings};
 pub use bucket::bucket_check;
 pub use bucket_restore::{Wanted, bucket_restore};
-pub use config::{check, reference};
+pub use cluster::cluster;
+pub use completions::completions;
+pub use config::{check, reference, schema};
+pub use connection::Connection;
 pub use doctor::doctor;
+pub use group::group;
+pub use output::Output;
 pub use proxy::{proxy_banner, proxy_warnings};
+pub use topic::topic;
 pub use wal::wal_check;
 
+use self::args::cluster::ClusterAction;
+use self::args::group::GroupAction;
+use self::args::topic::TopicAction;
 use crate::config::{Config, Errors, ProxyConfig, Role, Sources};
 
 /// The exit code for a command line or configuration that is wrong.
@@ -45,6 +66,11 @@ pub enum Command {
         role: Role,
         /// As the page of the documentation rather than for the terminal.
         markdown: bool,
+    },
+    /// Print the keys as a JSON Schema ([`schema`]).
+    ConfigSchema {
+        /// Of what.
+        role: Role,
     },
     /// Say whether the configuration is right ([`check`]).
     ConfigCheck {
@@ -78,6 +104,25 @@ pub enum Command {
         /// Whether the findings are printed as JSON.
         json: bool,
     },
+    /// Administer topics ([`topic()`]).
+    Topic(Box<Remote<TopicAction>>),
+    /// Administer consumer groups ([`group()`]).
+    Group(Box<Remote<GroupAction>>),
+    /// Look at a cluster ([`cluster()`]).
+    Cluster(Box<Remote<ClusterAction>>),
+    /// Print what makes a shell complete the command line ([`completions()`]).
+    Completions(clap_complete::Shell),
+}
+
+/// What is asked of a cluster over the Kafka protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote<A> {
+    /// Which cluster.
+    pub connection: Connection,
+    /// How the answer is printed.
+    pub output: Output,
+    /// What is asked.
+    pub action: A,
 }
 
 /// Runs `work` to its end on all cores. If that cannot be begun it is said, and the error is the

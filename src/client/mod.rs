@@ -2,16 +2,19 @@
 //!
 //! The proxy connects to its upstreams by a [`Connector`], and `doctor` does. [`Client`] asks
 //! requests of our own over such a connection, one at a time; what the proxy passes on for its
-//! clients never goes through it.
+//! clients never goes through it. The command line works on whole clusters: a [`Cluster`] asks any
+//! node.
 //!
 //! **Invariants:** every wait has a deadline by the injected clock; what a server claims about the
 //! size of its answer allocates nothing; an answer is decoded only behind the guard; every error
 //! says in words what is likely wrong, since whoever reads it often runs neither side.
 
 mod call;
+mod cluster;
 mod connect;
 
 pub use call::{CALL_TIMEOUT, Client, ClientError};
+pub use cluster::{Cluster, ClusterError, Node, Server, Target};
 pub use connect::{CONNECT_TIMEOUT, ConnectError, Connector, Stage};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, FindCoordinatorRequest, HeartbeatRequest, MetadataRequest,
+    ApiKey, ApiVersionsResponse, ElectLeadersRequest, FindCoordinatorRequest, MetadataRequest,
     MetadataResponse,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -170,7 +170,7 @@ async fn an_answer_without_a_shape_is_refused() {
         stream.write_all(&answer).await.unwrap();
     })
     .await;
-    let error = server.client().await.call(3, &HeartbeatRequest::default()).await.unwrap_err();
+    let error = server.client().await.call(2, &ElectLeadersRequest::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Body(GuardError::NotGuarded { .. })), "{error}");
     server.served.await.unwrap();
 }

@@ -32,7 +32,8 @@ const INTERNAL: &[&str] = &[
 ];
 
 /// What Kafka's per-listener settings and plug-in settings begin with; any ending goes.
-const PREFIXES: &[&str] = &["listener.name.", "config.providers.", "rsm.config.", "rlmm.config."];
+pub(super) const PREFIXES: &[&str] =
+    &["listener.name.", "config.providers.", "rsm.config.", "rlmm.config."];
 
 /// The names without effect, but for those that only begin so.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

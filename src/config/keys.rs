@@ -3,7 +3,7 @@
 use super::key::Default::{From, Is};
 use super::key::Kind::{Bool, Bytes, Choice, Duration, Int, List, Ratio, Text};
 use super::key::{Default, Key, Kind};
-use super::process_keys;
+use super::{metrics_keys, process_keys};
 
 const I16: i64 = i16::MAX as i64;
 const I32: i64 = i32::MAX as i64;
@@ -158,7 +158,13 @@ pub const KEYS: &[Key] = &[
         "The rack or availability zone, as clients see it in Metadata.",
     ),
     process_keys::ADMIN_LISTENER,
+    metrics_keys::TOPICS_MAX,
+    metrics_keys::PARTITIONS_MAX,
+    metrics_keys::GROUPS_MAX,
+    metrics_keys::GROUP_PARTITIONS_MAX,
+    metrics_keys::COMPAT,
     process_keys::LOG_LEVEL,
+    process_keys::LOG_FORMAT,
     key(
         "memory.budget.bytes",
         Bytes { min: MEMORY_BUDGET_BYTES_MIN as i64, max: I64 },

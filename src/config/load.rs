@@ -15,9 +15,9 @@ use tracing_subscriber::EnvFilter;
 use self::values::Values;
 use super::error::Errors;
 use super::{
-    AdminConfig, CleanupPolicy, CompressionType, Config, Endpoint, GroupsConfig, NodeConfig, Notes,
-    ObjectUrl, ProcessConfig, ProducersConfig, Sources, StorageConfig, TimestampType,
-    TopicDefaults, TopicsConfig, WAL_BYTES_MIN, WalConfig, WalSync,
+    AdminConfig, CleanupPolicy, CompressionType, Config, Endpoint, GroupsConfig, LogFormat,
+    MetricsConfig, NodeConfig, Notes, ObjectUrl, ProcessConfig, ProducersConfig, Sources,
+    StorageConfig, TimestampType, TopicDefaults, TopicsConfig, WAL_BYTES_MIN, WalConfig, WalSync,
 };
 
 impl Sources {
@@ -31,6 +31,7 @@ impl Sources {
             process: process(&mut values, self.machine.memory_bytes),
             server: listeners::server(&mut values, &self.machine.hostname, &admin, &mut notes),
             admin,
+            metrics: metrics(&mut values),
             storage: storage(&mut values),
             topics: topics(&mut values, &mut notes),
             groups: groups(&mut values),
@@ -85,13 +86,19 @@ fn process(values: &mut Values, memory_bytes: u64) -> ProcessConfig {
         memory_budget_bytes: budget.unwrap_or(quarter),
         shutdown_deadline: values.duration("shutdown.deadline.ms"),
         log_level,
+        log_format: match values.text("log.format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
     }
 }
 
+/// Whether `directives` are what `log.level` takes.
+///
 /// The filter takes a bare word for the name of a module to show everything of; here it is more
 /// likely a misspelt level. Nor are its filters by span taken (`module[span{field=pattern}]`): a
 /// pattern of some dozen bytes can take minutes and gigabytes to build.
-fn is_log_level(directives: &str) -> bool {
+pub fn is_log_level(directives: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = |directive: &str| {
         let directive = directive.trim().to_ascii_lowercase();
@@ -109,6 +116,23 @@ fn admin(values: &mut Values) -> AdminConfig {
             values.refuse("admin.listener", "must be host:port, such as 127.0.0.1:9464");
             Endpoint { host: super::Host::Any, port: 0 }
         }),
+    }
+}
+
+fn metrics(values: &mut Values) -> MetricsConfig {
+    const COMPAT: &str = "metrics.compat";
+    let families = values.list(COMPAT).to_vec();
+    if families.iter().any(|family| family != "kafka-exporter" && family != "jmx") {
+        values.refuse(COMPAT, "must be kafka-exporter, jmx or both, separated by a comma");
+    }
+    let has = |wanted: &str| families.iter().any(|family| family == wanted);
+    MetricsConfig {
+        topics_max: values.number("metrics.topics.max") as usize,
+        partitions_max: values.number("metrics.partitions.max") as usize,
+        groups_max: values.number("metrics.groups.max") as usize,
+        group_partitions_max: values.number("metrics.group.partitions.max") as usize,
+        kafka_exporter: has("kafka-exporter"),
+        jmx: has("jmx"),
     }
 }
 

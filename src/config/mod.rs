@@ -17,6 +17,7 @@
 //! loading depends on nothing but [`Sources`]; a value is printed only when its key is ours and not
 //! of a kind that may hold a secret.
 
+mod client;
 pub mod describe;
 pub mod dynamic;
 mod error;
@@ -28,12 +29,14 @@ mod keys;
 mod listener;
 mod load;
 mod machine;
+mod metrics_keys;
 mod nearest;
 mod object;
 mod process_keys;
 mod proxy;
 mod proxy_keys;
 mod reference;
+mod schema;
 mod secret;
 mod source;
 mod tls;
@@ -43,11 +46,14 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use client::{BOOTSTRAP_VARIABLE, COMMAND_CONFIG_VARIABLE, ClientConfig, duration};
 pub use error::{Errors, Origin, Problem};
 pub use key::{Default, Key, Kind};
 pub use keys::{KEYS, MEMORY_BUDGET_BYTES_MIN};
 pub use listener::{Endpoint, Host, Listener, SecurityProtocol};
+pub use load::is_log_level;
 pub use machine::Machine;
+pub use nearest::nearest;
 pub use object::{Addressing, Encryption, ObjectConfig, ObjectUrl, S3Config, Service};
 pub use proxy::{Nodes, ProxyConfig, ProxyLimits, Upstream, VirtualCluster};
 pub use reference::Role;
@@ -66,6 +72,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The HTTP door for operators.
     pub admin: AdminConfig,
+    /// What has metrics of its own.
+    pub metrics: MetricsConfig,
     /// Where bytes are kept.
     pub storage: StorageConfig,
     /// Topics: what clients may do to them, and what they start with.
@@ -98,6 +106,17 @@ pub struct ProcessConfig {
     pub shutdown_deadline: Duration,
     /// `log.level`: directives that `tracing_subscriber::EnvFilter` accepts.
     pub log_level: String,
+    /// `log.format`.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// The front door.
@@ -124,6 +143,23 @@ pub struct ServerConfig {
 pub struct AdminConfig {
     /// `admin.listener`.
     pub listener: Endpoint,
+}
+
+/// What has metrics of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `metrics.topics.max`.
+    pub topics_max: usize,
+    /// `metrics.partitions.max`.
+    pub partitions_max: usize,
+    /// `metrics.groups.max`: of groups, and of pairs of a group and a topic.
+    pub groups_max: usize,
+    /// `metrics.group.partitions.max`.
+    pub group_partitions_max: usize,
+    /// `metrics.compat` has `kafka-exporter`.
+    pub kafka_exporter: bool,
+    /// `metrics.compat` has `jmx`.
+    pub jmx: bool,
 }
 
 /// Where bytes are kept.

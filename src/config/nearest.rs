@@ -2,7 +2,7 @@
 
 /// The one of `known` that is nearest to `wrong`, the first of several. `None` if none is near:
 /// more than a third of it, and more than two letters, would have to change.
-pub(super) fn nearest<K: AsRef<str>>(wrong: &str, known: impl Iterator<Item = K>) -> Option<K> {
+pub fn nearest<K: AsRef<str>>(wrong: &str, known: impl Iterator<Item = K>) -> Option<K> {
     // Nobody means a known key with a name far longer than the longest.
     if wrong.len() > 128 {
         return None;

@@ -11,8 +11,9 @@ pub(super) const ADMIN_LISTENER: Key = Key::new(
     "admin.listener",
     Text,
     Is("127.0.0.1:9464"),
-    "The host:port of /metrics, /livez and /readyz. It has no authentication: keep it on \
-     loopback or on a network that only your monitoring reaches.",
+    "The host:port of /metrics, /livez, /readyz and /log-level. It has no authentication: keep it \
+     on loopback or on a network that only your monitoring reaches. What changes something, as PUT \
+     /log-level does, it answers on loopback only.",
 );
 
 pub(super) const LOG_LEVEL: Key = Key::new(
@@ -20,7 +21,15 @@ pub(super) const LOG_LEVEL: Key = Key::new(
     Text,
     Is("info"),
     "What is logged: a level (error, warn, info, debug, trace, off), or levels by module, \
-     such as info,tidegate::server=debug.",
+     such as info,tidegate::server=debug. PUT /log-level on admin.listener changes it until the \
+     process ends.",
+);
+
+pub(super) const LOG_FORMAT: Key = Key::new(
+    "log.format",
+    Choice(&["text", "json"]),
+    Is("text"),
+    "How log lines are written to standard error: text for people, or one JSON object a line.",
 );
 
 pub(super) const SHUTDOWN_DEADLINE_MS: Key = Key::new(

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::client::{BOOTSTRAP_VARIABLE, COMMAND_CONFIG_VARIABLE};
 use super::error::{Errors, Origin, Problem};
 use super::machine::Machine;
 use super::secret::Secret;
@@ -79,13 +80,17 @@ impl Sources {
     }
 }
 
-/// `TIDEGATE_LOG_RETENTION_MS` sets `log.retention.ms`; what Kubernetes sets is not ours.
+/// `TIDEGATE_LOG_RETENTION_MS` sets `log.retention.ms`; what Kubernetes sets is not ours, and what
+/// the command line connects by is no setting.
 fn of_variable(name: &str, value: &str) -> Option<Setting> {
     // A debug build's own; a release build takes it for a setting that it does not know.
     if failpoint::VARIABLE == Some(name) {
         return None;
     }
     let ours = name.strip_prefix(ENV_PREFIX)?;
+    if [BOOTSTRAP_VARIABLE, COMMAND_CONFIG_VARIABLE].contains(&name) {
+        return None;
+    }
     if is_of_kubernetes(ours) {
         return None;
     }
@@ -121,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_keys_with_underscores_and_those_of_kubernetes_are_not_ours() {
+    fn variables_are_keys_with_underscores_and_those_of_kubernetes_or_clients_are_not() {
         let setting = of_variable("TIDEGATE_LOG_RETENTION_MS", "5").unwrap();
         assert_eq!((setting.key.as_str(), setting.value.expose()), ("log.retention.ms", "5"));
         assert_eq!(setting.origin.to_string(), "environment TIDEGATE_LOG_RETENTION_MS");
@@ -137,6 +142,8 @@ mod tests {
             "TIDEGATE_PROXY_PORT",
             "TIDEGATE_PROXY_PORT_19092_TCP",
             "TIDEGATE_PROXY_PORT_19092_TCP_PROTO",
+            "TIDEGATE_BOOTSTRAP_SERVER",
+            "TIDEGATE_COMMAND_CONFIG",
             "PATH",
         ] {
             assert!(of_variable(injected, "x").is_none(), "{injected}");

@@ -10,7 +10,7 @@ mod versions;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use kafka_protocol::messages::ApiVersionsResponse;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 
 use self::fault::{Fault, Standing};
 use super::report::{Report, trouble};
@@ -98,6 +98,10 @@ impl Examination<'_> {
         let Some((mut client, versions)) = self.bootstrap(report).await else { return };
         let part = format!("versions{}", self.of);
         versions::compare(report, &part, &versions);
+        if spoken(&versions, ApiKey::Metadata as i16).is_empty() {
+            controller(report, &part);
+            return;
+        }
         if self.cluster.upstream.sasl {
             let found = "SASL is passed through, so the proxy has no credentials to ask where the \
                          upstream's nodes are: they were not looked at";
@@ -142,6 +146,19 @@ impl Examination<'_> {
         let versions = Box::pin(client.api_versions()).await.map_err(Fault::Answer)?;
         Ok((client, versions))
     }
+}
+
+/// A listener of a `KRaft` controller speaks Kafka's protocol too, but not for clients.
+fn controller(report: &mut Report, part: &str) {
+    report.problem(
+        part,
+        "the upstream does not speak Metadata",
+        trouble(
+            "that is the listener of a controller, not of a broker",
+            "clients cannot use it",
+            "give listeners of brokers in upstream.bootstrap.servers",
+        ),
+    );
 }
 
 /// The versions of one API that a server says it speaks.

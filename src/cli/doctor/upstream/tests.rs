@@ -342,12 +342,7 @@ async fn a_node_of_another_release_is_told() {
 
 #[tokio::test]
 async fn with_sasl_only_versions_are_asked_for() {
-    let answers = |port| {
-        let mut answers = Answers::with(&[(42, "no-such.invalid", port)]);
-        // Whatever else were asked would be a panic of the server's.
-        answers.apis.retain(|(key, ..)| !matches!(key, 3 | 60));
-        answers
-    };
+    let answers = |port| Answers::with(&[(42, "no-such.invalid", port)]);
     let sasl = [
         ("upstream.security.protocol", "SASL_PLAINTEXT"),
         ("listener.security.protocol", "SASL_PLAINTEXT"),
@@ -355,6 +350,19 @@ async fn with_sasl_only_versions_are_asked_for() {
     let (healthy, text) = told_of(&upstream(answers, None).await, &sasl).await;
     assert!(healthy && text.contains("0 warnings"), "{text}");
     assert!(text.contains("ok       nodes: SASL is passed through"), "{text}");
+    assert!(!text.contains("lkc-1") && !text.contains("42"), "{text}");
+}
+
+#[tokio::test]
+async fn a_controller_is_told_from_a_broker() {
+    let controller = |_| {
+        let mut answers = Answers::with(&[]);
+        answers.apis = vec![(1, 4, 18), (18, 0, 4), (52, 0, 2), (60, 0, 2)];
+        answers
+    };
+    let (healthy, text) = told_of(&upstream(controller, None).await, &[]).await;
+    assert!(!healthy && text.contains("cause   that is the listener of a controller"), "{text}");
+    assert!(text.contains("1 problems"), "{text}");
 }
 
 #[tokio::test]
