@@ -48,6 +48,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["security", "object"]),
     ("axum", &["admin"]),
     ("clap", &["main", "config", "cli"]),
+    ("clap_complete", &["cli"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;
