@@ -114,6 +114,13 @@ impl Partition {
         self.lock().untiered().0
     }
 
+    /// At or after which time on the log clock the oldest batch was appended that is not in the
+    /// bucket; `None` if all are there.
+    pub fn untiered_since_ms(&self) -> Option<i64> {
+        let (bytes, since_ms) = self.lock().untiered();
+        (bytes > 0).then_some(since_ms)
+    }
+
     /// What of the log is in the bucket, oldest first.
     pub fn tier_refs(&self) -> Vec<TierRef> {
         self.lock_advanced().tier().refs().copied().collect()

@@ -55,6 +55,19 @@ const VOLUME_SIZE: Family = Family::new(
     &[],
 );
 
+const TIER_LAG_BYTES: Family = Family::new(
+    "tidegate_broker_tier_lag_bytes",
+    Gauge,
+    "Bytes of batches that are not in the bucket.",
+    &[],
+);
+const TIER_LAG_SECONDS: Family = Family::new(
+    "tidegate_broker_tier_lag_seconds",
+    Gauge,
+    "How long the oldest batch that is not in the bucket has waited, at most.",
+    &[],
+);
+
 /// How many connections are open.
 pub type OpenConnections = Box<dyn Fn() -> usize + Send + Sync>;
 
@@ -84,7 +97,8 @@ pub fn register(registry: &Registry, broker: &Arc<Broker>, connections: OpenConn
 
 impl Source for Observer {
     fn families(&self) -> Vec<&'static Family> {
-        let own = [&OMITTED, &WAL_LIMIT, &VOLUME_FREE, &VOLUME_SIZE];
+        let own =
+            [&OMITTED, &WAL_LIMIT, &VOLUME_FREE, &VOLUME_SIZE, &TIER_LAG_BYTES, &TIER_LAG_SECONDS];
         let all = own.into_iter().chain(topics::FAMILIES).chain(groups::FAMILIES);
         let kafka_exporter = kafka_exporter::FAMILIES.into_iter();
         let kafka_exporter = kafka_exporter.filter(|_| self.config.kafka_exporter);
@@ -97,6 +111,7 @@ impl Source for Observer {
         let Some(broker) = self.broker.upgrade() else { return };
         let config = &self.config;
         log_volume(&broker, page);
+        tier_lag(&broker, page);
         let topics = topics::rows(&broker, config);
         topics::collect(&topics, config, page);
         let groups = groups::rows(&broker, config);
@@ -129,6 +144,19 @@ fn omitted(
         ("group_topics", beyond(groups.topics(of_groups).count(), of_groups)),
         ("group_partitions", beyond(pairs, config.group_partitions_max)),
     ]
+}
+
+/// What waits for the bucket, by the logs themselves: it goes on growing when the flusher stands
+/// still.
+fn tier_lag(broker: &Broker, page: &mut Page) {
+    let now_ms = broker.stream().log_clock().now_ms();
+    let (mut bytes, mut oldest_ms) = (0, now_ms);
+    for partition in broker.partitions().all() {
+        bytes += partition.untiered_bytes();
+        oldest_ms = oldest_ms.min(partition.untiered_since_ms().unwrap_or(now_ms));
+    }
+    page.value(&TIER_LAG_BYTES, bytes as f64);
+    page.value(&TIER_LAG_SECONDS, now_ms.saturating_sub(oldest_ms) as f64 / 1_000.0);
 }
 
 fn log_volume(broker: &Broker, page: &mut Page) {

@@ -2,6 +2,7 @@
 #![allow(clippy::float_cmp, reason = "metrics are counts, which are exact")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::{Broker, observe};
 use super::{Bench, append};
@@ -97,6 +98,31 @@ async fn topics_tell_what_was_appended_and_what_they_hold() {
     assert_eq!((omitted("topics"), omitted("partitions"), omitted("groups")), (0.0, 1.0, 0.0));
     assert!(scrape.get("tidegate_wal_volume_free_bytes") > 0.0);
     assert!(scrape.get("tidegate_wal_limit_bytes") > 0.0);
+    broker.stop().await;
+}
+
+/// By the logs themselves: nobody brings anything into the bucket here.
+#[tokio::test]
+async fn what_waits_for_the_bucket_goes_on_waiting_while_nobody_looks() {
+    let bench = Bench::new();
+    let broker = bench.start().await;
+    let (apples, registry) = (broker.topic("apples", 2).await, observed(&broker));
+    let lag = async || {
+        let scrape = scrape(&registry).await;
+        let of = |what: &str| scrape.get(&format!("tidegate_broker_tier_lag_{what}"));
+        (of("bytes"), of("seconds"))
+    };
+    let before = broker.partitions().all().iter().map(|it| it.untiered_bytes()).sum::<u64>();
+    write(&broker, &apples, 2).await;
+    let bytes = (before + apples.size_bytes()) as f64;
+    let (waiting, first_s) = lag().await;
+    assert_eq!(waiting, bytes);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(90)).await;
+    tokio::time::resume();
+    let (waiting, then_s) = lag().await;
+    assert_eq!(waiting, bytes);
+    assert!(then_s >= first_s + 90.0, "{first_s} s, and 90 s later {then_s} s");
     broker.stop().await;
 }
 

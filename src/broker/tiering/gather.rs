@@ -38,10 +38,13 @@ pub(super) fn gather(stream: &Stream, waiting: &[Waiting]) -> Result<Vec<Gathere
             (all.start, all.end) = (all.start.min(span.start), all.end.max(span.end));
         }
     }
+    // A span may reach over batches that have a place in the file and are not written yet: what is
+    // behind the last durable record is no record, or another that the file had before.
+    let durable = stream.durable();
     for WalSpan { file, start, end } in spans.into_values() {
         let visit = |entry: Entry| {
             take(&mut found, &entry);
-            ControlFlow::Continue(())
+            if entry.lsn < durable { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         stream.read_span(file, start.into(), end.into(), visit)?;
     }

@@ -173,21 +173,18 @@ impl Broker {
         }
     }
 
-    /// What waits, by partition; the lag is noted.
+    /// What waits, by partition.
     fn untiered(&self) -> (Vec<Arc<Partition>>, Vec<Untiered>) {
         // What is planned at once of a log is bounded, and nothing is while a commit is under way.
-        let mut lag_bytes = 0;
         let (mut partitions, mut untiered) = (Vec::new(), Vec::new());
         for partition in self.partitions.all() {
-            let bytes = partition.untiered_bytes();
-            lag_bytes += bytes;
-            let planned = (bytes > 0).then(|| partition.untiered(plan::SEGMENT_BYTES_MAX));
+            let waits = partition.untiered_bytes() > 0;
+            let planned = waits.then(|| partition.untiered(plan::SEGMENT_BYTES_MAX));
             if let Some(planned) = planned.flatten() {
                 partitions.push(partition);
                 untiered.push(planned);
             }
         }
-        self.tiering.metrics.lag(lag_bytes, &untiered, self.stream.log_clock().now_ms());
         (partitions, untiered)
     }
 
