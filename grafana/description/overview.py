@@ -126,10 +126,12 @@ FULL = Row("What is nearly full?", [
               Query("max(tidegate_wal_disk_bytes{@} / tidegate_wal_limit_bytes{@})", "files", IN),
               Query("max(tidegate_broker_tier_lag_bytes{@} / tidegate_wal_limit_bytes{@})",
                     "not in the bucket", ATTENTION)]),
-    Panel("Memory pools", """The three fullest pools of the byte budget. A full pool is back-pressure,
-        not a crash: reads of sockets pause, or readers get memory back from the cache.""",
+    Panel("Memory pools", """The fullest of the pools that clients wait for. A full one is
+        back-pressure, not a crash: sockets are not read meanwhile. Caches, which are meant to be
+        full, are on the runtime dashboard.""",
           "percentunit", width=6, most=1, steps=((0.9, ATTENTION),), queries=[
-              Query("""topk(3, max by (pool) (tidegate_memory_used_bytes{@}
+              Query("""topk(3, max by (pool) (
+                  tidegate_memory_used_bytes{@,pool=~"receive|small|wal|send|groups"}
                   / (tidegate_memory_limit_bytes{@} > 0)))""", "{{pool}}")]),
     Panel("Workers", """The share of time that the runtime's threads are at work, by process.""",
           "percentunit", width=6, most=1, steps=((0.9, ATTENTION),), queries=[
