@@ -180,6 +180,11 @@ impl Ready {
         Ok(Ready { connection, script, requests, topic: cell.id.to_owned() })
     }
 
+    /// Makes every measurement so many times as long.
+    pub(crate) fn lengthen(&mut self, times: usize) {
+        self.requests *= times;
+    }
+
     /// Runs passes that are thrown away, until CPU time is flat; a short run makes only one.
     pub(crate) fn warm(&mut self, peer: &Peer, smoke: bool) -> io::Result<usize> {
         let mut last = self.measure(peer)?.cpu.as_secs_f64();

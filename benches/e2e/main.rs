@@ -15,6 +15,7 @@
 mod cells;
 mod floor;
 mod machine;
+mod observed;
 mod peer;
 mod process;
 mod rebalance;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cells::{CELLS, Cell, Ready};
+use observed::Observed;
 use peer::{Kind, Lane, Peer, Places};
 use rebalance::Group;
 use report::{CellResult, ProcessResult, Rebalances, Report};
@@ -37,12 +39,14 @@ use wire::fault;
 /// How to use it.
 const USAGE: &str = "\
 usage: cargo bench --bench e2e -- [--smoke] [--pairs N] [--starts N] [--only SERVER,..]
-                                  [--cells PART] [--set KEY=VALUE] [--json FILE]
+                                  [--rebalances N] [--observed N] [--cells PART]
+                                  [--set KEY=VALUE] [--json FILE]
   --smoke   a short run: little to warm up, two pairs, no starts of their own
   --pairs   measurements of each server in each cell (8)
   --starts  starts of each server on an empty directory (3); 0 takes those of the lanes
   --only    of kafka, tidegate, floor
   --rebalances  rebalances of each server (100); 0 for none
+  --observed    pairs of a tidegate that is scraped and one that is not (8); 0 for none
   --cells   only cells whose name contains this
   --set     configuration that tidegate gets beside what the lane needs; may be repeated
 environment:
@@ -63,6 +67,7 @@ struct Plan {
     pairs: usize,
     starts: usize,
     rebalances: usize,
+    observed: usize,
     kinds: Vec<Kind>,
     cells: Vec<Cell>,
     json: PathBuf,
@@ -109,6 +114,7 @@ fn run() -> io::Result<()> {
         }
     }
     let rebalances = if plan.rebalances > 0 { measure_rebalances(&plan)? } else { Vec::new() };
+    let observed = measure_observed(&plan)?;
     let report = Report {
         machine: machine::describe(),
         date: machine::today(),
@@ -117,6 +123,7 @@ fn run() -> io::Result<()> {
         cells,
         processes,
         rebalances,
+        observed,
     };
     std::fs::write(&plan.json, report.json())?;
     println!("{}", report.markdown());
@@ -136,6 +143,7 @@ impl Plan {
             pairs: if smoke { 2 } else { 8 },
             starts: if smoke { 0 } else { 3 },
             rebalances: if smoke { 10 } else { 100 },
+            observed: if smoke { 2 } else { 8 },
             kinds: Kind::ALL.to_vec(),
             cells: CELLS.to_vec(),
             json: scratch.join("e2e.json"),
@@ -166,6 +174,7 @@ impl Plan {
             "--pairs" => self.pairs = number()?,
             "--starts" => self.starts = number()?,
             "--rebalances" => self.rebalances = number()?,
+            "--observed" => self.observed = number()?,
             "--json" => self.json = PathBuf::from(value),
             "--set" => self.places.settings.push(value.to_owned()),
             "--cells" => self.cells.retain(|cell| cell.id.contains(value)),
@@ -272,6 +281,16 @@ fn measure_rebalances(plan: &Plan) -> io::Result<Vec<Rebalances>> {
         }
     }
     Ok(results)
+}
+
+/// Measures what being observed costs, if tidegate is among the servers.
+fn measure_observed(plan: &Plan) -> io::Result<Vec<Observed>> {
+    if plan.observed == 0 || !plan.kinds.contains(&Kind::Tidegate) {
+        return Ok(Vec::new());
+    }
+    let cells: Vec<Cell> =
+        plan.cells.iter().filter(|cell| cell.lane == Lane::PageCache).copied().collect();
+    observed::measure(&plan.places, &cells, plan.observed, plan.smoke)
 }
 
 /// Measures one cell on all servers, in pairs whose order alternates.

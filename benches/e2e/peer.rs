@@ -120,6 +120,11 @@ impl Peer {
         Ok(Peer { kind, address, process })
     }
 
+    /// Where a tidegate tells its metrics.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), self.address.port() + 1)
+    }
+
     /// Waits for the first acknowledged produce.
     pub(crate) fn first_produce(&mut self) -> io::Result<Start> {
         let records = wire::single_record(100);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cells::{Cell, Measure};
 use super::machine::Resident;
+use super::observed::Observed;
 use super::peer::{Kind, Start};
 use super::rebalance::MEMBERS;
 use super::spread::{Spread, figure, median, ratio};
@@ -46,6 +47,7 @@ pub(crate) struct Report {
     pub(crate) cells: Vec<CellResult>,
     pub(crate) processes: Vec<ProcessResult>,
     pub(crate) rebalances: Vec<Rebalances>,
+    pub(crate) observed: Vec<Observed>,
 }
 
 impl CellResult {
@@ -98,6 +100,7 @@ impl Report {
         self.rate_table(&mut out);
         self.process_table(&mut out);
         self.rebalance_table(&mut out);
+        self.observed_table(&mut out);
         out
     }
 
@@ -174,16 +177,37 @@ impl Report {
         }
     }
 
+    fn observed_table(&self, out: &mut String) {
+        if self.observed.is_empty() {
+            return;
+        }
+        out.push_str(
+            "\nCPU time of a tidegate with 1,000 more partitions, scraped every second, beside one \
+             without metrics by topic that is not\n\n\
+             | cell | unit | scraped | not | scraped / not |\n|---|---|---|---|---|\n",
+        );
+        for Observed { cell, scraped, alone } in &self.observed {
+            let costs = |of: &[Measure]| of.iter().map(|it| it.cost(cell.unit)).collect::<Vec<_>>();
+            let (scraped, alone) = (costs(scraped), costs(alone));
+            let ratio = ratio(&scraped, &alone);
+            let (title, unit) = (cell.title, cell.unit.name());
+            let (scraped, alone) = (median(scraped), median(alone));
+            let _ = writeln!(out, "| {title} | {unit} | {scraped} | {alone} | {ratio} |");
+        }
+    }
+
     /// Every single measurement.
     pub(crate) fn json(&self) -> String {
         let cells: Vec<_> = self.cells.iter().map(cell_json).collect();
         let processes: Vec<_> = self.processes.iter().map(process_json).collect();
         let rebalances: Vec<_> = self.rebalances.iter().map(rebalances_json).collect();
+        let observed: Vec<_> = self.observed.iter().map(observed_json).collect();
         format!(
             "{{\"date\":{:?},\"machine\":{:?},\"load\":{:?},\"command\":{:?},\n\
              \"cells\":[\n{}\n],\n\
              \"processes\":[\n{}\n],\n\
-             \"rebalances\":[{}]}}\n",
+             \"rebalances\":[{}],\n\
+             \"observed\":[\n{}\n]}}\n",
             self.date,
             self.machine,
             self.load,
@@ -191,6 +215,7 @@ impl Report {
             cells.join(",\n"),
             processes.join(",\n"),
             rebalances.join(","),
+            observed.join(",\n"),
         )
     }
 }
@@ -201,7 +226,7 @@ fn rebalances_json(rebalances: &Rebalances) -> String {
     format!("{{\"server\":{:?},\"us\":[{micros}]}}", rebalances.kind.name())
 }
 
-fn cell_json(result: &CellResult) -> String {
+fn measures_json(name: &str, measures: &[Measure]) -> String {
     let measure = |measure: &Measure| {
         format!(
             "{{\"cpu_ns\":{},\"client_cpu_ns\":{},\"wall_ns\":{},\"requests\":{},\"bytes\":{}}}",
@@ -212,10 +237,17 @@ fn cell_json(result: &CellResult) -> String {
             measure.bytes,
         )
     };
-    let server = |(kind, measures): &(Kind, Vec<Measure>)| {
-        let measures: Vec<_> = measures.iter().map(measure).collect();
-        format!("\"{}\":[{}]", kind.name(), measures.join(","))
-    };
+    let measures: Vec<_> = measures.iter().map(measure).collect();
+    format!("\"{name}\":[{}]", measures.join(","))
+}
+
+fn observed_json(result: &Observed) -> String {
+    let scraped = measures_json("scraped", &result.scraped);
+    format!("{{\"id\":{:?},{scraped},{}}}", result.cell.id, measures_json("not", &result.alone))
+}
+
+fn cell_json(result: &CellResult) -> String {
+    let server = |(kind, measures): &(Kind, Vec<Measure>)| measures_json(kind.name(), measures);
     let servers: Vec<_> = result.measures.iter().map(server).collect();
     format!("{{\"id\":\"{}\",{}}}", result.cell.id, servers.join(","))
 }
