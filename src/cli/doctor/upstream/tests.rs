@@ -350,7 +350,8 @@ async fn with_sasl_only_versions_are_asked_for() {
     let (healthy, text) = told_of(&upstream(answers, None).await, &sasl).await;
     assert!(healthy && text.contains("0 warnings"), "{text}");
     assert!(text.contains("ok       nodes: SASL is passed through"), "{text}");
-    assert!(!text.contains("lkc-1") && !text.contains("42"), "{text}");
+    // A port may have any digits: the node is told from it by its host.
+    assert!(!text.contains("lkc-1") && !text.contains("no-such.invalid"), "{text}");
 }
 
 #[tokio::test]
