@@ -97,7 +97,8 @@ def cost():
     gets = gib_per_month * 1024 / mib_per_get
     text = (
         f"{MIB_PER_SECOND} MiB/s are {gib_per_month:,.0f} GiB a month of {DAYS_PER_MONTH} days; "
-        f"with {KEPT_DAYS} days of retention {gib_kept:,.0f} GiB are kept:\n\n{table(head, rows)}\n\n"
+        f"with {KEPT_DAYS} days of retention {gib_kept:,.0f} GiB are kept:\n\n"
+        f"{table(head, rows)}\n\n"
         f"Reading all of it once from the bucket, with the {mib_per_get} MiB a request that the "
         f"tests hold large partitions to, is {gets:,.0f} GET-class requests: "
         f"${gets / 1000 * READ_REQUESTS_1000:,.2f}."
