@@ -108,7 +108,7 @@ def anchors(page):
 def directive(text):
     """`not run: why` of a comment, if it is one that the tests know."""
     name, _, value = text.partition(":")
-    known = {"not run", "file", "starts", "stops", "fails", "with"}
+    known = {"not run", "file", "starts", "stops", "fails", "printed", "with"}
     return (name.strip(), value.strip()) if name.strip() in known else None
 
 

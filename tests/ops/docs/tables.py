@@ -121,8 +121,8 @@ def reliability():
     clients = len(matrix.split("\n")[1].strip("|").split("|")) - 1
     scenarios = len(re.findall(r"^\|", matrix[: matrix.index("\nWhat a client lacks")], re.M)) - 2
     rows = [
-        ["steps of bringing logs into the bucket, merging, compacting, deleting and sweeping before "
-         "or after which the broker is killed (`kill -9`)", len(literals(lots)),
+        ["steps of bringing logs into the bucket, merging, compacting, deleting and sweeping, "
+         "before or after which the broker is killed (`kill -9`)", len(literals(lots)),
          "`tests/broker/tier_kill.rs`"],
         ["scenarios for each of the clients, judged by a reader of our own",
          f"{scenarios} × {clients}", "`tests/compat/matrix`"],
