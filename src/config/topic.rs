@@ -153,8 +153,8 @@ pub fn effective_default(key: &TopicKey, defaults: &TopicDefaults) -> Cow<'stati
     Cow::Owned(value)
 }
 
-/// Topic keys that are checked, stored and shown, and why they change nothing here. `README.md`
-/// has the same list, and a test compares the two.
+/// Topic keys that are checked, stored and shown, and why they change nothing here.
+/// `docs/compatibility.md` has the same list, and a test compares the two.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("compression.lz4.level", "the LZ4 encoder has one level"),
     ("file.delete.delay.ms", NO_SEGMENTS),

@@ -1,4 +1,4 @@
-//! `deploy/kafka/start`, the upstream of the README's quick start.
+//! `deploy/kafka/start`, the upstream of the quick start in `docs`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -87,20 +87,20 @@ const WITH_EFFECT: &[&str] = &[
 ];
 
 #[test]
-fn every_key_has_an_effect_or_a_reason_that_the_readme_gives_too() {
-    let readme = include_str!("../../../README.md");
+fn every_key_has_an_effect_or_a_reason_that_the_docs_give_too() {
+    let page = include_str!("../../../docs/compatibility.md");
     assert!(WITHOUT_EFFECT.is_sorted_by_key(|(name, _)| name));
     for key in TOPIC_KEYS {
         let reason = WITHOUT_EFFECT.iter().find(|(name, _)| *name == key.name);
         assert_eq!(reason.is_none(), WITH_EFFECT.contains(&key.name), "{}", key.name);
         if let Some((name, reason)) = reason {
             let row = format!("| `{name}` | {reason} |");
-            assert!(readme.contains(&row), "README.md lacks\n{row}");
+            assert!(page.contains(&row), "docs/compatibility.md lacks\n{row}");
         }
     }
     assert_eq!(WITHOUT_EFFECT.len() + WITH_EFFECT.len(), TOPIC_KEYS.len());
-    let listed = readme.lines().filter(|line| line.starts_with("| `")).count();
-    assert_eq!(listed, WITHOUT_EFFECT.len(), "README.md lists a key that acts");
+    let listed = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(listed, WITHOUT_EFFECT.len(), "docs/compatibility.md lists a key that acts");
 }
 
 fn conflict(pairs: &[(&str, &str)]) -> Option<String> {

@@ -459,9 +459,9 @@ fn a_connection_lives_for_ever_or_for_a_second_at_least() {
 }
 
 #[test]
-fn the_file_in_the_readme_is_a_configuration() {
-    let readme = include_str!("../../../../README.md");
-    let (_, rest) = readme.split_once("```toml\n# tidegate proxy").unwrap();
+fn the_file_in_the_docs_is_a_configuration() {
+    let page = include_str!("../../../../docs/proxy.md");
+    let (_, rest) = page.split_once("```toml\n# tidegate proxy").unwrap();
     let (file, _) = rest.split_once("```").unwrap();
     let file = Some(("proxy.toml".into(), format!("#{file}")));
     let config = Sources { file, ..sources(&[]) }.load_proxy().unwrap();
