@@ -3,7 +3,7 @@
 //! The proxy connects to its upstreams by a [`Connector`], and `doctor` does. [`Client`] asks
 //! requests of our own over such a connection, one at a time; what the proxy passes on for its
 //! clients never goes through it. The command line works on whole clusters: a [`Cluster`] asks any
-//! node.
+//! node, and [`Leaders`] knows which one has a partition.
 //!
 //! **Invariants:** every wait has a deadline by the injected clock; what a server claims about the
 //! size of its answer allocates nothing; an answer is decoded only behind the guard; every error
@@ -12,10 +12,14 @@
 mod call;
 mod cluster;
 mod connect;
+mod leaders;
+mod record;
 
 pub use call::{CALL_TIMEOUT, Client, ClientError};
 pub use cluster::{Cluster, ClusterError, Node, Server, Target};
 pub use connect::{CONNECT_TIMEOUT, ConnectError, Connector, Stage};
+pub use leaders::{EARLIEST, LATEST, Leader, Leaders, ListedOffset, Listing, Place};
+pub use record::{NewRecord, Record};
 
 #[cfg(test)]
 mod tests;
