@@ -137,6 +137,11 @@ impl Leaders {
         self.ask(topics).await
     }
 
+    /// Asks again, once, if nothing is known of who leads any partition of a topic.
+    pub async fn refresh_if_leaderless(&self, topic: &str) -> Result<(), ClusterError> {
+        if self.led_partitions(topic).is_empty() { self.refresh(&[topic]).await } else { Ok(()) }
+    }
+
     /// Says that a leader did what it was asked: the next pause is the first again.
     pub fn settled(&self) {
         self.state().pause = None;
@@ -291,7 +296,7 @@ impl Leaders {
         let mut state = self.state();
         state.answers += 1;
         for row in &response.topics {
-            let Some(name) = row.name.as_ref().map(ToString::to_string) else { continue };
+            let Some(name) = row.name.as_ref().map(|name| name.0.to_string()) else { continue };
             // Nobody asked for it.
             if !topics.contains(&name.as_str()) {
                 continue;

@@ -16,6 +16,8 @@ mod connect;
 mod consumer;
 mod group;
 mod leaders;
+mod partitioner;
+mod producer;
 mod record;
 
 pub use call::{CALL_TIMEOUT, Client, ClientError};
@@ -24,6 +26,8 @@ pub use connect::{CONNECT_TIMEOUT, ConnectError, Connector, Stage};
 pub use consumer::{Consumer, ConsumerError, ConsumerOptions, Reset, Skipped, Trouble};
 pub use group::{GroupConsumer, GroupError, GroupOptions};
 pub use leaders::{EARLIEST, LATEST, Leader, Leaders, ListedOffset, Listing, Place};
+pub use partitioner::{murmur2, partition_of_key};
+pub use producer::{Acks, Delivered, ProduceError, Producer, ProducerOptions, Report};
 pub use record::{NewRecord, Record};
 
 #[cfg(test)]
