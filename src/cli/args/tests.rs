@@ -5,7 +5,9 @@ use clap::CommandFactory;
 use super::super::{Connection, EXIT_USAGE, Settings, Wanted};
 use super::topic::TopicAction;
 use super::*;
+use crate::client::Acks;
 use crate::config::{Role, Sources};
+use crate::protocol::compression::Compression;
 
 fn parsed(args: &[&str]) -> Command {
     let all = std::iter::once("tidegate").chain(args.iter().copied());
@@ -33,6 +35,56 @@ fn what_speaks_to_a_cluster_is_told_which_before_and_behind_the_command() {
         assert_eq!(remote.connection, expected);
         assert_eq!(remote.action, TopicAction::List { internal: true });
     }
+}
+
+#[test]
+fn what_is_produced_is_said_by_flags_and_none_of_them_twice() {
+    let args = ["produce", "orders", "f", "-K\\t", "-Ha=b=c", "-Z", "NULL", "-p3", "--acks=1"];
+    let Command::Produce { connection, wanted } =
+        parsed(&[&args[..], &["--compression=zstd", "-b=a:1"]].concat())
+    else {
+        panic!("{args:?}")
+    };
+    assert_eq!(connection.bootstrap.as_deref(), Some("a:1"));
+    assert_eq!((wanted.topic.as_str(), wanted.file), ("orders", Some("f".into())));
+    assert_eq!(wanted.key_separator.as_deref(), Some("\t"));
+    assert_eq!(wanted.headers, [("a".to_owned(), "b=c".to_owned())]);
+    assert_eq!((wanted.null_value.as_deref(), wanted.partition), (Some("NULL"), Some(3)));
+    assert_eq!((wanted.acks, wanted.compression), (Acks::Leader, Compression::Zstd));
+    let Command::Produce { wanted, .. } = parsed(&["produce", "orders", "-"]) else { panic!() };
+    assert_eq!((wanted.file, wanted.acks), (None, Acks::All));
+    assert_eq!(wanted.compression, Compression::None);
+    for wrong in [
+        &["produce"][..],
+        &["produce", "t", "-K", ""],
+        &["produce", "t", "-K:", "-k", "key"],
+        &["produce", "t", "-p-1"],
+        &["produce", "t", "-p1", "--repartition"],
+        &["produce", "t", "--acks", "2"],
+        &["produce", "t", "--compression", "brotli"],
+        &["produce", "t", "-H", "none"],
+        &["bench", "--record-bytes", "23"],
+        &["bench", "--rate", "0"],
+        &["bench", "--producers", "0"],
+        &["bench", "--topic", "t", "--partitions", "3"],
+        &["demo", "--rate", "0"],
+        &["demo", "--duration", "soon"],
+    ] {
+        let all = ["tidegate"].iter().chain(wrong);
+        let error = Cli::try_parse_from(all).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_measurement_has_its_defaults_and_a_demo_goes_on() {
+    let Command::Bench(remote) = parsed(&["bench", "--record-bytes=24"]) else { panic!() };
+    let wanted = &remote.action;
+    assert_eq!((wanted.record_bytes, wanted.rate, wanted.partitions), (24, None, 6));
+    assert_eq!((wanted.producers, wanted.consumers, wanted.duration.as_secs()), (1, 1, 10));
+    assert_eq!((wanted.topic.as_ref(), wanted.replication_factor), (None, None));
+    let Command::Demo { shown, .. } = parsed(&["demo"]) else { panic!() };
+    assert_eq!((shown.rate.get(), shown.duration, shown.clean), (20, None, false));
 }
 
 #[test]
