@@ -13,6 +13,7 @@ mod cluster;
 mod groups;
 mod jvm;
 mod parity;
+mod producing;
 mod records;
 mod topics;
 
