@@ -5,6 +5,7 @@ mod bucket;
 pub(super) mod cluster;
 mod config;
 mod connection;
+pub(super) mod consume;
 pub(super) mod group;
 mod settings;
 pub(super) mod topic;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use self::bucket::BucketSub;
 use self::cluster::ClusterArgs;
 use self::config::ConfigSub;
+use self::consume::ConsumeArgs;
 use self::group::GroupArgs;
 use self::settings::{EitherArgs, ProxySettingsArgs, SettingsArgs};
 use self::topic::TopicArgs;
@@ -65,6 +67,8 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
       create a topic on the broker of this machine, or with -b of any Kafka cluster
   tidegate group describe billing
       show where a consumer group is, and its lag
+  tidegate consume orders --follow --format '%p:%o %k = %v\\n'
+      print records as they come
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -106,6 +110,8 @@ enum Sub {
     Group(GroupArgs),
     /// Look at any Kafka cluster as a whole.
     Cluster(ClusterArgs),
+    /// Print records of any Kafka cluster.
+    Consume(ConsumeArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(after_long_help = "Examples:
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -133,6 +139,7 @@ impl Cli {
             Some(Sub::Topic(args)) => args.into_command(),
             Some(Sub::Group(args)) => args.into_command(),
             Some(Sub::Cluster(args)) => args.into_command(),
+            Some(Sub::Consume(args)) => args.into_command(),
             Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
     }

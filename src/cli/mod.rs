@@ -17,6 +17,7 @@ mod completions;
 mod config;
 mod configs;
 mod connection;
+mod consume;
 mod doctor;
 mod group;
 mod input;
@@ -38,6 +39,7 @@ pub use cluster::cluster;
 pub use completions::completions;
 pub use config::{check, reference, schema};
 pub use connection::Connection;
+pub use consume::consume;
 pub use doctor::doctor;
 pub use group::group;
 pub use output::Output;
@@ -46,6 +48,7 @@ pub use topic::topic;
 pub use wal::wal_check;
 
 use self::args::cluster::ClusterAction;
+use self::args::consume::Consume;
 use self::args::group::GroupAction;
 use self::args::topic::TopicAction;
 use crate::config::{Config, Errors, ProxyConfig, Role, Sources};
@@ -110,6 +113,8 @@ pub enum Command {
     Group(Box<Remote<GroupAction>>),
     /// Look at a cluster ([`cluster()`]).
     Cluster(Box<Remote<ClusterAction>>),
+    /// Print records ([`consume()`]).
+    Consume(Box<(Connection, Consume)>),
     /// Print what makes a shell complete the command line ([`completions()`]).
     Completions(clap_complete::Shell),
 }
