@@ -414,7 +414,7 @@ impl Consumer {
 
     fn settle(&mut self, done: Done) {
         match done {
-            Done::Learnt { topics, outcome } => self.learnt(&topics, outcome),
+            Done::Learnt { topics, outcome } => self.learnt(&topics, &outcome),
             Done::Listed { from, offsets } => self.listed(&from, offsets),
             Done::Fetched { node, fetch, answer } => {
                 self.asked.remove(&node);
@@ -423,14 +423,14 @@ impl Consumer {
         }
     }
 
-    fn learnt(&mut self, topics: &[String], outcome: Result<(), ClusterError>) {
+    fn learnt(&mut self, topics: &[String], outcome: &Result<(), ClusterError>) {
         self.is_learning = false;
         let places: Vec<Place> =
             self.assigned.keys().filter(|(topic, _)| topics.contains(topic)).cloned().collect();
         for place in places {
             let code = self.leaders.code(&place.0);
             let is_led = self.leaders.leader(&place.0, place.1).is_some();
-            let fault = match (&outcome, code) {
+            let fault = match (outcome, code) {
                 (Err(error), _) => Some(error.clone()),
                 (Ok(()), 0) if is_led => None,
                 (Ok(()), 0) => Some(refused(&place, ErrorCode::LeaderNotAvailable.code())),
@@ -474,12 +474,16 @@ impl Consumer {
             Ok(answer) => match whole(answer.error_code) {
                 None => fetch.answered(answer),
                 Some(code) => {
-                    asked.keys().for_each(|place| self.failed(place, refused(place, code)));
+                    for place in asked.keys() {
+                        self.failed(place, refused(place, code));
+                    }
                     return;
                 }
             },
             Err(fault) => {
-                asked.keys().for_each(|place| self.failed(place, fault.clone()));
+                for place in asked.keys() {
+                    self.failed(place, fault.clone());
+                }
                 return;
             }
         };

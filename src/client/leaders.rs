@@ -291,7 +291,7 @@ impl Leaders {
         let mut state = self.state();
         state.answers += 1;
         for row in &response.topics {
-            let Some(name) = row.name.as_ref().map(ToString::to_string) else { continue };
+            let Some(name) = row.name.as_ref().map(|name| name.to_string()) else { continue };
             // Nobody asked for it.
             if !topics.contains(&name.as_str()) {
                 continue;

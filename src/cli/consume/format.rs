@@ -230,9 +230,11 @@ fn content(bytes: Option<&Bytes>) -> Option<Content<'_>> {
     })
 }
 
+fn header((key, value): &(String, Option<Bytes>)) -> Header<'_> {
+    Header { key, value: content(value.as_ref()) }
+}
+
 fn write_json(record: &Record, out: &mut Vec<u8>) {
-    let header =
-        |(key, value): &'_ (String, Option<Bytes>)| Header { key, value: content(value.as_ref()) };
     let line = Line {
         topic: &record.topic,
         partition: record.partition,

@@ -48,8 +48,9 @@ impl<'a> Producer<'a> {
 
     /// A transaction with a record of this value, and one of a key and nothing.
     fn send(&mut self, topic: &str, value: &str, codec: Compression) {
-        let partitions =
-            AddPartitionsToTxnTopic::default().with_name(topic_name(topic)).with_partitions(vec![0]);
+        let partitions = AddPartitionsToTxnTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![0]);
         let add = AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(self.id.clone())
             .with_v3_and_below_producer_id(self.number)
@@ -112,7 +113,8 @@ fn fill(wire: &mut Wire, topic: &str, codec: Compression) {
     batch.append(1_700_000_000_001, Some(b""), Some(b""), &[]);
     produce(wire, topic, batch, codec, None);
     let mut producer = Producer::begin(wire);
-    for (value, committed) in [("first", true), ("second", false), ("third", false), ("4th", true)] {
+    for (value, committed) in [("first", true), ("second", false), ("third", false), ("4th", true)]
+    {
         producer.send(topic, value, codec);
         producer.send(topic, "of the same", codec);
         producer.end(committed);
