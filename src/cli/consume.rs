@@ -110,6 +110,8 @@ struct Reading<'a> {
     patience: Duration,
     /// When something came last.
     last: Instant,
+    /// The sum of all positions then.
+    read: i64,
     /// Whether it was said that something is out of reach.
     is_told: bool,
     generation: Option<i32>,
@@ -157,6 +159,7 @@ impl<'a> Reading<'a> {
             printer: Printer::new(asked.format.clone(), forms, asked.max_records),
             patience,
             last: now,
+            read: 0,
             is_told: false,
             generation: None,
             next_commit: now + COMMIT_EVERY,
@@ -184,11 +187,10 @@ impl<'a> Reading<'a> {
                 self.next_commit = self.clock.now() + COMMIT_EVERY;
             }
             self.look_at_generation().await?;
-            let is_any = !records.is_empty();
             if self.is_done() {
                 return Ok(());
             }
-            self.look_at_silence(is_any)?;
+            self.look_at_silence()?;
         }
     }
 
@@ -257,10 +259,14 @@ impl<'a> Reading<'a> {
     }
 
     /// Gives up, or says what is out of reach, when nothing came for long.
-    fn look_at_silence(&mut self, is_any: bool) -> Result<(), Failure> {
+    fn look_at_silence(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
         let trouble = self.source.trouble();
-        if is_any {
+        // Records that are not shown count, too.
+        let places = self.source.assigned();
+        let positions = places.iter().filter_map(|place| self.source.position(place));
+        let read = positions.fold(0, i64::wrapping_add);
+        if std::mem::replace(&mut self.read, read) != read {
             self.last = now;
         }
         if self.asked.follow {

@@ -161,10 +161,32 @@ fn following_goes_on_until_it_is_told_to_end() {
     // An end that is yet to come ends it.
     let end = (next + 1).to_string();
     let until_there = cli.begin(&["consume", "live", "-f", "--from", "0", "--to", &end]);
-    (0..next).for_each(|_| drop(until_there.line()));
+    for _ in 0..next {
+        until_there.line();
+    }
     write(&mut wire, "live", 0, &[7_777, 8_888]);
     assert_eq!(until_there.line(), "7777");
     assert_eq!(until_there.ended().code, Some(0));
+}
+
+#[test]
+fn a_broker_that_restarts_is_read_on() {
+    let (mut broker, cli, mut wire) = start();
+    create_topic(&mut wire, "live", 1);
+    write(&mut wire, "live", 0, &[1]);
+    let follow = ["consume", "live", "--follow", "--from", "beginning"];
+    let alone = cli.begin(&follow);
+    let member = cli.begin(&[&follow[..], &["--group", "stays"]].concat());
+    assert_eq!([alone.line(), member.line()], ["1", "1"]);
+    broker.restart();
+    write(&mut broker.connect(), "live", 0, &[2]);
+    assert_eq!([alone.line(), member.line()], ["2", "2"]);
+    for reader in [alone, member] {
+        let ended = reader.interrupt();
+        assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""));
+    }
+    let described = cli.json(&["group", "describe", "stays"]);
+    assert_eq!(described["groups"][0]["offsets"][0]["committed_offset"], 2);
 }
 
 #[test]
@@ -173,7 +195,9 @@ fn a_reader_that_has_enough_is_no_failure() {
     create_topic(&mut wire, "large", 1);
     for _ in 0..20 {
         let mut batch = BatchBuilder::new();
-        (0..100).for_each(|_| batch.append(0, None, Some(&[b'x'; 1_000]), &[]));
+        for _ in 0..100 {
+            batch.append(0, None, Some(&[b'x'; 1_000]), &[]);
+        }
         append(&mut wire, "large", 0, batch, Compression::Zstd);
     }
     let ran = cli.run_until_first_line(&["consume", "large"]);
@@ -227,7 +251,9 @@ fn two_members_share_a_topic_and_nothing_is_read_twice() {
     let args = [&args[..], &["--format", "%p:%o\\n"]].concat();
     let mut rounds = 0;
     let mut round = |wire: &mut Wire| {
-        (0..4).for_each(|partition| write(wire, "shared", partition, &[rounds]));
+        for partition in 0..4 {
+            write(wire, "shared", partition, &[rounds]);
+        }
         rounds += 1;
         rounds
     };
@@ -250,13 +276,7 @@ fn two_members_share_a_topic_and_nothing_is_read_twice() {
     for member in [second, first] {
         let ended = member.interrupt();
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
-        let rest = ended.out.lines().map(str::to_owned);
-        if of_second.is_empty() {
-            printed.extend(rest)
-        } else {
-            of_second.extend(rest)
-        }
-        printed.append(&mut of_second);
+        printed.extend(ended.out.lines().map(str::to_owned));
     }
     let left = cli.done(&["consume", "shared", "-g", "both", "--format", "%p:%o\\n"]);
     printed.extend(left.out.lines().map(str::to_owned));
