@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Produce { connection, wanted } => cli::produce(&connection, &wanted),
         Command::Bench(remote) => cli::bench(&remote),
         Command::Demo { connection, shown } => cli::demo(&connection, &shown),
+        Command::Consume(asked) => cli::consume(&asked.0, &asked.1),
         Command::Completions(shell) => cli::completions(shell),
     }
 }

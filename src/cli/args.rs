@@ -6,6 +6,7 @@ mod bucket;
 pub(super) mod cluster;
 mod config;
 mod connection;
+pub(super) mod consume;
 mod demo;
 pub(super) mod group;
 mod produce;
@@ -20,6 +21,7 @@ use self::bench::BenchArgs;
 use self::bucket::BucketSub;
 use self::cluster::ClusterArgs;
 use self::config::ConfigSub;
+use self::consume::ConsumeArgs;
 use self::demo::DemoArgs;
 use self::group::GroupArgs;
 use self::produce::ProduceArgs;
@@ -71,6 +73,8 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
       create a topic on the broker of this machine, or with -b of any Kafka cluster
   tidegate group describe billing
       show where a consumer group is, and its lag
+  tidegate consume orders --follow --format '%p:%o %k = %v\\n'
+      print records as they come
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -119,6 +123,8 @@ enum Sub {
     /// Fill sample topics of a Kafka cluster and let two consumer groups read them, to look at and
     /// to try commands on.
     Demo(DemoArgs),
+    /// Print records of any Kafka cluster.
+    Consume(ConsumeArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(after_long_help = "Examples:
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -149,6 +155,7 @@ impl Cli {
             Some(Sub::Produce(args)) => args.into_command(),
             Some(Sub::Bench(args)) => args.into_command(),
             Some(Sub::Demo(args)) => args.into_command(),
+            Some(Sub::Consume(args)) => args.into_command(),
             Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
     }

@@ -18,6 +18,7 @@ mod completions;
 mod config;
 mod configs;
 mod connection;
+mod consume;
 mod demo;
 mod doctor;
 mod group;
@@ -43,6 +44,7 @@ pub use cluster::cluster;
 pub use completions::completions;
 pub use config::{check, reference, schema};
 pub use connection::Connection;
+pub use consume::consume;
 pub use demo::{Shown, demo};
 pub use doctor::doctor;
 pub use group::group;
@@ -53,6 +55,7 @@ pub use topic::topic;
 pub use wal::wal_check;
 
 use self::args::cluster::ClusterAction;
+use self::args::consume::Consume;
 use self::args::group::GroupAction;
 use self::args::topic::TopicAction;
 use crate::config::{Config, Errors, ProxyConfig, Role, Sources};
@@ -133,6 +136,8 @@ pub enum Command {
         /// How.
         shown: Shown,
     },
+    /// Print records ([`consume()`]).
+    Consume(Box<(Connection, Consume)>),
     /// Print what makes a shell complete the command line ([`completions()`]).
     Completions(clap_complete::Shell),
 }

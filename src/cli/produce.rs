@@ -280,7 +280,8 @@ fn explained(error: &ProduceError) -> String {
                  changes it"
             }
             ErrorCode::InvalidRecord => {
-                "a compacted topic takes records with a key only; --key-separator or --key gives one"
+                "a compacted topic takes records with a key only; --key-separator or --key gives \
+                 one"
             }
             ErrorCode::InvalidTimestamp => {
                 "the topic's message.timestamp.before.max.ms and .after.max.ms bound timestamps"

@@ -22,12 +22,14 @@ use super::{
     Cluster, ClusterError, EARLIEST, LATEST, Leaders, ListedOffset, Listing, Place, Record, Target,
 };
 use crate::clock::Instant;
-use crate::protocol::batch::BatchError;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::fetch::AbortedTransaction;
 
 mod batches;
+mod error;
 mod request;
+
+pub use error::ConsumerError;
 
 /// No more is fetched while this much waits to be handed out.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -71,71 +73,6 @@ impl Default for ConsumerOptions {
             max_records: 500,
         }
     }
-}
-
-/// Why a consumer cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsumerError {
-    /// A server refused for good, or there is none to ask.
-    #[error("{0}")]
-    Cluster(ClusterError),
-    /// The partition has nothing at the position, and [`Reset::Error`] was asked for.
-    #[error(
-        "partition {topic}-{partition} has no offset {offset} (any more); begin with another one, \
-         or with the earliest or latest"
-    )]
-    OutOfRange {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The position.
-        offset: i64,
-    },
-    /// A batch is not what it should be.
-    #[error("partition {topic}-{partition} at offset {offset}: {fault}")]
-    Unreadable {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The offset that would have been next.
-        offset: i64,
-        /// What is wrong.
-        fault: BatchError,
-    },
-    /// A batch is of a format that Kafka stopped writing with version 0.11.
-    #[error(
-        "partition {topic}-{partition} at offset {offset}: the records are in message format \
-         {magic}, and only 2 (of Kafka 0.11 and later) is read; begin behind them"
-    )]
-    OldFormat {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The offset that would have been next.
-        offset: i64,
-        /// The format's number.
-        magic: i8,
-    },
-    /// A record has more headers than are read.
-    #[error(
-        "partition {topic}-{partition} at offset {offset}: the record has {headers} headers, and \
-         at most {max} are read; begin behind it"
-    )]
-    Headers {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// How many it has.
-        headers: usize,
-        /// How many are read.
-        max: usize,
-    },
 }
 
 /// A partition that is not heard of.
@@ -414,7 +351,7 @@ impl Consumer {
 
     fn settle(&mut self, done: Done) {
         match done {
-            Done::Learnt { topics, outcome } => self.learnt(&topics, outcome),
+            Done::Learnt { topics, outcome } => self.learnt(&topics, &outcome),
             Done::Listed { from, offsets } => self.listed(&from, offsets),
             Done::Fetched { node, fetch, answer } => {
                 self.asked.remove(&node);
@@ -423,14 +360,14 @@ impl Consumer {
         }
     }
 
-    fn learnt(&mut self, topics: &[String], outcome: Result<(), ClusterError>) {
+    fn learnt(&mut self, topics: &[String], outcome: &Result<(), ClusterError>) {
         self.is_learning = false;
         let places: Vec<Place> =
             self.assigned.keys().filter(|(topic, _)| topics.contains(topic)).cloned().collect();
         for place in places {
             let code = self.leaders.code(&place.0);
             let is_led = self.leaders.leader(&place.0, place.1).is_some();
-            let fault = match (&outcome, code) {
+            let fault = match (outcome, code) {
                 (Err(error), _) => Some(error.clone()),
                 (Ok(()), 0) if is_led => None,
                 (Ok(()), 0) => Some(refused(&place, ErrorCode::LeaderNotAvailable.code())),
@@ -474,12 +411,16 @@ impl Consumer {
             Ok(answer) => match whole(answer.error_code) {
                 None => fetch.answered(answer),
                 Some(code) => {
-                    asked.keys().for_each(|place| self.failed(place, refused(place, code)));
+                    for place in asked.keys() {
+                        self.failed(place, refused(place, code));
+                    }
                     return;
                 }
             },
             Err(fault) => {
-                asked.keys().for_each(|place| self.failed(place, fault.clone()));
+                for place in asked.keys() {
+                    self.failed(place, fault.clone());
+                }
                 return;
             }
         };

@@ -11,9 +11,9 @@
 //! There is no task behind it: heartbeats are sent while [`GroupConsumer::poll`] runs, so a member
 //! that does not poll for a session's length is out.
 //!
-//! **Invariants:** whoever polls again is done with what the last poll handed out, as with Kafka's
-//! own consumer when it commits by itself: it is committed before partitions go to another member.
-//! What no poll has handed out is never committed.
+//! **Invariants:** before partitions go to another member, what is done with is committed: what
+//! [`GroupConsumer::mark`] said, or everything that earlier polls handed out, as with Kafka's own
+//! consumer when it commits by itself. What no poll has handed out is never committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct GroupOptions {
     pub rebalance_timeout: Duration,
     /// How often a member says that it is there (`heartbeat.interval.ms`).
     pub heartbeat_interval: Duration,
+    /// Whether only what is marked is done with, and not everything that earlier polls handed out.
+    pub is_marked: bool,
     /// How records are read. Its reset counts also where nothing is committed.
     pub consumer: ConsumerOptions,
 }
@@ -74,6 +76,7 @@ impl GroupOptions {
             session_timeout: Duration::from_secs(45),
             rebalance_timeout: Duration::from_mins(5),
             heartbeat_interval: Duration::from_secs(3),
+            is_marked: false,
             consumer: ConsumerOptions { reset: Reset::Earliest, ..ConsumerOptions::default() },
         }
     }
@@ -159,6 +162,8 @@ pub struct GroupConsumer {
     member: Member,
     clock: Clock,
     membership: Membership,
+    /// How far records are done with, where that is marked.
+    marked: BTreeMap<Place, i64>,
     /// The last pause before joining again.
     pause: Option<Duration>,
     /// What is wrong with joining, and since when.
@@ -185,7 +190,8 @@ impl GroupConsumer {
             coordinator: None,
         };
         let membership = Membership::Out { again: clock.now() };
-        Self { consumer, member, clock, membership, pause: None, trouble: None }
+        let marked = BTreeMap::new();
+        Self { consumer, member, clock, membership, marked, pause: None, trouble: None }
     }
 
     /// The number of times that the group has shared out its partitions, while this is a member
@@ -220,8 +226,8 @@ impl GroupConsumer {
     }
 
     /// Hands out records of this member's partitions; none if none come within `wait`, or if it is
-    /// still joining then. What the last poll handed out counts as done with. What passes is tried
-    /// again for ever, and is [`GroupConsumer::trouble`] meanwhile.
+    /// still joining then. What passes is tried again for ever, and is [`GroupConsumer::trouble`]
+    /// meanwhile.
     pub async fn poll(&mut self, wait: Duration) -> Result<Vec<Record>, GroupError> {
         let deadline = self.clock.now() + wait;
         loop {
@@ -291,8 +297,7 @@ impl GroupConsumer {
         match code.map(ErrorCode::from_code) {
             Ok(Some(ErrorCode::None)) if !has_more => self.trouble = None,
             Ok(Some(ErrorCode::None | ErrorCode::RebalanceInProgress)) => {
-                // What the last poll handed out is done with. If it cannot be committed, it is
-                // read again.
+                // What cannot be committed is read again.
                 let _ = self.commit().await;
                 self.join_again();
             }
@@ -327,11 +332,14 @@ impl GroupConsumer {
 
     fn join_again(&mut self) {
         self.consumer.unassign_all();
+        self.marked.clear();
         self.membership = Membership::Out { again: self.clock.now() };
     }
 
     fn joined(&mut self, outcome: Outcome) -> Result<(), GroupError> {
         let now = self.clock.now();
+        // What came of it is taken only once.
+        self.membership = Membership::Out { again: now };
         match outcome {
             Outcome::In(joined) => {
                 let Joined { member, generation, counts, offsets } = *joined;
@@ -364,10 +372,7 @@ impl GroupConsumer {
                 }
                 self.membership = Membership::Out { again };
             }
-            Outcome::Failed(error) => {
-                self.membership = Membership::Out { again: now };
-                return Err(error);
-            }
+            Outcome::Failed(error) => return Err(error),
         }
         Ok(())
     }
@@ -385,20 +390,27 @@ impl GroupConsumer {
         }
     }
 
-    /// Commits how far polls have handed out.
+    /// Says that a record, and with it all before it in its partition, is done with.
+    pub fn mark(&mut self, record: &Record) {
+        let place = (record.topic.clone(), record.partition);
+        self.marked.insert(place, record.offset.saturating_add(1));
+    }
+
+    /// Commits what is done with: what is marked, or how far polls have handed out. Between polls
+    /// it does nothing while the member is joining: it has committed before.
     pub async fn commit(&mut self) -> Result<(), GroupError> {
-        let places: Vec<Place> = self.consumer.assigned().cloned().collect();
-        let positions = places.into_iter().filter_map(|place| {
-            let position = self.consumer.position(&place)?;
-            Some((place, position))
-        });
-        let positions = positions.collect();
+        let positions = if self.member.options.is_marked {
+            self.marked.clone()
+        } else {
+            let places = self.consumer.assigned();
+            let position = |place: &Place| Some((place.clone(), self.consumer.position(place)?));
+            places.filter_map(position).collect()
+        };
         self.commit_at(&positions).await
     }
 
-    /// Commits these offsets, each that of the next record that is to be read. What is committed
-    /// already, or belongs to another member, is left out.
-    pub async fn commit_at(&mut self, offsets: &BTreeMap<Place, i64>) -> Result<(), GroupError> {
+    /// Commits offsets, each that of the next record that is to be read, as far as they are new.
+    async fn commit_at(&mut self, offsets: &BTreeMap<Place, i64>) -> Result<(), GroupError> {
         let Membership::In(present) = &mut self.membership else { return Ok(()) };
         let is_new = |place: &Place, offset: i64| {
             present.committed.get(place).is_some_and(|committed| *committed != offset)
@@ -475,7 +487,8 @@ impl Present {
             let code = member.heartbeat(generation).await;
             let mut has_more = false;
             if let Some(counts) = counts {
-                let topics = counts.keys().cloned().collect();
+                let mut topics = member.options.topics.clone();
+                topics.extend(counts.keys().cloned());
                 // What cannot be told now is told the next time.
                 has_more = member.counts(&topics).await.is_ok_and(|now| now != counts);
             }

@@ -1,8 +1,8 @@
 //! Which node leads a partition, as far as is known, and what leaders are asked about offsets.
 //!
 //! A leader may move at any time, and whoever asks the wrong node is told so. What is known here is
-//! therefore only where to try: after an answer or a fault that passes, callers [`Leaders::refresh`]
-//! and try again, for as long as they have patience.
+//! therefore only where to try: after an answer or a fault that passes, callers ask again
+//! ([`Leaders::refresh`]) and try again, for as long as they have patience.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

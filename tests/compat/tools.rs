@@ -10,6 +10,7 @@ use std::time::Instant;
 
 mod bench;
 mod cluster;
+mod consume;
 mod groups;
 mod jvm;
 mod parity;

@@ -2,7 +2,9 @@
 
 use clap::CommandFactory;
 
+use super::super::consume::{Format, Start, Stop};
 use super::super::{Connection, EXIT_USAGE, Settings, Wanted};
+use super::consume::{Consume, Isolation};
 use super::topic::TopicAction;
 use super::*;
 use crate::client::Acks;
@@ -254,4 +256,43 @@ fn every_flag_of_its_own_sets_a_key_that_exists() {
     let config = Sources { flags: settings.flags, ..Sources::default() }.load().unwrap();
     assert_eq!(config.process.log_level, "debug");
     assert_eq!(config.server.listeners[0].advertised.to_string(), "a:1");
+}
+
+fn consume(args: &[&str]) -> Result<Consume, i32> {
+    let all = ["tidegate", "consume"].iter().chain(args);
+    match Cli::try_parse_from(all).map(Cli::into_command) {
+        Ok(Command::Consume(asked)) => Ok(asked.1),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.exit_code()),
+    }
+}
+
+#[test]
+fn what_is_consumed_is_told_by_flags() {
+    let bare = consume(&["orders"]).unwrap();
+    assert_eq!((bare.from, bare.to, bare.follow), (None, None, false));
+    assert_eq!(bare.format, Format::parse("%v\\n").unwrap());
+    assert_eq!(bare.isolation, Isolation::ReadUncommitted);
+    // A number with a sign is a value, and no flag.
+    let last = consume(&["orders", "clicks:0,1", "--from", "-10", "-f", "-n", "3"]).unwrap();
+    assert_eq!((last.from, last.follow, last.max_records), (Some(Start::Last(10)), true, Some(3)));
+    assert_eq!(last.topics, ["orders", "clicks:0,1"]);
+    let parts = consume(&["orders", "-p", "0", "--partition=2", "--to", "@7"]).unwrap();
+    assert_eq!((parts.partition, parts.to), (vec![0, 2], Some(Stop::Time(7))));
+    let group = consume(&["orders", "-g", "billing", "--isolation=read_committed"]).unwrap();
+    assert_eq!(group.group.as_deref(), Some("billing"));
+    assert_eq!(group.isolation, Isolation::ReadCommitted);
+    for wrong in [
+        &[][..],
+        &["orders", "--from", "yesterday"],
+        &["orders", "--to", "-1"],
+        &["orders", "--group", "g", "--partition", "1"],
+        &["orders", "--group", "g", "--to", "end"],
+        &["orders", "--partition=-1"],
+        &["orders", "-n", "0"],
+        &["orders", "--format", "%q"],
+        &["orders", "--key-format", "octal"],
+    ] {
+        assert_eq!(consume(wrong), Err(i32::from(EXIT_USAGE)), "{wrong:?}");
+    }
 }

@@ -48,12 +48,12 @@ impl Fetch {
     ) -> Self {
         let mut topics: Vec<AskedTopic> = Vec::new();
         for ((topic, index), asked) in places {
-            match topics.iter_mut().find(|(name, _, _)| *name == topic) {
-                Some((_, _, partitions)) => partitions.push((index, asked)),
-                None => {
-                    let id = id(&topic);
-                    topics.push((topic, id, vec![(index, asked)]));
-                }
+            let known = topics.iter_mut().find(|(name, _, _)| *name == topic);
+            if let Some((_, _, partitions)) = known {
+                partitions.push((index, asked));
+            } else {
+                let id = id(&topic);
+                topics.push((topic, id, vec![(index, asked)]));
             }
         }
         Self { topics, options }

@@ -76,7 +76,9 @@ pub(super) fn subscription(topics: &BTreeSet<String>) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_i16(VERSION);
     put_count(&mut bytes, topics.len());
-    topics.iter().for_each(|topic| put_text(&mut bytes, topic));
+    for topic in topics {
+        put_text(&mut bytes, topic);
+    }
     bytes.put_i32(-1);
     bytes.freeze()
 }
@@ -101,7 +103,9 @@ pub(super) fn assignment(places: &BTreeSet<Place>) -> Bytes {
     for (topic, partitions) in topics {
         put_text(&mut bytes, topic);
         put_count(&mut bytes, partitions.len());
-        partitions.into_iter().for_each(|index| bytes.put_i32(index));
+        for index in partitions {
+            bytes.put_i32(index);
+        }
     }
     bytes.put_i32(-1);
     bytes.freeze()

@@ -252,7 +252,9 @@ impl Member {
             }
             self.check(code, None)?;
             offsets.retain(|place, _| places.contains(place));
-            places.iter().for_each(|place| drop(offsets.entry(place.clone()).or_insert(-1)));
+            for place in places {
+                offsets.entry(place.clone()).or_insert(-1);
+            }
             return Ok(offsets);
         }
     }
