@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         Command::Topic(remote) => cli::topic(&remote),
         Command::Group(remote) => cli::group(&remote),
         Command::Cluster(remote) => cli::cluster(&remote),
+        Command::Produce { connection, wanted } => cli::produce(&connection, &wanted),
+        Command::Bench(remote) => cli::bench(&remote),
+        Command::Demo { connection, shown } => cli::demo(&connection, &shown),
+        Command::Consume(asked) => cli::consume(&asked.0, &asked.1),
         Command::Completions(shell) => cli::completions(shell),
     }
 }

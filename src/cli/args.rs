@@ -1,11 +1,15 @@
 //! The flags: what clap reads, and the [`Command`] that it stands for. A file for each group of
 //! commands, and those that several share in files of their own.
 
+mod bench;
 mod bucket;
 pub(super) mod cluster;
 mod config;
 mod connection;
+pub(super) mod consume;
+mod demo;
 pub(super) mod group;
+mod produce;
 mod settings;
 pub(super) mod topic;
 mod wal;
@@ -13,10 +17,14 @@ mod wal;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::bench::BenchArgs;
 use self::bucket::BucketSub;
 use self::cluster::ClusterArgs;
 use self::config::ConfigSub;
+use self::consume::ConsumeArgs;
+use self::demo::DemoArgs;
 use self::group::GroupArgs;
+use self::produce::ProduceArgs;
 use self::settings::{EitherArgs, ProxySettingsArgs, SettingsArgs};
 use self::topic::TopicArgs;
 use self::wal::WalSub;
@@ -65,6 +73,8 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
       create a topic on the broker of this machine, or with -b of any Kafka cluster
   tidegate group describe billing
       show where a consumer group is, and its lag
+  tidegate consume orders --follow --format '%p:%o %k = %v\\n'
+      print records as they come
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -106,6 +116,15 @@ enum Sub {
     Group(GroupArgs),
     /// Look at any Kafka cluster as a whole.
     Cluster(ClusterArgs),
+    /// Produce records to a topic of any Kafka cluster, one for each line.
+    Produce(ProduceArgs),
+    /// Measure a Kafka cluster: throughput, and latency of producing and from end to end.
+    Bench(BenchArgs),
+    /// Fill sample topics of a Kafka cluster and let two consumer groups read them, to look at and
+    /// to try commands on.
+    Demo(DemoArgs),
+    /// Print records of any Kafka cluster.
+    Consume(ConsumeArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(after_long_help = "Examples:
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -133,6 +152,10 @@ impl Cli {
             Some(Sub::Topic(args)) => args.into_command(),
             Some(Sub::Group(args)) => args.into_command(),
             Some(Sub::Cluster(args)) => args.into_command(),
+            Some(Sub::Produce(args)) => args.into_command(),
+            Some(Sub::Bench(args)) => args.into_command(),
+            Some(Sub::Demo(args)) => args.into_command(),
+            Some(Sub::Consume(args)) => args.into_command(),
             Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
     }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+pub(super) use self::delete::remove;
 use self::model::Listed;
 use super::Remote;
 use super::args::group::GroupAction;

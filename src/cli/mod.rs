@@ -10,6 +10,7 @@
 
 mod args;
 mod banner;
+mod bench;
 mod bucket;
 mod bucket_restore;
 mod cluster;
@@ -17,11 +18,15 @@ mod completions;
 mod config;
 mod configs;
 mod connection;
+mod consume;
+mod demo;
 mod doctor;
 mod group;
 mod input;
+mod interrupt;
 mod output;
 mod places;
+mod produce;
 mod proxy;
 mod session;
 mod topic;
@@ -32,20 +37,25 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use banner::{banner, warnings};
+pub use bench::bench;
 pub use bucket::bucket_check;
 pub use bucket_restore::{Wanted, bucket_restore};
 pub use cluster::cluster;
 pub use completions::completions;
 pub use config::{check, reference, schema};
 pub use connection::Connection;
+pub use consume::consume;
+pub use demo::{Shown, demo};
 pub use doctor::doctor;
 pub use group::group;
 pub use output::Output;
+pub use produce::{Form, Wanted as Produced, produce};
 pub use proxy::{proxy_banner, proxy_warnings};
 pub use topic::topic;
 pub use wal::wal_check;
 
 use self::args::cluster::ClusterAction;
+use self::args::consume::Consume;
 use self::args::group::GroupAction;
 use self::args::topic::TopicAction;
 use crate::config::{Config, Errors, ProxyConfig, Role, Sources};
@@ -110,6 +120,24 @@ pub enum Command {
     Group(Box<Remote<GroupAction>>),
     /// Look at a cluster ([`cluster()`]).
     Cluster(Box<Remote<ClusterAction>>),
+    /// Produce records ([`produce()`]).
+    Produce {
+        /// To which cluster.
+        connection: Connection,
+        /// What, and how.
+        wanted: Box<Produced>,
+    },
+    /// Measure a cluster ([`bench()`]).
+    Bench(Box<Remote<bench::Wanted>>),
+    /// Fill sample topics and read them ([`demo()`]).
+    Demo {
+        /// Of which cluster.
+        connection: Connection,
+        /// How.
+        shown: Shown,
+    },
+    /// Print records ([`consume()`]).
+    Consume(Box<(Connection, Consume)>),
     /// Print what makes a shell complete the command line ([`completions()`]).
     Completions(clap_complete::Shell),
 }

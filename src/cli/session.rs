@@ -1,38 +1,33 @@
 //! What every command about topics, groups and clusters asks: where partitions are, their offsets,
 //! and the same again where a cluster is just about to be able to answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
-use kafka_protocol::messages::{BrokerId, GroupId, ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::{BrokerId, GroupId, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::connection::{Connection, Opened};
 use super::output::{Failure, end};
 use super::run_to_end;
-use crate::client::{Cluster, ClusterError, Target};
+use crate::client::{Cluster, ClusterError, Leaders, ListedOffset, Listing, Target};
+pub(super) use crate::client::{EARLIEST, LATEST, Place};
+use crate::clock::Clock;
 use crate::config::nearest;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::versions::VersionRange;
 
 /// Every version that both sides have.
 pub(super) const ANY_VERSION: VersionRange = VersionRange::new(0, i16::MAX);
-/// The timestamp that `ListOffsets` takes for the end of the log.
-pub(super) const LATEST: i64 = -1;
-/// The timestamp that `ListOffsets` takes for the start of the log.
-pub(super) const EARLIEST: i64 = -2;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often something that passes is tried.
 const TRIES: u32 = 100;
-
-/// A topic's partition.
-pub(super) type Place = (String, i32);
+/// How long partitions without a leader are asked for offsets.
+const OFFSETS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Does a command's work with the cluster that its flags name, for at most the time that they give
 /// it, and gives the exit code: 0 done, 1 failed, 2 asked wrongly.
@@ -49,10 +44,24 @@ pub(super) fn carry_out(
     run_to_end(Box::pin(work)).map_or_else(|code| code, end)
 }
 
+/// The same for a command that goes on for as long as it is wanted: only what it gives a time to
+/// ([`Session::within`]) has one.
+pub(super) fn carry_on(
+    connection: &Connection,
+    work: impl AsyncFnOnce(&Session) -> Result<(), Failure>,
+) -> ExitCode {
+    let session = match connection.open() {
+        Ok(opened) => Session::new(opened),
+        Err(failure) => return end(Err(failure)),
+    };
+    run_to_end(Box::pin(work(&session))).map_or_else(|code| code, end)
+}
+
 /// A cluster, for the length of one command.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     opened: Opened,
+    leaders: Leaders,
 }
 
 /// A topic as metadata has it.
@@ -82,12 +91,31 @@ pub(super) type Offsets = BTreeMap<Place, Result<i64, String>>;
 impl Session {
     /// Nothing is connected yet.
     pub(super) fn new(opened: Opened) -> Self {
-        Self { opened }
+        let leaders = Leaders::new(&opened.cluster);
+        Self { opened, leaders }
     }
 
     /// The cluster.
     pub(super) fn cluster(&self) -> &Cluster {
         &self.opened.cluster
+    }
+
+    /// Who leads which partition.
+    pub(super) fn leaders(&self) -> &Leaders {
+        &self.leaders
+    }
+
+    /// Does a part of a command's work, for at most the time that a command may take.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.opened.within(work).await
+    }
+
+    /// Time.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.opened.clock
     }
 
     /// Now, in milliseconds since 1970.
@@ -183,21 +211,8 @@ impl Session {
         Ok(found)
     }
 
-    /// These topics as far as they are there.
-    pub(super) async fn topics_if_there(
-        &self,
-        names: impl Iterator<Item = &String>,
-    ) -> Result<Vec<Topic>, Failure> {
-        let names: BTreeSet<&str> = names.map(String::as_str).collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<&str> = names.into_iter().collect();
-        let response = self.cluster().metadata(Some(&names), false).await;
-        Ok(response.map_err(Failure::failed)?.topics.iter().filter_map(topic).collect())
-    }
-
-    async fn missing_topic(&self, name: &str) -> Failure {
+    /// What is said of a topic that is not there.
+    pub(super) async fn missing_topic(&self, name: &str) -> Failure {
         let known = self.all_topics().await.unwrap_or_default();
         let names = known.iter().map(|topic| topic.name.as_str());
         let hint = match nearest(name, names) {
@@ -209,113 +224,14 @@ impl Session {
 
     /// The offsets that leaders tell for these timestamps, each partition by its leader. What a
     /// leader refuses stands beside the partition.
-    pub(super) async fn offsets(&self, topics: &[Topic], asked: &BTreeMap<Place, i64>) -> Offsets {
-        let mut left = asked.clone();
-        let mut found = Offsets::new();
-        let mut topics = topics.to_vec();
-        for tries in 1.. {
-            let mut again = BTreeMap::new();
-            for (place, answered) in self.ask_offsets(&topics, &left).await {
-                let timestamp = left.get(&place).copied().unwrap_or(LATEST);
-                match answered {
-                    Err(ClusterError::Refused { code, .. })
-                        if is_retriable(code) && tries < TRIES / 10 =>
-                    {
-                        again.insert(place, timestamp);
-                    }
-                    answered => {
-                        found.insert(place, answered.map_err(|error| error.to_string()));
-                    }
-                }
-            }
-            if again.is_empty() {
-                break;
-            }
-            left = again;
-            self.opened.clock.sleep(PAUSE).await;
-            let names: BTreeSet<String> = left.keys().map(|(topic, _)| topic.clone()).collect();
-            let names: Vec<String> = names.into_iter().collect();
-            topics = self.topics(&names).await.unwrap_or(topics);
-        }
-        found
-    }
-
-    async fn ask_offsets(
-        &self,
-        topics: &[Topic],
-        asked: &BTreeMap<Place, i64>,
-    ) -> Vec<(Place, Result<i64, ClusterError>)> {
-        let leaders: BTreeMap<(&str, i32), i32> = topics
-            .iter()
-            .flat_map(|topic| {
-                let leading = topic.partitions.iter().filter_map(|it| Some((it.index, it.leader?)));
-                leading.map(|(index, leader)| ((topic.name.as_str(), index), leader))
-            })
-            .collect();
-        let mut by_node: BTreeMap<i32, Vec<(&Place, i64)>> = BTreeMap::new();
-        let mut answers = Vec::new();
-        for (place, timestamp) in asked {
-            match leaders.get(&(place.0.as_str(), place.1)) {
-                Some(node) => by_node.entry(*node).or_default().push((place, *timestamp)),
-                None => answers.push((place.clone(), Err(no_leader(place)))),
-            }
-        }
-        let nodes = by_node.into_iter().map(|(node, asked)| self.ask_leader(node, asked));
-        answers.extend(join_all(nodes).await.into_iter().flatten());
-        answers
-    }
-
-    async fn ask_leader(
-        &self,
-        node: i32,
-        asked: Vec<(&Place, i64)>,
-    ) -> Vec<(Place, Result<i64, ClusterError>)> {
-        let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
-        for ((topic, index), timestamp) in &asked {
-            let row = ListOffsetsPartition::default()
-                .with_partition_index(*index)
-                .with_current_leader_epoch(-1)
-                .with_timestamp(*timestamp);
-            topics.entry(topic).or_default().push(row);
-        }
-        let topics = topics.into_iter().map(|(topic, partitions)| {
-            ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
-        });
-        let request = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_timeout_ms(self.timeout_ms())
-            .with_topics(topics.collect());
-        let answered = Box::pin(self.ask(Target::Node(node), &request)).await;
-        let told: Result<BTreeMap<_, (i16, i64)>, _> = match &answered {
-            Ok(answer) => Ok(answer
-                .topics
-                .iter()
-                .flat_map(|topic| topic.partitions.iter().map(move |row| (topic, row)))
-                .map(|(topic, row)| {
-                    let place = (topic.name.as_str(), row.partition_index);
-                    (place, (row.error_code, row.offset))
-                })
-                .collect()),
-            Err(error) => Err(error),
+    pub(super) async fn offsets(&self, asked: &BTreeMap<Place, i64>) -> Offsets {
+        let listing = Listing { is_committed: false, patience: OFFSETS_PATIENCE };
+        let found = Box::pin(self.leaders.list_offsets(asked, listing)).await;
+        let told = |listed: Result<ListedOffset, ClusterError>| {
+            listed.map(|listed| listed.offset).map_err(|error| error.to_string())
         };
-        let of = |place: &Place| match &told {
-            Err(error) => Err((*error).clone()),
-            Ok(told) => match told.get(&(place.0.as_str(), place.1)) {
-                Some((0, offset)) => Ok(*offset),
-                Some((code, _)) => Err(refused(place, *code)),
-                None => Err(refused(place, ErrorCode::UnknownServerError.code())),
-            },
-        };
-        asked.iter().map(|(place, _)| ((*place).clone(), of(place))).collect()
+        found.into_iter().map(|(place, listed)| (place, told(listed))).collect()
     }
-}
-
-fn refused((topic, index): &Place, code: i16) -> ClusterError {
-    ClusterError::Refused { what: format!("partition {topic}-{index}"), code }
-}
-
-fn no_leader(place: &Place) -> ClusterError {
-    refused(place, ErrorCode::LeaderNotAvailable.code())
 }
 
 fn is_retriable(code: i16) -> bool {

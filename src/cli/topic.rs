@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+pub(super) use change::{Like, create, remove};
+
 use super::Remote;
 use super::args::topic::TopicAction;
 use super::output::{Align, Answer, Failure, Output, Table, column};

@@ -147,6 +147,26 @@ impl Client {
         self.decode::<R>(version, &body)
     }
 
+    /// Sends `request` in `version` and waits for no answer; the server must give none.
+    pub async fn tell<R: Request>(&mut self, version: i16, request: &R) -> Result<(), ClientError> {
+        if !self.usable {
+            return Err(ClientError::Broken);
+        }
+        let api = name(R::KEY);
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let frame = self.encode(version, self.correlation_id, request)?;
+        self.usable = false;
+        let clock = self.clock.clone();
+        let sent = async {
+            self.stream.write_all(&frame).await?;
+            self.stream.flush().await
+        };
+        let sent = clock.timeout(CALL_TIMEOUT, sent).await;
+        sent.map_err(|_| ClientError::TimedOut { api })?.map_err(|error| failed(api, &error))?;
+        self.usable = true;
+        Ok(())
+    }
+
     /// Asks which APIs and versions the server speaks, in the highest version that both know.
     ///
     /// A server that does not know ours answers in version 0 with its range (KIP-511), or, before

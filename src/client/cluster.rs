@@ -1,7 +1,7 @@
 //! A cluster as its clients see it: some servers to begin with, the nodes that they tell of, and
 //! one connection to each node that is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -116,7 +116,7 @@ pub enum ClusterError {
 
 impl ClusterError {
     /// Whether the same may work a moment later: the cluster moves a leader, a node restarts.
-    fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             ClusterError::NoServer { .. }
             | ClusterError::Connect(_)
@@ -174,9 +174,9 @@ type Slot = Arc<AsyncMutex<Option<Connection>>>;
 struct Known {
     nodes: BTreeMap<i32, Node>,
     controller: Option<i32>,
-    slots: BTreeMap<Server, Slot>,
 }
 
+/// How servers are reached, and what they told of each other.
 struct Inner {
     connector: Connector,
     bootstrap: Vec<Server>,
@@ -185,10 +185,15 @@ struct Inner {
     known: Mutex<Known>,
 }
 
-/// A cluster; cheap to clone, and all clones share the connections.
+/// A connection to each server that was asked.
+type Slots = BTreeMap<Server, Slot>;
+
+/// A cluster; cheap to clone, and all clones share the connections. Each takes one request at a
+/// time: who must not wait behind another has connections of its own ([`Cluster::separate`]).
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
+    slots: Arc<Mutex<Slots>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -207,7 +212,19 @@ impl Cluster {
     ) -> Cluster {
         let client_id = client_id.to_owned();
         let known = Mutex::default();
-        Cluster { inner: Arc::new(Inner { connector, bootstrap, client_id, clock, known }) }
+        let inner = Arc::new(Inner { connector, bootstrap, client_id, clock, known });
+        Cluster { inner, slots: Arc::default() }
+    }
+
+    /// The same cluster over other connections, none of which is open yet. What one of both learns
+    /// of the nodes the other knows.
+    pub fn separate(&self) -> Cluster {
+        Cluster { inner: Arc::clone(&self.inner), slots: Arc::default() }
+    }
+
+    /// Time, as the cluster's connections have it.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// Asks `build`'s request in the highest version that `versions`, the codec and the server have
@@ -222,6 +239,27 @@ impl Cluster {
             None => self.ask_any(versions, &build).await,
             Some(server) => Box::pin(self.ask_server(&server, versions, &build)).await,
         }
+    }
+
+    /// Sends a request of the version that `ask` would take, and waits for no answer: for those
+    /// that servers do not answer (Produce with acks=0).
+    pub async fn tell<R: Request>(
+        &self,
+        target: Target<'_>,
+        versions: VersionRange,
+        build: impl Fn(i16) -> R,
+    ) -> Result<(), ClusterError> {
+        let Some(server) = self.server(target).await? else {
+            return Err(ClusterError::NoServer { tried: Vec::new() });
+        };
+        let slot = self.slot(&server);
+        let mut held = slot.lock().await;
+        let mut connection = Box::pin(self.connection(&mut held, &server)).await?;
+        let version = connection.version::<R>(&server, versions)?;
+        let told = Box::pin(connection.client.tell(version, &build(version))).await;
+        told.map_err(|fault| ClusterError::Call { server: server.to_string(), fault })?;
+        *held = Some(connection);
+        Ok(())
     }
 
     /// Where the target is; any server if it does not matter.
@@ -259,13 +297,10 @@ impl Cluster {
     }
 
     fn candidates(&self) -> Vec<Server> {
-        let known = self.known();
-        let connected = known.slots.keys();
-        let nodes = known.nodes.values().map(|node| &node.server);
-        let mut all: Vec<Server> =
-            connected.chain(&self.inner.bootstrap).chain(nodes).cloned().collect();
-        drop(known);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut all: Vec<Server> = lock(&self.slots).keys().cloned().collect();
+        all.extend(self.inner.bootstrap.iter().cloned());
+        all.extend(self.known().nodes.values().map(|node| node.server.clone()));
+        let mut seen = BTreeSet::new();
         all.retain(|server| seen.insert(server.clone()));
         all
     }
@@ -340,11 +375,16 @@ impl Cluster {
         }
         let controller = response.controller_id.0;
         known.controller = (controller >= 0).then_some(controller);
-        let Known { nodes, slots, .. } = &mut *known;
+        let there: BTreeSet<Server> =
+            known.nodes.values().map(|node| node.server.clone()).collect();
+        drop(known);
+        self.forget_all_but(&there);
+    }
+
+    /// Closes the connections to servers that are neither among these nor where one begins.
+    fn forget_all_but(&self, there: &BTreeSet<Server>) {
         let bootstrap = &self.inner.bootstrap;
-        slots.retain(|server, _| {
-            bootstrap.contains(server) || nodes.values().any(|node| node.server == *server)
-        });
+        lock(&self.slots).retain(|server, _| there.contains(server) || bootstrap.contains(server));
     }
 
     /// The nodes that the last metadata told of.
@@ -384,7 +424,15 @@ impl Cluster {
     }
 
     fn slot(&self, server: &Server) -> Slot {
-        Arc::clone(self.known().slots.entry(server.clone()).or_default())
+        if let Some(slot) = lock(&self.slots).get(server) {
+            return Arc::clone(slot);
+        }
+        // Another set of connections may have learnt that nodes are gone.
+        let mut there: BTreeSet<Server> =
+            self.known().nodes.values().map(|node| node.server.clone()).collect();
+        there.insert(server.clone());
+        self.forget_all_but(&there);
+        Arc::clone(lock(&self.slots).entry(server.clone()).or_default())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -392,8 +440,8 @@ impl Cluster {
     }
 }
 
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connection {

@@ -23,6 +23,8 @@ mod bad_input;
 mod bombs;
 mod bounds;
 mod cli_admin;
+mod cli_consume;
+mod cli_produce;
 mod cold;
 mod compaction;
 mod configs;

@@ -10,9 +10,11 @@ use std::time::Instant;
 
 mod bench;
 mod cluster;
+mod consume;
 mod groups;
 mod jvm;
 mod parity;
+mod producing;
 mod records;
 mod topics;
 

@@ -1,11 +1,18 @@
 //! The binary's commands that speak to a cluster.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part of the harness")]
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Options;
+use super::{Options, send_signal};
+
+/// No line of a running command takes longer.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The command line, with a cluster to speak to.
 pub struct Cli {
@@ -29,12 +36,16 @@ impl Cli {
         Self { address: address.to_owned() }
     }
 
-    /// Runs a command, which must end by itself.
-    pub fn run(&self, args: &[&str]) -> Ran {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(Options::new().binary);
         command.args(args).env("TIDEGATE_BOOTSTRAP_SERVER", &self.address);
         command.env_remove("TIDEGATE_COMMAND_CONFIG").stdin(Stdio::null());
-        let output = command.output().unwrap();
+        command
+    }
+
+    /// Runs a command, which must end by itself.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (out, err) = (text(output.stdout), text(output.stderr));
         Ran { code: output.status.code(), out, err }
@@ -58,5 +69,80 @@ impl Cli {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}");
         ran.err
+    }
+
+    /// Starts a command that goes on until it is told to end.
+    pub fn begin(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (told, lines) = channel();
+        std::thread::spawn(move || read_lines(out, |line| told.send(line).is_ok()));
+        Running { child, lines }
+    }
+
+    /// Runs a command whose standard output is closed after its first line, as `| head -1` does.
+    pub fn run_until_first_line(&self, args: &[&str]) -> Ran {
+        let mut command = self.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = String::new();
+        BufReader::with_capacity(1, child.stdout.take().unwrap()).read_line(&mut out).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        Ran { code: ended.status.code(), out, err: String::from_utf8(ended.stderr).unwrap() }
+    }
+}
+
+fn read_lines(mut out: BufReader<ChildStdout>, mut tell: impl FnMut(String) -> bool) {
+    loop {
+        let mut line = String::new();
+        if out.read_line(&mut line).unwrap() == 0 || !tell(line) {
+            return;
+        }
+    }
+}
+
+/// A command that goes on. Killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    /// The next line that it prints.
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap().trim_end().to_owned()
+    }
+
+    /// The lines that it has printed since this was asked last.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.try_iter().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// Ends it as Ctrl-C does; what became of it, with the lines that were not asked for.
+    pub fn interrupt(self) -> Ran {
+        send_signal(self.child.id(), Signal::INT);
+        self.ended()
+    }
+
+    /// Waits until it ends by itself; what became of it, with the lines that were not asked for.
+    pub fn ended(mut self) -> Ran {
+        let mut out = String::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => out.push_str(&line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on; it printed {out}"),
+            }
+        }
+        let mut err = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Ran { code: self.child.wait().unwrap().code(), out, err }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -2,10 +2,14 @@
 
 use clap::CommandFactory;
 
+use super::super::consume::{Format, Start, Stop};
 use super::super::{Connection, EXIT_USAGE, Settings, Wanted};
+use super::consume::{Consume, Isolation};
 use super::topic::TopicAction;
 use super::*;
+use crate::client::Acks;
 use crate::config::{Role, Sources};
+use crate::protocol::compression::Compression;
 
 fn parsed(args: &[&str]) -> Command {
     let all = std::iter::once("tidegate").chain(args.iter().copied());
@@ -33,6 +37,56 @@ fn what_speaks_to_a_cluster_is_told_which_before_and_behind_the_command() {
         assert_eq!(remote.connection, expected);
         assert_eq!(remote.action, TopicAction::List { internal: true });
     }
+}
+
+#[test]
+fn what_is_produced_is_said_by_flags_and_none_of_them_twice() {
+    let args = ["produce", "orders", "f", "-K\\t", "-Ha=b=c", "-Z", "NULL", "-p3", "--acks=1"];
+    let Command::Produce { connection, wanted } =
+        parsed(&[&args[..], &["--compression=zstd", "-b=a:1"]].concat())
+    else {
+        panic!("{args:?}")
+    };
+    assert_eq!(connection.bootstrap.as_deref(), Some("a:1"));
+    assert_eq!((wanted.topic.as_str(), wanted.file), ("orders", Some("f".into())));
+    assert_eq!(wanted.key_separator.as_deref(), Some("\t"));
+    assert_eq!(wanted.headers, [("a".to_owned(), "b=c".to_owned())]);
+    assert_eq!((wanted.null_value.as_deref(), wanted.partition), (Some("NULL"), Some(3)));
+    assert_eq!((wanted.acks, wanted.compression), (Acks::Leader, Compression::Zstd));
+    let Command::Produce { wanted, .. } = parsed(&["produce", "orders", "-"]) else { panic!() };
+    assert_eq!((wanted.file, wanted.acks), (None, Acks::All));
+    assert_eq!(wanted.compression, Compression::None);
+    for wrong in [
+        &["produce"][..],
+        &["produce", "t", "-K", ""],
+        &["produce", "t", "-K:", "-k", "key"],
+        &["produce", "t", "-p-1"],
+        &["produce", "t", "-p1", "--repartition"],
+        &["produce", "t", "--acks", "2"],
+        &["produce", "t", "--compression", "brotli"],
+        &["produce", "t", "-H", "none"],
+        &["bench", "--record-bytes", "23"],
+        &["bench", "--rate", "0"],
+        &["bench", "--producers", "0"],
+        &["bench", "--topic", "t", "--partitions", "3"],
+        &["demo", "--rate", "0"],
+        &["demo", "--duration", "soon"],
+    ] {
+        let all = ["tidegate"].iter().chain(wrong);
+        let error = Cli::try_parse_from(all).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_measurement_has_its_defaults_and_a_demo_goes_on() {
+    let Command::Bench(remote) = parsed(&["bench", "--record-bytes=24"]) else { panic!() };
+    let wanted = &remote.action;
+    assert_eq!((wanted.record_bytes, wanted.rate, wanted.partitions), (24, None, 6));
+    assert_eq!((wanted.producers, wanted.consumers, wanted.duration.as_secs()), (1, 1, 10));
+    assert_eq!((wanted.topic.as_ref(), wanted.replication_factor), (None, None));
+    let Command::Demo { shown, .. } = parsed(&["demo"]) else { panic!() };
+    assert_eq!((shown.rate.get(), shown.duration, shown.clean), (20, None, false));
 }
 
 #[test]
@@ -202,4 +256,43 @@ fn every_flag_of_its_own_sets_a_key_that_exists() {
     let config = Sources { flags: settings.flags, ..Sources::default() }.load().unwrap();
     assert_eq!(config.process.log_level, "debug");
     assert_eq!(config.server.listeners[0].advertised.to_string(), "a:1");
+}
+
+fn consume(args: &[&str]) -> Result<Consume, i32> {
+    let all = ["tidegate", "consume"].iter().chain(args);
+    match Cli::try_parse_from(all).map(Cli::into_command) {
+        Ok(Command::Consume(asked)) => Ok(asked.1),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.exit_code()),
+    }
+}
+
+#[test]
+fn what_is_consumed_is_told_by_flags() {
+    let bare = consume(&["orders"]).unwrap();
+    assert_eq!((bare.from, bare.to, bare.follow), (None, None, false));
+    assert_eq!(bare.format, Format::parse("%v\\n").unwrap());
+    assert_eq!(bare.isolation, Isolation::ReadUncommitted);
+    // A number with a sign is a value, and no flag.
+    let last = consume(&["orders", "clicks:0,1", "--from", "-10", "-f", "-n", "3"]).unwrap();
+    assert_eq!((last.from, last.follow, last.max_records), (Some(Start::Last(10)), true, Some(3)));
+    assert_eq!(last.topics, ["orders", "clicks:0,1"]);
+    let parts = consume(&["orders", "-p", "0", "--partition=2", "--to", "@7"]).unwrap();
+    assert_eq!((parts.partition, parts.to), (vec![0, 2], Some(Stop::Time(7))));
+    let group = consume(&["orders", "-g", "billing", "--isolation=read_committed"]).unwrap();
+    assert_eq!(group.group.as_deref(), Some("billing"));
+    assert_eq!(group.isolation, Isolation::ReadCommitted);
+    for wrong in [
+        &[][..],
+        &["orders", "--from", "yesterday"],
+        &["orders", "--to", "-1"],
+        &["orders", "--group", "g", "--partition", "1"],
+        &["orders", "--group", "g", "--to", "end"],
+        &["orders", "--partition=-1"],
+        &["orders", "-n", "0"],
+        &["orders", "--format", "%q"],
+        &["orders", "--key-format", "octal"],
+    ] {
+        assert_eq!(consume(wrong), Err(i32::from(EXIT_USAGE)), "{wrong:?}");
+    }
 }

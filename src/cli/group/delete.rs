@@ -93,6 +93,17 @@ pub(super) async fn groups(
     if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
+/// Deletes a group if it is there: why it could not be, if it could not.
+pub(in super::super) async fn remove(
+    session: &Session,
+    group: &str,
+) -> Result<Option<String>, Failure> {
+    match Box::pin(model::describe(session, group, None)).await? {
+        Some(found) => delete(session, &found).await,
+        None => Ok(None),
+    }
+}
+
 /// Why it could not be, if it could not.
 async fn delete(session: &Session, group: &Description) -> Result<Option<String>, Failure> {
     let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(&group.group)]);

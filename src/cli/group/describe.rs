@@ -178,9 +178,8 @@ async fn one(session: &Session, group: &str, node: Option<i32>) -> Result<Option
     let committed = model::committed(session, group, description.coordinator).await?;
     let members = readers(&description);
     let places: BTreeSet<Place> = committed.keys().chain(members.keys()).cloned().collect();
-    let topics = session.topics_if_there(places.iter().map(|(topic, _)| topic)).await?;
     let asked = places.iter().map(|place| (place.clone(), LATEST)).collect();
-    let ends = Box::pin(session.offsets(&topics, &asked)).await;
+    let ends = Box::pin(session.offsets(&asked)).await;
     let end = |place: &Place| ends.get(place).and_then(|end| end.as_ref().ok()).copied();
     let offsets: Vec<Row> = places
         .iter()

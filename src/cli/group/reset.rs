@@ -13,7 +13,7 @@ use super::super::input::read_file;
 use super::super::output::{Align, Answer, Failure, Output, Table, column, complain, note, write};
 use super::super::places;
 use super::super::session::{
-    EARLIEST, LATEST, Offsets, Place, Session, Topic, explain, group_id, text, topic_name,
+    EARLIEST, LATEST, Offsets, Place, Session, explain, group_id, text, topic_name,
 };
 use super::model;
 use super::plan::{self, Known, Scenario};
@@ -137,11 +137,11 @@ async fn of_group(
         None => session.coordinator(group).await?,
     };
     let committed = model::committed(session, group, node).await?;
-    let (topics, places) = meant(session, wanted, scenario, group, committed.keys()).await?;
+    let places = meant(session, wanted, scenario, group, committed.keys()).await?;
     let mut asked = Vec::new();
     for timestamp in scenario.timestamps() {
         let at = places.iter().map(|place| (place.clone(), timestamp)).collect();
-        asked.push((timestamp, Box::pin(session.offsets(&topics, &at)).await));
+        asked.push((timestamp, Box::pin(session.offsets(&at)).await));
     }
     let mut rows: Vec<Row> = Vec::new();
     for place in &places {
@@ -175,16 +175,15 @@ async fn meant<'a>(
     scenario: &Scenario,
     group: &str,
     committed: impl Iterator<Item = &'a Place>,
-) -> Result<(Vec<Topic>, BTreeSet<Place>), Failure> {
+) -> Result<BTreeSet<Place>, Failure> {
     let places: BTreeSet<Place> = match scenario {
         Scenario::Plans(plans) => {
             plan::of_group(plans, group).into_iter().flat_map(BTreeMap::keys).cloned().collect()
         }
         _ if wanted.all_topics => committed.cloned().collect(),
-        _ => return places::find(session, &wanted.topics).await,
+        _ => places::find(session, &wanted.topics).await?.1,
     };
-    let topics = session.topics_if_there(places.iter().map(|(topic, _)| topic)).await?;
-    Ok((topics, places))
+    Ok(places)
 }
 
 /// What leaders told of a partition.

@@ -14,14 +14,14 @@ use crate::client::Target;
 use crate::protocol::error::ErrorCode;
 
 /// What topics are to be like.
-pub(super) struct Like<'a> {
-    pub(super) partitions: Option<i32>,
-    pub(super) replication_factor: Option<i16>,
-    pub(super) config: &'a [(String, String)],
+pub(in super::super) struct Like<'a> {
+    pub(in super::super) partitions: Option<i32>,
+    pub(in super::super) replication_factor: Option<i16>,
+    pub(in super::super) config: &'a [(String, String)],
 }
 
 /// Creates topics.
-pub(super) async fn create(
+pub(in super::super) async fn create(
     session: &Session,
     names: &[String],
     like: &Like<'_>,
@@ -178,8 +178,8 @@ async fn what_goes(session: &Session, topics: &[Topic]) -> Vec<Gone> {
         });
         all.map(|place| (place, timestamp)).collect()
     };
-    let starts = Box::pin(session.offsets(topics, &places(EARLIEST))).await;
-    let ends = Box::pin(session.offsets(topics, &places(LATEST))).await;
+    let starts = Box::pin(session.offsets(&places(EARLIEST))).await;
+    let ends = Box::pin(session.offsets(&places(LATEST))).await;
     let of_topic = |topic: &Topic| {
         let held = topic.partitions.iter().map(|partition| {
             let place = (topic.name.clone(), partition.index);
@@ -194,7 +194,20 @@ async fn what_goes(session: &Session, topics: &[Topic]) -> Vec<Gone> {
 }
 
 async fn carry_out(session: &Session, gone: &mut [Gone]) -> Result<(), Failure> {
-    let names: Vec<_> = gone.iter().map(|topic| topic_name(&topic.name)).collect();
+    let names: Vec<&str> = gone.iter().map(|topic| topic.name.as_str()).collect();
+    let errors = remove(session, &names).await?;
+    for (topic, error) in gone.iter_mut().zip(errors) {
+        topic.error = error;
+    }
+    Ok(())
+}
+
+/// Deletes topics: for each why it could not be, if it could not.
+pub(in super::super) async fn remove(
+    session: &Session,
+    topics: &[&str],
+) -> Result<Vec<Option<String>>, Failure> {
+    let names: Vec<_> = topics.iter().map(|topic| topic_name(topic)).collect();
     let build = |version: i16| {
         let request = DeleteTopicsRequest::default().with_timeout_ms(session.timeout_ms());
         // Names are in structures of their own from version 6 on.
@@ -207,14 +220,14 @@ async fn carry_out(session: &Session, gone: &mut [Gone]) -> Result<(), Failure> 
     let cluster = session.cluster();
     let answer = Box::pin(cluster.ask(Target::Controller, ANY_VERSION, build)).await;
     let answer = answer.map_err(Failure::failed)?;
-    for topic in gone {
-        let is_it = |name: &kafka_protocol::messages::TopicName| name.as_str() == topic.name;
+    let outcome = |topic: &&str| {
+        let is_it = |name: &kafka_protocol::messages::TopicName| name.as_str() == *topic;
         let row = answer.responses.iter().find(|row| row.name.as_ref().is_some_and(is_it));
-        topic.error = match row {
+        match row {
             Some(row) if row.error_code == 0 => None,
             Some(row) => Some(explain(row.error_code, row.error_message.as_ref())),
             None => Some("the cluster did not say what became of it".to_owned()),
-        };
-    }
-    Ok(())
+        }
+    };
+    Ok(topics.iter().map(outcome).collect())
 }

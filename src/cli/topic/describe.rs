@@ -120,8 +120,8 @@ pub(super) async fn describe(
         session.topics(names).await?
     };
     let (starts, ends) = (at(&topics, EARLIEST), at(&topics, LATEST));
-    let starts = Box::pin(session.offsets(&topics, &starts)).await;
-    let ends = Box::pin(session.offsets(&topics, &ends)).await;
+    let starts = Box::pin(session.offsets(&starts)).await;
+    let ends = Box::pin(session.offsets(&ends)).await;
     let sizes = sizes(session, &topics).await;
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
     let mut configs = BTreeMap::new();

@@ -83,13 +83,13 @@ pub(super) async fn delete(
 ) -> Result<(), Failure> {
     let (topics, wanted) = wanted(session, texts, until).await?;
     let at = |timestamp: i64| wanted.keys().map(|place| (place.clone(), timestamp)).collect();
-    let starts = Box::pin(session.offsets(&topics, &at(EARLIEST))).await;
-    let ends = Box::pin(session.offsets(&topics, &at(LATEST))).await;
+    let starts = Box::pin(session.offsets(&at(EARLIEST))).await;
+    let ends = Box::pin(session.offsets(&at(LATEST))).await;
     let times = wanted.iter().filter_map(|(place, before)| match before {
         Before::Time(ms) => Some((place.clone(), *ms)),
         Before::Offset(_) | Before::End => None,
     });
-    let times = Box::pin(session.offsets(&topics, &times.collect())).await;
+    let times = Box::pin(session.offsets(&times.collect())).await;
     let mut rows: Vec<Row> = Vec::new();
     for (place, before) in &wanted {
         rows.push(row(place, *before, &starts, &ends, &times));
