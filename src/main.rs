@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Topic(remote) => cli::topic(&remote),
         Command::Group(remote) => cli::group(&remote),
         Command::Cluster(remote) => cli::cluster(&remote),
+        Command::Top(asked) => cli::top(&asked),
         Command::Completions(shell) => cli::completions(shell),
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 pub(super) mod group;
 mod settings;
+mod top;
 pub(super) mod topic;
 mod wal;
 
@@ -18,6 +19,7 @@ use self::cluster::ClusterArgs;
 use self::config::ConfigSub;
 use self::group::GroupArgs;
 use self::settings::{EitherArgs, ProxySettingsArgs, SettingsArgs};
+use self::top::TopArgs;
 use self::topic::TopicArgs;
 use self::wal::WalSub;
 use super::Command;
@@ -65,6 +67,8 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
       create a topic on the broker of this machine, or with -b of any Kafka cluster
   tidegate group describe billing
       show where a consumer group is, and its lag
+  tidegate top
+      watch topics, groups and what the broker does
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -106,6 +110,8 @@ enum Sub {
     Group(GroupArgs),
     /// Look at any Kafka cluster as a whole.
     Cluster(ClusterArgs),
+    /// Watch any Kafka cluster: its nodes, topics, groups and their lag, and Tidegate's metrics.
+    Top(TopArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(after_long_help = "Examples:
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -133,6 +139,7 @@ impl Cli {
             Some(Sub::Topic(args)) => args.into_command(),
             Some(Sub::Group(args)) => args.into_command(),
             Some(Sub::Cluster(args)) => args.into_command(),
+            Some(Sub::Top(args)) => args.into_command(),
             Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
     }

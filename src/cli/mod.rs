@@ -24,6 +24,7 @@ mod output;
 mod places;
 mod proxy;
 mod session;
+mod top;
 mod topic;
 mod wal;
 mod when;
@@ -42,6 +43,7 @@ pub use doctor::doctor;
 pub use group::group;
 pub use output::Output;
 pub use proxy::{proxy_banner, proxy_warnings};
+pub use top::{Top, top};
 pub use topic::topic;
 pub use wal::wal_check;
 
@@ -110,6 +112,8 @@ pub enum Command {
     Group(Box<Remote<GroupAction>>),
     /// Look at a cluster ([`cluster()`]).
     Cluster(Box<Remote<ClusterAction>>),
+    /// Watch a cluster ([`mod@top`]).
+    Top(Box<Top>),
     /// Print what makes a shell complete the command line ([`completions()`]).
     Completions(clap_complete::Shell),
 }

@@ -240,7 +240,8 @@ impl Session {
         found
     }
 
-    async fn ask_offsets(
+    /// The same once, without a second try.
+    pub(super) async fn ask_offsets(
         &self,
         topics: &[Topic],
         asked: &BTreeMap<Place, i64>,
@@ -323,7 +324,7 @@ fn is_retriable(code: i16) -> bool {
 }
 
 /// A topic that metadata has a name for, and no fault of.
-fn topic(topic: &MetadataResponseTopic) -> Option<Topic> {
+pub(super) fn topic(topic: &MetadataResponseTopic) -> Option<Topic> {
     let name = topic.name.as_ref()?.to_string();
     let ids = |nodes: &[BrokerId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
     let mut partitions: Vec<Partition> = topic

@@ -23,6 +23,7 @@ mod bad_input;
 mod bombs;
 mod bounds;
 mod cli_admin;
+mod cli_top;
 mod cold;
 mod compaction;
 mod configs;
