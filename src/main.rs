@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Bench(remote) => cli::bench(&remote),
         Command::Demo { connection, shown } => cli::demo(&connection, &shown),
         Command::Consume(asked) => cli::consume(&asked.0, &asked.1),
+        Command::Top(asked) => cli::top(&asked),
         Command::Completions(shell) => cli::completions(shell),
     }
 }

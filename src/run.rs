@@ -26,6 +26,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{Config, Endpoint, Host, Listener};
 use crate::metrics::Registry;
 use crate::protocol::versions;
+use crate::security::CertificateMetrics;
 use crate::security::tls::{TlsAcceptor, TlsError};
 use crate::server::{Connections, Door, DoorOptions, Limits, ListenerOptions};
 use crate::shutdown::Shutdown;
@@ -241,6 +242,7 @@ async fn bind_door(
         max_idle: server.connection_idle_max.unwrap_or(Duration::MAX),
         ..Limits::default()
     };
+    let certificates = CertificateMetrics::new(registry);
     let mut listeners = Vec::new();
     for listener in &server.listeners {
         let name: Arc<str> = listener.name.as_str().into();
@@ -248,6 +250,9 @@ async fn bind_door(
         let tls = tls.map(|tls| TlsAcceptor::new(tls, broker.clock().clone())).transpose();
         let tls =
             tls.map_err(|source| RunError::ListenerTls { name: listener.name.clone(), source })?;
+        if let Some(tls) = &tls {
+            tls.tell_expiry(&certificates, &listener.name);
+        }
         for address in addresses(listener).await? {
             let (name, tls) = (Arc::clone(&name), tls.clone());
             listeners.push(ListenerOptions { name, address, tls });

@@ -49,6 +49,7 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("clap", &["main", "config", "cli"]),
     ("clap_complete", &["cli"]),
+    ("ratatui", &["cli"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;

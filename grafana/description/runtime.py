@@ -96,6 +96,13 @@ CONNECTIONS = Row("Who is connected?", [
                     "failed", BAD)]),
     Panel("Requests in flight", "Requests received whose response is not yet written.",
           "short", queries=[each("tidegate_server_requests_in_flight{@}")]),
+    Panel("Certificates end in", """How long until the certificates in use end: what clients of a
+        listener are shown (server), and what a proxy shows its upstreams (client). Of a chain the
+        one that ends first. Empty without TLS.""",
+          "s", least=None, base=BAD, steps=((14 * 86400, GOOD),), queries=[
+              Query("""min by (instance, side, name)
+                  (tidegate_security_certificate_expiry_seconds{@}) - time()""",
+                    "{{instance}} {{name}} ({{side}})")]),
 ])
 
 STATE = Row("Does anything stand still?", [

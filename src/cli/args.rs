@@ -11,6 +11,7 @@ mod demo;
 pub(super) mod group;
 mod produce;
 mod settings;
+mod top;
 pub(super) mod topic;
 mod wal;
 
@@ -26,6 +27,7 @@ use self::demo::DemoArgs;
 use self::group::GroupArgs;
 use self::produce::ProduceArgs;
 use self::settings::{EitherArgs, ProxySettingsArgs, SettingsArgs};
+use self::top::TopArgs;
 use self::topic::TopicArgs;
 use self::wal::WalSub;
 use super::Command;
@@ -75,6 +77,8 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
       show where a consumer group is, and its lag
   tidegate consume orders --follow --format '%p:%o %k = %v\\n'
       print records as they come
+  tidegate top
+      watch topics, groups and what the broker does
   tidegate config reference
       list every key with its type, default and effect"
 )]
@@ -125,6 +129,8 @@ enum Sub {
     Demo(DemoArgs),
     /// Print records of any Kafka cluster.
     Consume(ConsumeArgs),
+    /// Watch any Kafka cluster: its nodes, topics, groups and their lag, and Tidegate's metrics.
+    Top(TopArgs),
     /// Print what makes a shell complete commands and flags.
     #[command(after_long_help = "Examples:
   tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -156,6 +162,7 @@ impl Cli {
             Some(Sub::Bench(args)) => args.into_command(),
             Some(Sub::Demo(args)) => args.into_command(),
             Some(Sub::Consume(args)) => args.into_command(),
+            Some(Sub::Top(args)) => args.into_command(),
             Some(Sub::Completions { shell }) => Command::Completions(shell),
         }
     }

@@ -35,6 +35,8 @@ pub struct Connection {
 pub(super) struct Opened {
     /// The cluster. Nothing is connected yet.
     pub(super) cluster: Cluster,
+    /// The servers that are asked first.
+    pub(super) servers: Vec<Server>,
     /// How long the command may take.
     pub(super) timeout: Duration,
     /// Time.
@@ -55,9 +57,9 @@ impl Connection {
         let tls = config.tls.map(|tls| TlsConnector::new(&tls, clock.clone())).transpose();
         let connector = Connector::new(tls.map_err(Failure::usage)?, clock.clone());
         let client_id = config.client_id.as_deref().unwrap_or(CLIENT_ID);
-        let cluster = Cluster::new(connector, servers, client_id, clock.clone());
+        let cluster = Cluster::new(connector, servers.clone(), client_id, clock.clone());
         let timeout = self.timeout.or(config.timeout).unwrap_or(TIMEOUT);
-        Ok(Opened { cluster, timeout, clock })
+        Ok(Opened { cluster, servers, timeout, clock })
     }
 }
 

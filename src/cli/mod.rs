@@ -29,6 +29,7 @@ mod places;
 mod produce;
 mod proxy;
 mod session;
+mod top;
 mod topic;
 mod wal;
 mod when;
@@ -51,6 +52,7 @@ pub use group::group;
 pub use output::Output;
 pub use produce::{Form, Wanted as Produced, produce};
 pub use proxy::{proxy_banner, proxy_warnings};
+pub use top::{Top, top};
 pub use topic::topic;
 pub use wal::wal_check;
 
@@ -138,6 +140,8 @@ pub enum Command {
     },
     /// Print records ([`consume()`]).
     Consume(Box<(Connection, Consume)>),
+    /// Watch a cluster ([`mod@top`]).
+    Top(Box<Top>),
     /// Print what makes a shell complete the command line ([`completions()`]).
     Completions(clap_complete::Shell),
 }

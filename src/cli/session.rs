@@ -232,6 +232,19 @@ impl Session {
         };
         found.into_iter().map(|(place, listed)| (place, told(listed))).collect()
     }
+
+    /// The ends of partitions, asked once of the leaders that `topics` have.
+    pub(super) async fn ends_once(
+        &self,
+        topics: &[MetadataResponseTopic],
+        places: impl IntoIterator<Item = Place>,
+    ) -> Vec<(Place, Result<i64, ClusterError>)> {
+        self.leaders.remember(topics);
+        let asked = places.into_iter().map(|place| (place, LATEST)).collect();
+        let listing = Listing { is_committed: false, patience: OFFSETS_PATIENCE };
+        let found = Box::pin(self.leaders.list_offsets_once(&asked, listing)).await;
+        found.into_iter().map(|(place, it)| (place, it.map(|it| it.offset))).collect()
+    }
 }
 
 fn is_retriable(code: i16) -> bool {
@@ -239,7 +252,7 @@ fn is_retriable(code: i16) -> bool {
 }
 
 /// A topic that metadata has a name for, and no fault of.
-fn topic(topic: &MetadataResponseTopic) -> Option<Topic> {
+pub(super) fn topic(topic: &MetadataResponseTopic) -> Option<Topic> {
     let name = topic.name.as_ref()?.to_string();
     let ids = |nodes: &[BrokerId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
     let mut partitions: Vec<Partition> = topic

@@ -113,6 +113,11 @@ impl Connector {
         Self { tls, clock }
     }
 
+    /// Its TLS, if it speaks that.
+    pub fn tls(&self) -> Option<&TlsConnector> {
+        self.tls.as_ref()
+    }
+
     /// Whether connections are in TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()

@@ -204,7 +204,7 @@ impl Leaders {
             return left.into_keys().map(|place| (place, Err(error.clone()))).collect();
         }
         loop {
-            let answers = self.ask_offsets(&left, listing).await;
+            let answers = self.list_offsets_once(&left, listing).await;
             let is_late = self.inner.cluster.clock().now() >= deadline;
             let mut again = BTreeMap::new();
             for (place, answer) in answers {
@@ -226,7 +226,8 @@ impl Leaders {
         }
     }
 
-    async fn ask_offsets(
+    /// The same once: what passes stands beside the partition, too.
+    pub async fn list_offsets_once(
         &self,
         asked: &BTreeMap<Place, i64>,
         listing: Listing,
@@ -293,19 +294,22 @@ impl Leaders {
 
     async fn ask(&self, topics: &[&str]) -> Result<(), ClusterError> {
         let response = Box::pin(self.inner.cluster.metadata(Some(topics), false)).await?;
+        self.state().answers += 1;
+        let is_asked = |row: &&MetadataResponseTopic| {
+            row.name.as_ref().is_some_and(|name| topics.contains(&name.0.as_str()))
+        };
+        self.remember(response.topics.iter().filter(is_asked));
+        Ok(())
+    }
+
+    /// Takes in what metadata that somebody else asked for have of topics.
+    pub fn remember<'a>(&self, topics: impl IntoIterator<Item = &'a MetadataResponseTopic>) {
         let mut state = self.state();
-        state.answers += 1;
-        for row in &response.topics {
+        for row in topics {
             let Some(name) = row.name.as_ref().map(|name| name.0.to_string()) else { continue };
-            // Nobody asked for it.
-            if !topics.contains(&name.as_str()) {
-                continue;
-            }
-            let known = state.topics.get(&name);
-            let topic = topic(row, known);
+            let topic = topic(row, state.topics.get(&name));
             state.topics.insert(name, topic);
         }
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::config::{Nodes, VirtualCluster};
 use crate::metrics::Registry;
+use crate::security::CertificateMetrics;
 use crate::security::tls::TlsError;
 use crate::server::Service;
 use crate::server::service::{ApiVersions, Disconnect, Reply, Request, Session};
@@ -35,6 +36,7 @@ pub struct ProxyListener {
 pub struct ProxyService {
     clusters: Vec<Arc<Cluster>>,
     listeners: BTreeMap<Arc<str>, ProxyListener>,
+    certificates: CertificateMetrics,
 }
 
 impl ProxyService {
@@ -47,17 +49,27 @@ impl ProxyService {
         random: &Random,
         registry: &Registry,
     ) -> Result<Self, TlsError> {
+        let certificates = CertificateMetrics::new(registry);
         let families = Families::new(registry);
         let make = |config: &VirtualCluster| {
             let (clock, random) = (clock.clone(), random.clone());
-            Ok(Arc::new(Cluster::new(config.clone(), budget, clock, random, &families)?))
+            let cluster = Cluster::new(config.clone(), budget, clock, random, &families)?;
+            if let Some(tls) = cluster.connector.tls() {
+                tls.tell_expiry(&certificates, &config.name);
+            }
+            Ok(Arc::new(cluster))
         };
         let clusters: Vec<_> = clusters.iter().map(make).collect::<Result<_, TlsError>>()?;
         let named = |listener: ProxyListener| (Arc::clone(&listener.name), listener);
         let listeners = clusters.iter().enumerate();
         let listeners = listeners.flat_map(|(place, it)| listeners_of(place, &it.config));
         let listeners = listeners.map(named).collect();
-        Ok(Self { clusters, listeners })
+        Ok(Self { clusters, listeners, certificates })
+    }
+
+    /// Where the ends of the certificates of listeners are told, too.
+    pub fn certificates(&self) -> &CertificateMetrics {
+        &self.certificates
     }
 
     /// The name of a virtual cluster's bootstrap listener.

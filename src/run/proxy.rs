@@ -122,6 +122,9 @@ async fn listeners(
         let hosts = addresses(cluster).await?;
         let tls = cluster.tls.as_ref().map(|tls| TlsAcceptor::new(tls, clock.clone()));
         let tls = tls.transpose()?;
+        if let Some(tls) = &tls {
+            tls.tell_expiry(service.certificates(), &cluster.name);
+        }
         for listener in service.listeners().filter(|listener| listener.cluster == place) {
             let Some(port) = port(cluster, listener) else { continue };
             options.extend(hosts.iter().map(|&host| ListenerOptions {

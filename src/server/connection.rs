@@ -25,7 +25,7 @@ use super::context::Context;
 use super::handshake;
 use super::metrics::Pause;
 use super::reader::{Frame, Reader};
-use super::replies::{Next, Panicked, Replies, Ticket, poll_caught};
+use super::replies::{Next, Panicked, Replies, RequestId, Ticket, poll_caught};
 use super::service::{
     BoxFuture, Disconnect, Reply, Request, SASL_AUTHENTICATE, SASL_TOKEN, Service,
     ServiceConnection, Session,
@@ -33,6 +33,7 @@ use super::service::{
 use super::writer::Writer;
 use crate::clock::Instant;
 use crate::protocol::frame::{FrameError, LENGTH_BYTES};
+use crate::protocol::guard::shape::kafka_api;
 use crate::protocol::header::{RequestHeader, parse_request_header};
 
 /// How long a peer that has closed its side is still worked for without any progress. A peer that
@@ -71,6 +72,8 @@ pub(super) struct Connection<S: Service, IO> {
     client_id: Arc<str>,
     /// No request is read any more, and why. What has begun is finished.
     ended: Option<Cause>,
+    /// The request that this is because of, if it is one.
+    about: Option<RequestId>,
     /// When something last happened.
     active_at: Instant,
     /// Since when as much as allowed is in flight.
@@ -104,6 +107,7 @@ where
             call: None,
             client_id: Arc::from(""),
             ended: None,
+            about: None,
             active_at: context.clock.now(),
             paused_since: None,
             draining: Some(Box::pin(context.shutdown.draining())),
@@ -209,8 +213,13 @@ where
             Ok(Ok(Reply::Now(response))) => self.replies.push_ready(ticket, response),
             Ok(Ok(Reply::Later(future))) => self.replies.push_later(ticket, future),
             Ok(Ok(Reply::Silent)) => {}
-            Ok(Err(disconnect)) => self.replies.push_close(Cause::Service(disconnect)),
-            Err(Panicked) => self.replies.push_close(Cause::Panicked { api: ticket.name }),
+            Ok(Err(disconnect)) => {
+                self.replies.push_close(Cause::Service(disconnect), Some(ticket.id()));
+            }
+            Err(Panicked) => {
+                let cause = Cause::Panicked { api: ticket.name };
+                self.replies.push_close(cause, Some(ticket.id()));
+            }
         }
         true
     }
@@ -221,13 +230,17 @@ where
             return false;
         }
         let Some(next) = self.replies.next() else { return false };
-        let cause = match next {
-            Next::Respond(ticket, response) => match self.writer.push(ticket, response) {
-                Ok(()) => return true,
-                Err(cause) => cause,
-            },
-            Next::Close(cause) => cause,
+        let (cause, about) = match next {
+            Next::Respond(ticket, response) => {
+                let id = ticket.id();
+                match self.writer.push(ticket, response) {
+                    Ok(()) => return true,
+                    Err(cause) => (cause, Some(id)),
+                }
+            }
+            Next::Close(cause, about) => (cause, about),
         };
+        self.about = about;
         self.replies.clear();
         self.call = None;
         self.ended = Some(cause);
@@ -271,8 +284,8 @@ where
             return Ok(false);
         }
         let Some(frame) = self.reader.take_frame() else { return Ok(false) };
-        if let Err(cause) = self.begin(frame) {
-            self.replies.push_close(cause);
+        if let Err((cause, about)) = self.begin(frame) {
+            self.replies.push_close(cause, about);
         }
         Ok(true)
     }
@@ -309,18 +322,28 @@ where
     }
 
     /// Begins the first stage of the request in `frame`.
-    fn begin(&mut self, frame: Frame) -> Result<(), Cause> {
+    fn begin(&mut self, frame: Frame) -> Result<(), (Cause, Option<RequestId>)> {
         let is_token = self.state.takes_token(&frame.bytes);
         let (header, body) = if is_token {
             (TOKEN_HEADER, frame.bytes.clone())
         } else {
-            parse_request_header(&frame.bytes).map_err(Cause::Header)?
+            parse_request_header(&frame.bytes).map_err(|error| {
+                let about = RequestId::of_unknown(&error);
+                (Cause::Header(error), about)
+            })?
         };
         let RequestHeader { api_key: key, api_version: version, correlation_id, client_id } =
             header;
+        let client_id = client_id.as_deref().unwrap_or("");
+        if *self.client_id != *client_id {
+            self.client_id = Arc::from(client_id);
+        }
         let Some(row) = self.context.apis.find(key) else {
-            return Err(Cause::Unsupported { key, version });
+            let api = kafka_api(key).map_or(RequestId::UNKNOWN, |api| api.name);
+            let id = RequestId { api, version, correlation_id };
+            return Err((Cause::Unsupported { key, version }, Some(id)));
         };
+        let id = RequestId { api: row.name, version, correlation_id };
         let bytes = LENGTH_BYTES + frame.bytes.len();
         let ticket = Ticket {
             api: row.index,
@@ -335,7 +358,8 @@ where
         if key == API_VERSIONS && !S::ANSWERS_API_VERSIONS {
             let versions = self.service.api_versions();
             let response = if row.serves(version) {
-                handshake::respond(version, &body, &versions).map_err(Cause::Body)?
+                let answer = handshake::respond(version, &body, &versions);
+                answer.map_err(|error| (Cause::Body(error), Some(id)))?
             } else {
                 handshake::respond_to_unsupported(&versions)
             };
@@ -343,11 +367,7 @@ where
             return Ok(());
         }
         if !is_token && !row.serves(version) && key != API_VERSIONS {
-            return Err(Cause::Unsupported { key, version });
-        }
-        let client_id = client_id.as_deref().unwrap_or("");
-        if *self.client_id != *client_id {
-            self.client_id = Arc::from(client_id);
+            return Err((Cause::Unsupported { key, version }, Some(id)));
         }
         let request = Request {
             api_key: key,
@@ -419,9 +439,16 @@ where
     fn report(&self, cause: &Cause) {
         let Session { id, peer, listener, .. } = &*self.session;
         let client_id = &*self.client_id;
+        // Fields that are not known are not written.
+        let api = self.about.map(|about| about.api);
+        let version = self.about.map(|about| about.version);
+        let correlation_id = self.about.map(|about| about.correlation_id);
         let limit = match cause {
-            Cause::Panicked { api } => {
-                error!(connection = id, %peer, client_id, api, "request failed unexpectedly");
+            Cause::Panicked { .. } => {
+                error!(
+                    connection = id, %peer, %listener, client_id, api, version, correlation_id,
+                    "request failed unexpectedly"
+                );
                 return;
             }
             Cause::Frame(FrameError::Http | FrameError::Tls) => &self.context.foreign_log,
@@ -448,12 +475,18 @@ where
             | Cause::Idle
             | Cause::Drained
             | Cause::Cut => {
-                debug!(connection = id, %peer, client_id, "connection closed: {cause}");
+                debug!(
+                    connection = id, %peer, client_id, api, version, correlation_id,
+                    "connection closed: {cause}"
+                );
                 return;
             }
         };
         if let Some(more) = limit.allow(&self.context.clock) {
-            warn!(%peer, %listener, client_id, more, "connection closed: {cause}");
+            warn!(
+                connection = id, %peer, %listener, client_id, api, version, correlation_id, more,
+                "connection closed: {cause}"
+            );
         }
     }
 }

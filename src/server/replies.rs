@@ -15,7 +15,7 @@ use super::metrics::InFlight;
 use super::service::{BoxFuture, Disconnect, Piece, Response, SASL_AUTHENTICATE, SASL_TOKEN};
 use super::writer::copy_small;
 use crate::clock::Instant;
-use crate::protocol::header::{put_response_header, response_header_bytes};
+use crate::protocol::header::{HeaderError, put_response_header, response_header_bytes};
 
 /// What is remembered of a request until its response is written.
 #[derive(Debug)]
@@ -34,7 +34,37 @@ pub(super) struct Ticket {
     pub(super) in_flight: InFlight,
 }
 
+/// Which request a line of the log is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestId {
+    /// The API's name.
+    pub(super) api: &'static str,
+    pub(super) version: i16,
+    pub(super) correlation_id: i32,
+}
+
+impl RequestId {
+    /// The name of an API that Kafka does not have.
+    pub(super) const UNKNOWN: &str = "unknown";
+
+    /// The request of which no more could be read than its header's first fields, if they were.
+    pub(super) fn of_unknown(error: &HeaderError) -> Option<Self> {
+        match *error {
+            HeaderError::UnknownKey { version, correlation_id, .. } => {
+                Some(Self { api: Self::UNKNOWN, version, correlation_id })
+            }
+            HeaderError::Truncated { .. } | HeaderError::Malformed { .. } => None,
+        }
+    }
+}
+
 impl Ticket {
+    /// Which request it is.
+    pub(super) fn id(&self) -> RequestId {
+        let Self { name: api, version, correlation_id, .. } = *self;
+        RequestId { api, version, correlation_id }
+    }
+
     /// How many bytes the header of the response has.
     pub(super) fn header_bytes(&self) -> usize {
         if self.is_token() { 0 } else { response_header_bytes(self.key, self.version) }
@@ -57,8 +87,8 @@ impl Ticket {
 pub(super) enum Next {
     /// A response to write.
     Respond(Ticket, Response),
-    /// Nothing may be written any more.
-    Close(Cause),
+    /// Nothing may be written any more, because of a request if it was one.
+    Close(Cause, Option<RequestId>),
 }
 
 /// The replies of one connection that are not yet handed to its writer.
@@ -80,7 +110,7 @@ enum Slot {
     Waiting(Ticket),
     /// Whether small pieces were copied.
     Ready(Ticket, Response, bool),
-    Close(Cause),
+    Close(Cause, Option<RequestId>),
     Taken,
 }
 
@@ -132,7 +162,7 @@ impl Replies {
 
     /// Whether the connection closes after these.
     pub(super) fn closes(&self) -> bool {
-        matches!(self.slots.back(), Some(Slot::Close(_)))
+        matches!(self.slots.back(), Some(Slot::Close(..)))
     }
 
     /// The response is ready.
@@ -160,9 +190,10 @@ impl Replies {
         self.later.push(Numbered { number, future });
     }
 
-    /// The connection closes once the replies before this are written.
-    pub(super) fn push_close(&mut self, cause: Cause) {
-        self.slots.push_back(Slot::Close(cause));
+    /// The connection closes once the replies before this are written, because of a request if it
+    /// is one.
+    pub(super) fn push_close(&mut self, cause: Cause, about: Option<RequestId>) {
+        self.slots.push_back(Slot::Close(cause, about));
     }
 
     /// Polls all replies that wait.
@@ -185,7 +216,7 @@ impl Replies {
                 self.held -= held(&response);
                 Next::Respond(ticket, response)
             }
-            Slot::Close(cause) => Next::Close(cause),
+            Slot::Close(cause, about) => Next::Close(cause, about),
             Slot::Taken => return None,
         };
         self.slots.pop_front();
@@ -230,11 +261,11 @@ impl Replies {
             }
             Ok(Err(disconnect)) => {
                 self.requests -= ticket.bytes;
-                Slot::Close(Cause::Service(disconnect))
+                Slot::Close(Cause::Service(disconnect), Some(ticket.id()))
             }
             Err(Panicked) => {
                 self.requests -= ticket.bytes;
-                Slot::Close(Cause::Panicked { api: ticket.name })
+                Slot::Close(Cause::Panicked { api: ticket.name }, Some(ticket.id()))
             }
         };
     }

@@ -1,8 +1,6 @@
 //! TLS's handshake, before a connection begins: in the connection's own task, with a deadline.
 
-use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -39,13 +37,14 @@ pub(super) async fn handshake(
             Err(_) => Cause::SlowHandshake,
         },
     };
-    report(context, session.peer, &session.listener, &cause);
+    report(context, session, &cause);
     context.metrics.closed(&cause);
     None
 }
 
 /// A probe closes without a word, and is not worth one.
-fn report(context: &Context, peer: SocketAddr, listener: &Arc<str>, cause: &Cause) {
+fn report(context: &Context, session: &Session, cause: &Cause) {
+    let Session { id, peer, listener, .. } = session;
     let limit = match cause {
         Cause::Handshake(AcceptError::Plaintext) => &context.foreign_log,
         Cause::Handshake(
@@ -55,12 +54,12 @@ fn report(context: &Context, peer: SocketAddr, listener: &Arc<str>, cause: &Caus
             | AcceptError::Protocol(_),
         ) => &context.refused_log,
         _ => {
-            debug!(%peer, %listener, "connection closed: {cause}");
+            debug!(connection = id, %peer, %listener, "connection closed: {cause}");
             return;
         }
     };
     if let Some(more) = limit.allow(&context.clock) {
-        warn!(%peer, %listener, more, "connection closed: {cause}");
+        warn!(connection = id, %peer, %listener, more, "connection closed: {cause}");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::requests::{PRODUCE, create_topic, produce_request, produced, text, to
 /// Tries until a coordinator has loaded its partition.
 const LOAD_TRIES: usize = 10_000;
 
-fn start() -> (Broker, Cli, Wire) {
+pub fn start() -> (Broker, Cli, Wire) {
     // Records of long ago stay.
     let options = Options::new()
         .set("group.initial.rebalance.delay.ms", 0)
@@ -31,7 +31,7 @@ fn start() -> (Broker, Cli, Wire) {
 }
 
 /// Appends a record for each timestamp.
-fn write(wire: &mut Wire, topic: &str, partition: i32, timestamps: &[i64]) {
+pub fn write(wire: &mut Wire, topic: &str, partition: i32, timestamps: &[i64]) {
     let mut batch = BatchBuilder::new();
     for time in timestamps {
         batch.append(*time, None, Some(b"value"), &[]);
@@ -41,7 +41,7 @@ fn write(wire: &mut Wire, topic: &str, partition: i32, timestamps: &[i64]) {
 }
 
 /// Commits offsets of partitions 0, 1, .. as a client without membership does.
-fn commit(wire: &mut Wire, group: &str, topic: &str, offsets: &[i64]) {
+pub fn commit(wire: &mut Wire, group: &str, topic: &str, offsets: &[i64]) {
     let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
     assert_eq!(wire.call(4, &find).coordinators[0].error_code, 0);
     let partition = |(index, offset): (usize, &i64)| {
@@ -64,7 +64,7 @@ fn commit(wire: &mut Wire, group: &str, topic: &str, offsets: &[i64]) {
 }
 
 /// Joins a group as its only member, which has partitions 0 and 1 of `topic`; its id.
-fn join(wire: &mut Wire, group: &str, topic: &str) -> String {
+pub fn join(wire: &mut Wire, group: &str, topic: &str) -> String {
     let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
     assert_eq!(wire.call(4, &find).coordinators[0].error_code, 0);
     let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
@@ -102,7 +102,7 @@ fn join(wire: &mut Wire, group: &str, topic: &str) -> String {
 }
 
 /// The values of `field` in the rows of an answer.
-fn column<'a>(rows: &'a Value, field: &str) -> Vec<&'a Value> {
+pub fn column<'a>(rows: &'a Value, field: &str) -> Vec<&'a Value> {
     rows.as_array().unwrap().iter().map(|row| &row[field]).collect()
 }
 

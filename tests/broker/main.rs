@@ -25,6 +25,7 @@ mod bounds;
 mod cli_admin;
 mod cli_consume;
 mod cli_produce;
+mod cli_top;
 mod cold;
 mod compaction;
 mod configs;

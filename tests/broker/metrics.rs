@@ -127,3 +127,44 @@ fn the_log_level_is_changed_while_the_broker_runs() {
     broker.wait_for_log("topic=\"three\"");
     assert!(!broker.log().contains("topic=\"two\""), "{}", broker.log());
 }
+
+/// A request's bytes: header version 1 with the client id "odd", and this body.
+fn odd_request(key: i16, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u8> {
+    let head = [key.to_be_bytes(), version.to_be_bytes()].concat();
+    let client_id = [&[0, 3][..], b"odd"].concat();
+    let frame = [&head, &correlation_id.to_be_bytes()[..], &client_id, body].concat();
+    [&u32::try_from(frame.len()).unwrap().to_be_bytes()[..], &frame].concat()
+}
+
+#[test]
+fn a_line_about_a_request_says_which_it_was_and_whose() {
+    // One that Kafka does not have, one that is not served, one whose body is not what it says.
+    let cases = [
+        ("unknown", 32_000, 7, &[][..]),
+        ("AddPartitionsToTxn", 24, 0, &[]),
+        ("Metadata", 3, 1, &[0x7f, 0xff, 0xff, 0xff]),
+    ];
+    for (api, key, version, body) in cases {
+        let broker = Broker::start_with(Options::new().set("log.format", "json"));
+        let mut wire = broker.connect();
+        wire.send_raw(&odd_request(key, version, 4_711, body)).unwrap();
+        assert!(wire.is_closed_by_broker());
+        let line = crate::harness::until("the line is written", || {
+            let log = broker.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let mut lines = lines.filter(|line: &serde_json::Value| line["level"] == "WARN");
+            lines.find(|line| line["correlation_id"] == 4_711)
+        });
+        let closed = line["message"].as_str().unwrap();
+        assert!(closed.starts_with("connection closed: "), "{line}");
+        assert_eq!((&line["api"], &line["version"]), (&api.into(), &version.into()), "{line}");
+        // What follows an unknown key need not be a client id.
+        let client_id = if api == "unknown" { "" } else { "odd" };
+        assert_eq!(
+            (&line["client_id"], &line["listener"]),
+            (&client_id.into(), &"PLAINTEXT".into())
+        );
+        assert!(line["connection"].is_u64(), "{line}");
+        assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    }
+}

@@ -144,11 +144,18 @@ fn tls_on_a_plaintext_listener_is_named_on_both_sides() {
 fn a_renewed_certificate_is_shown_without_a_restart() {
     let secured = Secured::start();
     assert!(!secured.presented().join(" ").contains("renewed"));
-    secured.authority.issue("server", "DNS:renewed");
+    let ends = |name: &str| {
+        let series = "tidegate_security_certificate_expiry_seconds";
+        secured.broker.metric(&format!("{series}{{name=\"{name}\",side=\"server\"}}"))
+    };
+    let (before, of_other) = (ends("SSL"), ends("MUTUAL"));
+    secured.authority.issue_for_days("server", "DNS:renewed", 9);
     secured.broker.wait_until("the new certificate is shown", |_| {
         secured.presented().join(" ").contains("renewed")
     });
     secured.broker.wait_for_log("certificates were renewed");
+    assert!(ends("SSL") >= before + 7.0 * 86_400.0);
+    assert_eq!(ends("MUTUAL"), of_other);
 }
 
 #[test]

@@ -25,11 +25,16 @@ impl Authority {
     /// A certificate for `alternatives` (`DNS:localhost,IP:127.0.0.1`) with its key in one file,
     /// which takes the place of what was there before at once.
     pub fn issue(&self, name: &str, alternatives: &str) -> PathBuf {
+        self.issue_for_days(name, alternatives, 2)
+    }
+
+    /// The same of so many days.
+    pub fn issue_for_days(&self, name: &str, alternatives: &str, days: u32) -> PathBuf {
         let folder = self.folder.path();
         openssl(
             folder,
             &format!(
-                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days {days} \
                  -CA ca.pem -CAkey ca.key -subj /CN={name} -addext subjectAltName={alternatives} \
                  -addext basicConstraints=CA:FALSE -keyout {name}.new.key -out {name}.new"
             ),

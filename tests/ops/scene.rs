@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::dashboards::repository;
+use crate::harness::authority::Authority;
 use crate::harness::prometheus::Prometheus;
 use crate::harness::proxy::{Proxy, ProxyOptions};
 use crate::harness::servers::Server;
-use crate::harness::{Broker, DELAYS, Options, installation};
+use crate::harness::{Broker, DELAYS, Options, free_port, installation};
 use crate::rules;
 
 const MIB: u64 = 1 << 20;
@@ -72,6 +73,7 @@ pub struct Scene {
     pub proxy: Proxy,
     pub broker: Broker,
     pub bucket: Server,
+    _authority: Authority,
 }
 
 impl Scene {
@@ -83,8 +85,14 @@ impl Scene {
         let mut options = bucket.options("s3://bkt/dash", Options::new());
         // The one that Cargo built for this suite: only a debug build takes other times.
         options.binary = env!("CARGO_BIN_EXE_tidegate").into();
+        // Nobody connects in TLS, but there is a certificate to watch.
+        let authority = Authority::new();
+        let keystore = authority.issue("server", "DNS:localhost,IP:127.0.0.1");
+        let listeners = format!("PLAINTEXT://127.0.0.1:{{port}},SSL://127.0.0.1:{}", free_port());
         let options = pace
             .of(options)
+            .set("listeners", listeners)
+            .set("ssl.keystore.location", keystore.display())
             .set("log.retention.check.interval.ms", 500)
             .set("group.initial.rebalance.delay.ms", 0)
             .set("offsets.topic.num.partitions", 4);
@@ -93,6 +101,6 @@ impl Scene {
         let targets = [("tidegate", broker.admin_port()), ("tidegate-proxy", proxy.admin_port())];
         let prometheus = Prometheus::start(&targets, &rules::files());
         let load = Load::start(&broker.address(), &proxy.address());
-        Some(Self { _load: load, prometheus, proxy, broker, bucket })
+        Some(Self { _load: load, prometheus, proxy, broker, bucket, _authority: authority })
     }
 }

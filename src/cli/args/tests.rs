@@ -296,3 +296,29 @@ fn what_is_consumed_is_told_by_flags() {
         assert_eq!(consume(wrong), Err(i32::from(EXIT_USAGE)), "{wrong:?}");
     }
 }
+
+#[test]
+fn a_watch_has_an_interval_and_knows_where_metrics_are() {
+    use super::super::top::MetricsFrom;
+    let top = |args: &[&str]| {
+        let Command::Top(top) = parsed(&[&["top"], args].concat()) else { panic!("{args:?}") };
+        top
+    };
+    let plain = top(&[]);
+    assert_eq!(plain.interval, std::time::Duration::from_secs(2));
+    assert_eq!((plain.once, &plain.metrics), (false, &MetricsFrom::WhereTheyMayBe));
+    assert_eq!(top(&["--no-metrics"]).metrics, MetricsFrom::Nowhere);
+    let given = top(&["-b=a:1", "--once", "--interval=500ms", "--metrics=http://a:2/m"]);
+    assert_eq!((given.interval, given.once), (std::time::Duration::from_millis(500), true));
+    let MetricsFrom::Page(page) = &given.metrics else { panic!("{given:?}") };
+    assert_eq!(page.to_string(), "http://a:2/m");
+    for wrong in [
+        &["--interval", "99ms"][..],
+        &["--metrics", "a:1"],
+        &["--metrics", "http://a:1", "--no-metrics"],
+        &["topics"],
+    ] {
+        let error = Cli::try_parse_from([&["tidegate", "top"], wrong].concat()).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong:?}");
+    }
+}

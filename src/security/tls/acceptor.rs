@@ -18,6 +18,8 @@ use super::stream::{Stream, UNSENT_MAX};
 use super::time;
 use crate::clock::Clock;
 use crate::config::{ClientAuth, ServerTls};
+use crate::security::CertificateMetrics;
+use crate::security::metrics::Side;
 
 /// Agrees on TLS with clients; cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,6 +36,14 @@ impl TlsAcceptor {
         let wall = time::of(&clock);
         let build = Box::new(move |material: &Material| configure(material, client_auth, &wall));
         Ok(Self { live: Arc::new(Live::new(sources, build, clock)?) })
+    }
+
+    /// Has `metrics` say when the certificate ends that clients of the listener or virtual cluster
+    /// `name` are shown, now and after it was renewed.
+    pub fn tell_expiry(&self, metrics: &CertificateMetrics, name: &str) {
+        let (metrics, name) = (metrics.clone(), name.to_owned());
+        let tell = move |seconds| metrics.note(Side::Server, &name, seconds);
+        self.live.tell_expiry(Box::new(tell));
     }
 
     /// Agrees on TLS with the client at the other end of `stream`. Takes as long as the client

@@ -19,11 +19,13 @@ use super::time;
 use super::verifier::ServerVerifier;
 use crate::clock::Clock;
 use crate::config::ClientTls;
+use crate::security::CertificateMetrics;
+use crate::security::metrics::Side;
 
 /// Agrees on TLS with servers; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TlsConnector {
-    live: Arc<Live<ClientConfig>>,
+    pub(super) live: Arc<Live<ClientConfig>>,
 }
 
 impl TlsConnector {
@@ -38,6 +40,14 @@ impl TlsConnector {
         let build =
             Box::new(move |material: &Material| configure(material, verify_hostname, &wall));
         Ok(Self { live: Arc::new(Live::new(sources, build, clock)?) })
+    }
+
+    /// Has `metrics` say when the own certificate ends, if there is one, that the upstreams of the
+    /// virtual cluster `name` are shown, now and after it was renewed.
+    pub fn tell_expiry(&self, metrics: &CertificateMetrics, name: &str) {
+        let (metrics, name) = (metrics.clone(), name.to_owned());
+        let tell = move |seconds| metrics.note(Side::Client, &name, seconds);
+        self.live.tell_expiry(Box::new(tell));
     }
 
     /// Agrees on TLS with the server at the other end of `stream`, which is to be `host`: a DNS

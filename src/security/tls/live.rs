@@ -1,7 +1,7 @@
 //! What is made from files, and made again when they change.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,9 @@ use crate::task;
 /// How long what was read is not looked at again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// Who is told when the own certificates end.
+type Tell = Box<dyn Fn(i64) + Send + Sync>;
+
 type Build<T> = Box<dyn Fn(&Material) -> Result<Arc<T>, TlsError> + Send + Sync>;
 
 /// Something that is made from certificates and keys.
@@ -25,6 +28,8 @@ pub(super) struct Live<T> {
     built: ArcSwap<T>,
     looked: Mutex<Instant>,
     seen: Mutex<Seen>,
+    /// Set at most once, by whoever counts.
+    tell: OnceLock<Tell>,
 }
 
 struct Seen {
@@ -60,7 +65,19 @@ impl<T: Send + Sync + 'static> Live<T> {
         let built = ArcSwap::new(build(&material)?);
         let seen = Mutex::new(Seen { material, fault: None, told: None });
         let looked = Mutex::new(clock.now());
-        Ok(Self { sources, build, clock, built, looked, seen })
+        Ok(Self { sources, build, clock, built, looked, seen, tell: OnceLock::new() })
+    }
+
+    /// Tells when the certificates that serve now end, and again whenever others do.
+    pub(super) fn tell_expiry(&self, tell: Tell) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.fault.is_none()
+            && let Some(seconds) = seen.material.expiry()
+        {
+            tell(seconds);
+        }
+        // Nobody asks twice.
+        let _ = self.tell.set(tell);
     }
 
     /// What serves now. Whoever comes first after [`LOOK_AGAIN`] waits for a look at the files;
@@ -106,6 +123,9 @@ impl<T: Send + Sync + 'static> Live<T> {
         match built {
             Ok(built) => {
                 self.built.store(built);
+                if let Some((tell, seconds)) = self.tell.get().zip(seen.material.expiry()) {
+                    tell(seconds);
+                }
                 (seen.fault, seen.told) = (None, None);
                 info!(files = ?self.sources, "certificates were renewed");
                 Look::Renewed

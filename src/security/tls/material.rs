@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::error::TlsError;
+use super::expiry;
 use crate::config::{Keystore, Pem};
 
 /// The largest file that is read; the bundle of a whole system has a quarter of a mebibyte.
@@ -118,6 +119,13 @@ impl Material {
             )),
             Err(error) => Err(chain.unusable(CHAIN, error.to_string())),
         }
+    }
+
+    /// The second since 1970 at which the own chain is of no more use: its certificate that ends
+    /// first. Nothing without a keystore, or where no end can be read.
+    pub(super) fn expiry(&self) -> Option<i64> {
+        let certificates = self.chain.as_ref()?.certificates(CHAIN).ok()?;
+        certificates.iter().filter_map(|certificate| expiry::not_after(certificate)).min()
     }
 
     /// The certificates that are trusted, if there is a truststore.

@@ -9,6 +9,8 @@
 //! Certificates and keys are PEM, as Kafka's `ssl.keystore.type=PEM` has them: a chain, the own
 //! certificate first, and a key in PKCS#8, PKCS#1 or SEC1, in one file or two.
 //!
+//! When the certificates that serve end is a metric ([`TlsAcceptor::tell_expiry`]).
+//!
 //! **Invariants:** a handshake is never bounded here, since only the caller knows its deadline; no
 //! part of a key reaches a log or an error; the name of a server is checked unless the
 //! configuration switches that off.
@@ -16,6 +18,7 @@
 mod acceptor;
 mod connector;
 mod error;
+mod expiry;
 mod live;
 mod material;
 mod stream;

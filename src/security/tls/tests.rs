@@ -17,6 +17,8 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::config::{ClientAuth, ClientTls, Keystore, Pem, ServerTls};
+use crate::metrics::Registry;
+use crate::security::CertificateMetrics;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -429,4 +431,58 @@ async fn a_changed_truststore_is_used_for_new_connections() {
     assert_eq!(fault().await, Some(HandshakeError::Untrusted));
     clock.sleep(Duration::from_millis(1)).await;
     assert_eq!(fault().await, None);
+}
+
+/// The lines of the metric.
+fn told(registry: &Registry) -> Vec<String> {
+    let text = registry.encode();
+    let lines = text.lines().filter(|line| line.starts_with("tidegate_security_certificate_"));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn when_certificates_end_is_told_and_told_anew_when_they_were_renewed() {
+    let authority = Authority::new();
+    let server = authority.server();
+    let (registry, now) = (Registry::new(), Clock::system().wall_ms() / 1_000);
+    let metrics = CertificateMetrics::new(&registry);
+    let acceptor = TlsAcceptor::new(&server, Clock::system()).unwrap();
+    // Without a certificate of its own there is nothing to tell.
+    let connector = TlsConnector::new(&authority.client(), Clock::system()).unwrap();
+    connector.tell_expiry(&metrics, "upstream");
+    assert!(told(&registry).is_empty());
+    acceptor.tell_expiry(&metrics, "EXTERNAL");
+    let keystore = Some(server.keystore.clone());
+    let client = ClientTls { keystore, ..authority.client() };
+    let connector = TlsConnector::new(&client, Clock::system()).unwrap();
+    connector.tell_expiry(&metrics, "upstream");
+    let ends = || {
+        let read = |line: String| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse::<i64>().unwrap())
+        };
+        told(&registry).into_iter().map(read).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let name = "tidegate_security_certificate_expiry_seconds";
+    let of_server = format!("{name}{{name=\"EXTERNAL\",side=\"server\"}}");
+    let of_client = format!("{name}{{name=\"upstream\",side=\"client\"}}");
+    let first = ends();
+    assert_eq!(first.keys().collect::<Vec<_>>(), [&of_server, &of_client]);
+    assert!((0..=2 * 86_400 + 60).contains(&(first[&of_server] - now)), "{first:?}");
+    assert_eq!(first[&of_server], first[&of_client]);
+
+    // A chain ends with its first end: here that of the certificate of one day.
+    authority.openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=short \
+         -keyout short.key -out short.pem",
+    );
+    authority.write("server.pem", authority.read("server.pem") + &authority.read("short.pem"));
+    assert_eq!(acceptor.live.look(), Look::Renewed);
+    let second = ends();
+    assert!((86_000..=86_460).contains(&(second[&of_server] - now)), "{second:?}");
+    assert_eq!(second[&of_client], first[&of_client], "nobody has looked at the files for it");
+    // What cannot be used does not serve, and is not told.
+    authority.write("server.pem", "");
+    assert!(matches!(acceptor.live.look(), Look::Kept(_)));
+    assert_eq!(ends(), second);
 }
