@@ -2,7 +2,7 @@
 {{- define "tidegate.pod" -}}
 metadata:
   labels:
-    {{- include "tidegate.labels" . | nindent 4 }}
+    {{- include "tidegate.podLabels" . | nindent 4 }}
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -58,6 +58,10 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "tidegate.selectorLabels" $ | nindent 8 }}
+    {{- if eq $.Values.mode "proxy" }}
+    # New pods are spread among themselves: the old ones beside them are about to go.
+    matchLabelKeys: [pod-template-hash]
+    {{- end }}
   {{- end }}
   {{- end }}
 {{- with .Values.initContainers }}
