@@ -48,8 +48,13 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
-  {{- if .Values.topologySpreadConstraints }}
-  {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
+  {{- range .Values.topologySpreadConstraints }}
+  {{- $constraint := deepCopy . }}
+  {{- if not .labelSelector }}
+  {{- $own := include "tidegate.selectorLabels" $ | fromYaml }}
+  {{- $_ := set $constraint "labelSelector" (dict "matchLabels" $own) }}
+  {{- end }}
+  - {{- toYaml $constraint | nindent 4 }}
   {{- else }}
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
