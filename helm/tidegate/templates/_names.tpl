@@ -21,11 +21,16 @@ app.kubernetes.io/name: {{ include "tidegate.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{- define "tidegate.labels" -}}
+{{/* Of pods: not the chart's version, by which a new chart would start each pod anew. */}}
+{{- define "tidegate.podLabels" -}}
 {{ include "tidegate.selectorLabels" . }}
 app.kubernetes.io/component: {{ .Values.mode }}
 app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "tidegate.labels" -}}
+{{ include "tidegate.podLabels" . }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 

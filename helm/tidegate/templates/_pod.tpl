@@ -2,7 +2,7 @@
 {{- define "tidegate.pod" -}}
 metadata:
   labels:
-    {{- include "tidegate.labels" . | nindent 4 }}
+    {{- include "tidegate.podLabels" . | nindent 4 }}
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -48,8 +48,13 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
-  {{- if .Values.topologySpreadConstraints }}
-  {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
+  {{- range .Values.topologySpreadConstraints }}
+  {{- $constraint := deepCopy . }}
+  {{- if not .labelSelector }}
+  {{- $own := include "tidegate.selectorLabels" $ | fromYaml }}
+  {{- $_ := set $constraint "labelSelector" (dict "matchLabels" $own) }}
+  {{- end }}
+  - {{- toYaml $constraint | nindent 4 }}
   {{- else }}
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
@@ -58,6 +63,10 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "tidegate.selectorLabels" $ | nindent 8 }}
+    {{- if eq $.Values.mode "proxy" }}
+    # New pods are spread among themselves: the old ones beside them are about to go.
+    matchLabelKeys: [pod-template-hash]
+    {{- end }}
   {{- end }}
   {{- end }}
 {{- with .Values.initContainers }}
