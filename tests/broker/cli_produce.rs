@@ -253,6 +253,36 @@ fn objects_are_records_with_all_that_they_had() {
 }
 
 #[test]
+fn a_topic_is_copied_by_consuming_and_producing_objects() {
+    let (broker, cli, mut wire) = start();
+    let names = ["orders", "copied"];
+    for name in names {
+        create_topic(&mut wire, name, 3);
+    }
+    let object = |at: i64| {
+        let value =
+            if at % 7 == 0 { Value::Null } else { json!(format!("value \"{at}\"\n\u{fc}")) };
+        let key = if at % 5 == 0 { json!({"base64": "/wA="}) } else { json!(format!("k{at}")) };
+        let headers =
+            json!([{"key": "h", "value": null}, {"key": "h", "value": {"base64": "gA=="}}]);
+        json!({"partition": at % 3, "timestamp": 1_700_000_000_000 + at, "key": key,
+            "value": value, "headers": if at % 2 == 0 { headers } else { json!([]) }})
+    };
+    let objects: Vec<String> = (0..100).map(|at| object(at).to_string()).collect();
+    let args = |topic| ["produce", topic, "--format", "json"];
+    let ran = given(&broker.address(), &args("orders"), &objects.join("\n"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let consume = |topic| cli.done(&["consume", topic, "--format", "json"]).out;
+    let ran = given(&broker.address(), &args("copied"), &consume("orders"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let [originals, copies] = names.map(|name| {
+        let printed = consume(name).replace(&format!("\"topic\":\"{name}\""), "\"topic\":\"\"");
+        printed.lines().map(str::to_owned).collect::<BTreeSet<String>>()
+    });
+    assert_eq!((originals.len(), &originals), (100, &copies));
+}
+
+#[test]
 fn a_refused_record_is_named_by_its_line_and_the_others_are_delivered() {
     let (broker, cli, mut wire) = start();
     cli.done(&["topic", "create", "small", "-p1", "-c", "max.message.bytes=2000"]);
