@@ -148,6 +148,8 @@ fn given(address: &str, args: &[&str], input: &str) -> Ran {
     ran
 }
 
+/// A key or a value that there is.
+#[allow(clippy::unnecessary_wraps, reason = "it stands beside those that are none")]
 fn bytes(text: &str) -> Option<Vec<u8>> {
     Some(text.as_bytes().to_vec())
 }
@@ -593,7 +595,7 @@ fn the_demo_fills_topics_has_groups_and_says_what_to_try() {
     assert!(ran.err.contains("topics and groups are deleted"), "{ran:?}");
     let names = |of: &str, what: &str| {
         let rows = cli.json(&[of, "list"])[what].as_array().unwrap().clone();
-        rows.iter().map(|row| row.to_string()).filter(|it| it.contains("demo")).count()
+        rows.iter().map(ToString::to_string).filter(|it| it.contains("demo")).count()
     };
     assert_eq!((names("topic", "topics"), names("group", "groups")), (0, 0));
 }

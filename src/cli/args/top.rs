@@ -33,8 +33,8 @@ pub(super) struct TopArgs {
     /// --format is not table.
     #[arg(long)]
     once: bool,
-    /// Read Tidegate's metrics there, too [default: http://127.0.0.1:9464/metrics, where the
-    /// cluster is on this machine and a Tidegate answers].
+    /// Read Tidegate's metrics there, too [default: port 9464 of this machine, where the cluster is
+    /// on it and a Tidegate answers].
     #[arg(long, value_name = "URL", value_parser = Page::parse)]
     metrics: Option<Page>,
     /// Read no metrics.

@@ -116,6 +116,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "what is read is what was written")]
 mod tests {
     use proptest::prelude::*;
 

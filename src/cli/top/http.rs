@@ -283,7 +283,7 @@ mod tests {
             }
         };
         let clock = Clock::system();
-        let (_, got) = futures_util::join!(served, page.get(&clock));
+        let ((), got) = futures_util::join!(served, page.get(&clock));
         got
     }
 

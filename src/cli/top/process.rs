@@ -12,7 +12,7 @@ macro_rules! metrics {
         /// A metric that is read.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Metric {
-            $(#[doc = $name] $metric),+
+            $(#[doc = concat!("`", $name, "`.")] $metric),+
         }
 
         impl Metric {
@@ -118,6 +118,7 @@ pub(super) struct Process {
 
 /// The requests of an API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names of the output")]
 pub(super) struct Api {
     pub(super) api: String,
     pub(super) requests_per_second: Option<f64>,
@@ -130,6 +131,7 @@ pub(super) struct Api {
 
 /// A part of the byte budget.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names of the output")]
 pub(super) struct Pool {
     pub(super) pool: String,
     pub(super) used_bytes: f64,
@@ -246,7 +248,7 @@ impl<'a> Looks<'a> {
         let mut add = |values: &Values, sign: f64| {
             for series in values.of(&name).iter().filter(|series| is_meant(series)) {
                 let Ok(bound) = series.label("le").parse::<f64>() else { continue };
-                match counts.iter_mut().find(|(known, _)| *known == bound) {
+                match counts.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
                     Some((_, count)) => *count += sign * series.value,
                     None => counts.push((bound, sign * series.value)),
                 }

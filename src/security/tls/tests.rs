@@ -452,7 +452,7 @@ fn when_certificates_end_is_told_and_told_anew_when_they_were_renewed() {
     connector.tell_expiry(&metrics, "upstream");
     assert!(told(&registry).is_empty());
     acceptor.tell_expiry(&metrics, "EXTERNAL");
-    let keystore = Some(server.keystore.clone());
+    let keystore = Some(server.keystore);
     let client = ClientTls { keystore, ..authority.client() };
     let connector = TlsConnector::new(&client, Clock::system()).unwrap();
     connector.tell_expiry(&metrics, "upstream");

@@ -17,6 +17,7 @@ const GAP: u16 = 2;
 const NAME_MAX: u16 = 48;
 
 /// A sheet, how it is sorted, and its first row on the screen.
+#[derive(Clone, Copy)]
 pub(super) struct Shown<'a> {
     pub(super) sheet: &'a Sheet,
     pub(super) sorted: Option<Order>,
