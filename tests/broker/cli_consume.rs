@@ -178,6 +178,7 @@ fn a_broker_that_restarts_is_read_on() {
     let alone = cli.begin(&follow);
     let member = cli.begin(&[&follow[..], &["--group", "stays"]].concat());
     assert_eq!([alone.line(), member.line()], ["1", "1"]);
+    broker.kill();
     broker.restart();
     write(&mut broker.connect(), "live", 0, &[2]);
     assert_eq!([alone.line(), member.line()], ["2", "2"]);
@@ -353,7 +354,7 @@ fn a_group_that_does_not_come_together_is_given_up() {
         request.member_id = joined.member_id;
         joined = wire.call(9, &request);
     }
-    let asked = ["consume", "orders", "--group", "stuck", "--timeout", "1s"];
+    let asked = ["consume", "orders", "--group", "stuck", "--timeout", "9s"];
     let given_up = cli.refused(1, &asked);
     let said = "nothing came for 10 s: group stuck has not shared out its partitions; \
                 `tidegate group describe stuck`";

@@ -9,7 +9,8 @@ pub enum ConsumerError {
     /// A server refused for good, or there is none to ask.
     #[error("{0}")]
     Cluster(ClusterError),
-    /// The partition has nothing at the position, and [`Reset::Error`](super::Reset::Error) was asked for.
+    /// The partition has nothing at the position, and [`Reset::Error`](super::Reset::Error) was
+    /// asked for.
     #[error(
         "partition {topic}-{partition} has no offset {offset} (any more); begin with another one, \
          or with the earliest or latest"
