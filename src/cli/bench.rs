@@ -76,6 +76,7 @@ async fn run(
         };
         let names = [made.clone()];
         Box::pin(session.within(create(session, &names, &like, false, false))).await?;
+        Box::pin(session.within(session.created(&[made]))).await?;
     }
     let (stop, stopped) = watch::channel(false);
     let load = Load::new(session, wanted, &topic, delivery, io::stderr().is_terminal());

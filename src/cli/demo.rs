@@ -109,11 +109,7 @@ async fn prepare(session: &Session) -> Result<(), Failure> {
         let like = Like { partitions: Some(partitions), replication_factor: None, config };
         create(session, &[name.to_owned()], &like, true, false).await?;
     }
-    // Until they have leaders.
-    let names = TOPICS.map(|(name, _)| name.to_owned());
-    session.topics(&names).await?;
-    let names = TOPICS.map(|(name, _)| name);
-    session.leaders().learn(&names).await.map_err(Failure::failed)
+    session.created(&TOPICS.map(|(name, _)| name)).await
 }
 
 /// What there is, and what to try.

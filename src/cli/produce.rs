@@ -27,6 +27,8 @@ use crate::task;
 
 /// Lines that are read ahead.
 const READ_AHEAD: usize = 1024;
+/// So often a topic is looked for again that is not there, for less than a second.
+const MISSING_TRIES: u32 = 3;
 /// So many refused records are told one by one.
 const TOLD_MAX: u64 = 20;
 
@@ -114,7 +116,14 @@ async fn run(
 async fn known(session: &Session, topic: &str) -> Result<(), Failure> {
     let leaders = session.leaders();
     leaders.learn(&[topic]).await.map_err(Failure::failed)?;
-    if leaders.code(topic) == ErrorCode::UnknownTopicOrPartition.code() {
+    let is_missing = || leaders.code(topic) == ErrorCode::UnknownTopicOrPartition.code();
+    // One that was just created is not known to every node at once.
+    for _ in 0..MISSING_TRIES {
+        if is_missing() {
+            leaders.refresh(&[topic]).await.map_err(Failure::failed)?;
+        }
+    }
+    if is_missing() {
         let Failure::Failed(reason) = session.missing_topic(topic).await else {
             return Err(Failure::Told);
         };

@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TRIES: u32 = 100;
 /// How long partitions without a leader are asked for offsets.
 const OFFSETS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long topics that were created may be unknown to the nodes that are asked.
+const CREATED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does a command's work with the cluster that its flags name, for at most the time that they give
 /// it, and gives the exit code: 0 done, 1 failed, 2 asked wrongly.
@@ -209,6 +211,27 @@ impl Session {
             }
         }
         Ok(found)
+    }
+
+    /// Waits until topics that were just created have leaders: a cluster's nodes learn of them one
+    /// after the other.
+    pub(super) async fn created(&self, topics: &[&str]) -> Result<(), Failure> {
+        let leaders = &self.leaders;
+        let deadline = self.opened.clock.now() + CREATED_PATIENCE;
+        leaders.learn(topics).await.map_err(Failure::failed)?;
+        let is_led = |topic: &&&str| {
+            let all = leaders.partitions(topic).len();
+            all > 0 && leaders.led_partitions(topic).len() == all
+        };
+        while let Some(topic) = topics.iter().find(|topic| !is_led(topic)) {
+            if self.opened.clock.now() >= deadline {
+                let reason = "was created, and has no leaders yet; try again";
+                return Err(Failure::Failed(format!("topic {topic} {reason}")));
+            }
+            leaders.refresh(topics).await.map_err(Failure::failed)?;
+        }
+        leaders.settled();
+        Ok(())
     }
 
     /// What is said of a topic that is not there.

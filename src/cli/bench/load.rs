@@ -152,10 +152,14 @@ impl Load {
 
     /// The partitions, and where they end now.
     async fn places(&self, session: &Session) -> Result<BTreeMap<Place, i64>, Failure> {
-        let found = session.topics(std::slice::from_ref(&self.topic)).await?;
-        session.leaders().learn(&[&self.topic]).await.map_err(Failure::failed)?;
-        let partitions = found.iter().flat_map(|topic| &topic.partitions);
-        let asked = partitions.map(|it| ((self.topic.clone(), it.index), LATEST)).collect();
+        let leaders = session.leaders();
+        // One that was made is known by now.
+        if leaders.code(&self.topic) != 0 {
+            session.topics(std::slice::from_ref(&self.topic)).await?;
+            leaders.learn(&[&self.topic]).await.map_err(Failure::failed)?;
+        }
+        let partitions = leaders.partitions(&self.topic).into_iter();
+        let asked = partitions.map(|index| ((self.topic.clone(), index), LATEST)).collect();
         let ends = Box::pin(session.offsets(&asked)).await;
         let end = |(place, end): (Place, Result<i64, String>)| Ok((place, end?));
         ends.into_iter().map(end).collect::<Result<_, String>>().map_err(Failure::Failed)
