@@ -98,7 +98,8 @@ fn leaders_of_apache_kafka_die_and_every_record_is_there_once() {
         .unwrap();
     let mut input = producing.stdin.take().unwrap();
     let mut give = |lines: Range<usize>| {
-        let text: String = lines.map(|at| format!("line {at}\n")).collect();
+        let text: String =
+            lines.flat_map(|at| ["line ".to_owned(), at.to_string(), "\n".to_owned()]).collect();
         input.write_all(text.as_bytes()).unwrap();
     };
     let written = || {
