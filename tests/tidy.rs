@@ -50,6 +50,9 @@ const CRATE_HOMES: &[(&str, &[&str])] = &[
     ("clap", &["main", "config", "cli"]),
     ("clap_complete", &["cli"]),
     ("ratatui", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("hdrhistogram", &["cli"]),
+    ("base64", &["cli"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;
