@@ -20,6 +20,8 @@ use crate::client::Place;
 pub(super) const RANGE: &str = "range";
 /// What is written.
 const VERSION: i16 = 0;
+/// The most bytes of a topic's name (`org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH`).
+const TOPIC_NAME_MAX: usize = 249;
 
 /// A member as the group's leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,15 +130,17 @@ pub(super) fn read_assignment(mut bytes: Bytes) -> Option<BTreeSet<Place>> {
     Some(places)
 }
 
+/// A topic's name. A place of four bytes takes its topic's name along, so no name is longer than
+/// Kafka lets them be.
 fn text(bytes: &mut Bytes) -> Option<String> {
     let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-    if bytes.remaining() < length {
+    if length > TOPIC_NAME_MAX || bytes.remaining() < length {
         return None;
     }
     String::from_utf8(bytes.split_to(length).to_vec()).ok()
 }
 
-/// A topic's name has 249 bytes at most.
+/// A topic's name has [`TOPIC_NAME_MAX`] bytes at most.
 fn put_text(bytes: &mut BytesMut, text: &str) {
     bytes.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX));
     bytes.put_slice(text.as_bytes());

@@ -97,3 +97,17 @@ fn bytes_that_lie_are_no_message() {
     assert_eq!(read_assignment(Bytes::copy_from_slice(partitions)), None);
     assert_eq!(read_subscription(Bytes::new()), None);
 }
+
+#[test]
+fn a_name_that_no_topic_can_have_makes_it_none() {
+    let named = |length: usize| {
+        let places = BTreeSet::from([("t".repeat(length), 0), ("t".repeat(length), 1)]);
+        (read_assignment(assignment(&places)), places)
+    };
+    let (read, longest) = named(249);
+    assert_eq!(read, Some(longest));
+    assert_eq!(named(250).0, None);
+    let topics = |length: usize| BTreeSet::from(["t".repeat(length)]);
+    assert_eq!(read_subscription(subscription(&topics(249))), Some(topics(249)));
+    assert_eq!(read_subscription(subscription(&topics(250))), None);
+}
