@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cells::{CELLS, Cell, Ready};
+use cells::{CELLS, Cell, Ready, Unit};
 use observed::Observed;
 use peer::{Kind, Lane, Peer, Places};
 use rebalance::Group;
@@ -288,8 +288,9 @@ fn measure_observed(plan: &Plan) -> io::Result<Vec<Observed>> {
     if plan.observed == 0 || !plan.kinds.contains(&Kind::Tidegate) {
         return Ok(Vec::new());
     }
-    let cells: Vec<Cell> =
-        plan.cells.iter().filter(|cell| cell.lane == Lane::PageCache).copied().collect();
+    // Small requests: what is counted is counted for each, and large ones fill the disk.
+    let is_small = |cell: &&Cell| cell.lane == Lane::PageCache && cell.unit != Unit::SecondsPerGb;
+    let cells: Vec<Cell> = plan.cells.iter().filter(is_small).copied().collect();
     observed::measure(&plan.places, &cells, plan.observed, plan.smoke)
 }
 

@@ -14,7 +14,7 @@ use super::wire::fault;
 /// Between two scrapes: fifteen times as often as Prometheus with its defaults.
 const EVERY: Duration = Duration::from_secs(1);
 /// How many times as long as elsewhere a measurement is, so that each has some scrapes in it.
-const TIMES: usize = 8;
+const TIMES: usize = 2;
 /// Topics beside the cell's own, and the partitions of each.
 const OTHERS: (usize, i32) = (10, 100);
 /// What each server takes in before.
