@@ -47,6 +47,16 @@ impl<K: Copy + Eq + Hash, V> Flights<K, V> {
     }
 }
 
+impl<K: Eq + Hash, V> Flights<K, V> {
+    fn end<'a>(&self, keys: impl Iterator<Item = &'a K>)
+    where
+        K: 'a,
+    {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.for_each(|key| drop(under_way.remove(key)));
+    }
+}
+
 impl<K: Copy + Eq + Hash, V: Clone> Tower<'_, K, V> {
     /// What brings `key`.
     pub(super) fn of(&self, key: &K) -> Option<Flight<V>> {
@@ -89,9 +99,12 @@ impl<K: Eq + Hash, V> Landing<K, V> {
         }
     }
 
-    /// Tells everybody who waits for what has not come why it will not.
-    pub(super) fn fail(self, error: &ReadError) {
-        for sender in self.awaited.values() {
+    /// Tells everybody who waits for what has not come why it will not. It is not under way any
+    /// more by then: whoever has been told and asks again begins a load of its own.
+    pub(super) fn fail(mut self, error: &ReadError) {
+        let awaited = std::mem::take(&mut self.awaited);
+        self.flights.end(awaited.keys());
+        for sender in awaited.into_values() {
             sender.send_replace(Some(Err(error.clone())));
         }
     }
@@ -99,9 +112,44 @@ impl<K: Eq + Hash, V> Landing<K, V> {
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in self.awaited.keys() {
-            under_way.remove(key);
+        self.flights.end(self.awaited.keys());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use crate::object::Key;
+
+    /// Looks for a load at the moment at which its failure is told.
+    struct AsksAgain {
+        flights: Arc<Flights<u8, ()>>,
+        joins_what_failed: AtomicBool,
+    }
+
+    impl Wake for AsksAgain {
+        fn wake(self: Arc<Self>) {
+            let joins = self.flights.lock().of(&1).is_some();
+            self.joins_what_failed.store(joins, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn who_is_told_of_a_failure_and_asks_again_does_not_find_the_load_that_failed() {
+        let flights = Arc::<Flights<u8, ()>>::default();
+        let (landing, flight) = flights.lock().start(1, []);
+        let joins_what_failed = AtomicBool::new(true);
+        let asks = Arc::new(AsksAgain { flights, joins_what_failed });
+        let waker = Waker::from(Arc::clone(&asks));
+        let mut outcome = pin!(flight.outcome());
+        assert!(outcome.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let error = ReadError::Missing { key: Key::new("object") };
+        landing.fail(&error);
+        assert!(!asks.joins_what_failed.load(Ordering::Relaxed));
+        assert!(outcome.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     }
 }
