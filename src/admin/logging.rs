@@ -10,6 +10,9 @@ use axum::http::{HeaderMap, StatusCode};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+mod lines;
+
+use self::lines::{Json, Text};
 use super::door::Peer;
 use super::{Page, Pages, plain};
 use crate::config::{LogFormat, ProcessConfig, is_log_level};
@@ -38,13 +41,17 @@ impl LogLevel {
             .with_writer(std::io::stderr);
         let reload: Arc<Reload> = match config.log_format {
             LogFormat::Text => {
-                let log = log.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+                let log = log
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .map_fmt_fields(Text)
+                    .with_filter_reloading();
                 let handle = log.reload_handle();
                 log.init();
                 Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
             }
             LogFormat::Json => {
-                let log = log.json().flatten_event(true).with_filter_reloading();
+                let log =
+                    log.json().flatten_event(true).map_event_format(Json).with_filter_reloading();
                 let handle = log.reload_handle();
                 log.init();
                 Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))

@@ -36,10 +36,7 @@ impl Api for InitProducerId {
             if let Some(more) = REFUSED.allow(cx.broker.clock()) {
                 warn!(
                     transactional_id = id.as_str(),
-                    client_id = &*cx.client_id,
-                    peer = %cx.session.peer,
-                    more,
-                    "transactions are not served yet; unset transactional.id"
+                    more, "transactions are not served yet; unset transactional.id"
                 );
             }
             return Answer::Now(refuse(ErrorCode::InvalidRequest));

@@ -320,7 +320,7 @@ async fn encode<A: Api>(
 ) -> Result<Response, Disconnect> {
     let api = name(<A::Request as Message>::KEY);
     let failed = |cause: &dyn std::fmt::Display| {
-        error!(api, version, %cause, "response cannot be encoded");
+        error!(%cause, "response cannot be encoded");
         Disconnect::Unavailable(format!("{api} v{version} response not encodable: {cause}"))
     };
     let size = response.compute_size(version).map_err(|cause| failed(&cause))?;

@@ -23,6 +23,7 @@ use super::cause::Cause;
 use super::connections::Entry;
 use super::context::Context;
 use super::handshake;
+use super::log_request::LogRequest;
 use super::metrics::Pause;
 use super::reader::{Frame, Reader};
 use super::replies::{Next, Panicked, Replies, RequestId, Ticket, poll_caught};
@@ -84,6 +85,7 @@ pub(super) struct Connection<S: Service, IO> {
 
 struct Call {
     ticket: Ticket,
+    about: Option<LogRequest>,
     future: BoxFuture<Result<Reply, Disconnect>>,
 }
 
@@ -207,11 +209,13 @@ where
 
     fn poll_call(&mut self, task: &mut Task<'_>) -> bool {
         let Some(call) = &mut self.call else { return false };
-        let Poll::Ready(outcome) = poll_caught(&mut call.future, task) else { return false };
-        let Some(Call { ticket, .. }) = self.call.take() else { return false };
+        let future = &mut call.future;
+        let poll = LogRequest::during(&mut call.about, || poll_caught(future, task));
+        let Poll::Ready(outcome) = poll else { return false };
+        let Some(Call { ticket, about, .. }) = self.call.take() else { return false };
         match outcome {
             Ok(Ok(Reply::Now(response))) => self.replies.push_ready(ticket, response),
-            Ok(Ok(Reply::Later(future))) => self.replies.push_later(ticket, future),
+            Ok(Ok(Reply::Later(future))) => self.replies.push_later(ticket, about, future),
             Ok(Ok(Reply::Silent)) => {}
             Ok(Err(disconnect)) => {
                 self.replies.push_close(Cause::Service(disconnect), Some(ticket.id()));
@@ -381,8 +385,13 @@ where
         };
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let state = Arc::clone(&self.state);
+        let about = Some(LogRequest {
+            session: Arc::clone(&self.session),
+            client_id: Arc::clone(&self.client_id),
+            id,
+        });
         let future = Box::pin(async move { service.call(&state, &session, request).await });
-        self.call = Some(Call { ticket, future });
+        self.call = Some(Call { ticket, about, future });
         Ok(())
     }
 

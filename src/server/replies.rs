@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::cause::Cause;
+use super::log_request::LogRequest;
 use super::metrics::InFlight;
 use super::service::{BoxFuture, Disconnect, Piece, Response, SASL_AUTHENTICATE, SASL_TOKEN};
 use super::writer::copy_small;
@@ -117,6 +118,7 @@ enum Slot {
 /// A reply with its slot's number.
 struct Numbered {
     number: u64,
+    about: Option<LogRequest>,
     future: BoxFuture<Result<Response, Disconnect>>,
 }
 
@@ -124,8 +126,9 @@ impl Future for Numbered {
     type Output = (u64, Result<Result<Response, Disconnect>, Panicked>);
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        let number = self.number;
-        poll_caught(&mut self.future, task).map(|outcome| (number, outcome))
+        let Self { number, about, future } = &mut *self;
+        let poll = LogRequest::during(about, || poll_caught(future, task));
+        poll.map(|outcome| (*number, outcome))
     }
 }
 
@@ -173,10 +176,11 @@ impl Replies {
         self.slots.push_back(Slot::Ready(ticket, response, false));
     }
 
-    /// The response is ready when `future` is.
+    /// The response is ready when `future` is; what that logs is of the request `about`.
     pub(super) fn push_later(
         &mut self,
         ticket: Ticket,
+        about: Option<LogRequest>,
         future: BoxFuture<Result<Response, Disconnect>>,
     ) {
         self.requests += ticket.bytes;
@@ -185,9 +189,10 @@ impl Replies {
         if self.later.is_empty() {
             // `FuturesUnordered` wakes its own task once all it has were polled and wait, and with
             // it another worker. One that is never woken keeps it from that.
-            self.later.push(Numbered { number: u64::MAX, future: Box::pin(pending()) });
+            let future = Box::pin(pending());
+            self.later.push(Numbered { number: u64::MAX, about: None, future });
         }
-        self.later.push(Numbered { number, future });
+        self.later.push(Numbered { number, about, future });
     }
 
     /// The connection closes once the replies before this are written, because of a request if it

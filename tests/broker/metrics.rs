@@ -168,3 +168,17 @@ fn a_line_about_a_request_says_which_it_was_and_whose() {
         assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
 }
+
+#[test]
+fn what_a_request_made_the_broker_log_names_the_request() {
+    let broker = Broker::start_with(Options::new().set("log.format", "json"));
+    create_topic(&mut broker.connect(), "one", 1);
+    let line = crate::harness::until("the line is written", || {
+        let log = broker.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|line: &serde_json::Value| line["message"] == "topic created")
+    });
+    assert_eq!((&line["topic"], &line["api"]), (&"one".into(), &"CreateTopics".into()), "{line}");
+    assert!(line["connection"].is_u64() && line["correlation_id"].is_i64(), "{line}");
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}
