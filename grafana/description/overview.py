@@ -50,7 +50,7 @@ WELL = Row("Is everything well?", [
         the records that it has not read. Consumers and lag shows which it is.""",
           "s", kind="stat", width=4, height=4, steps=((300, ATTENTION), (1800, BAD)),
           queries=[Query("max(tidegate_consumer_group_lag_seconds{@})", "behind")]),
-    Panel("Oldest data not in the bucket", """How long the oldest batch that the bucket has not got has
+    Panel("Oldest not in bucket", """How long the oldest batch that the bucket has not got has
         waited; about 10 minutes is normal (tier.max.age.ms).""",
           "s", kind="stat", width=4, height=4, steps=((900, ATTENTION), (3600, BAD)),
           queries=[Query("max(tidegate_broker_tier_lag_seconds{@})", "waits")]),

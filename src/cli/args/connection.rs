@@ -24,7 +24,8 @@ pub struct ConnectionArgs {
     /// Set one property of a Kafka client; may be given several times.
     #[arg(long, short = 'X', value_name = "KEY=VALUE", value_parser = key_and_value, global = true)]
     command_property: Vec<(String, String)>,
-    /// Give up after so long, such as 30s or 500ms [default: 60s].
+    /// Give up after so long, such as 30s or 500ms; on each record that produce and bench deliver
+    /// [default: 60s; for a record 2m].
     #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
     timeout: Option<Duration>,
 }
