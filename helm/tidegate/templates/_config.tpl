@@ -159,3 +159,12 @@
 {{ $key | quote }} = {{ get $own $key | toJson }}
 {{- end }}
 {{- end }}
+
+{{/* How commands in the pods connect: `tidegate topic list` and the others, and helm test. */}}
+{{- define "tidegate.clientProperties" -}}
+bootstrap.servers={{ include "tidegate.serviceHost" . }}:{{ .Values.listener.port }}
+{{- if .Values.tls.enabled }}
+security.protocol=SSL
+ssl.truststore.location=/etc/tidegate/tls/ca.crt
+{{- end }}
+{{- end }}

@@ -120,8 +120,10 @@ volumes:
 
 {{- define "tidegate.env" -}}
 {{- $isBroker := eq .Values.mode "broker" }}
-{{- if or .Values.extraEnv (and $isBroker .Values.rackFromPodLabel) }}
 env:
+  # For commands that are run in the pod: no setting of what runs there already.
+  - name: TIDEGATE_COMMAND_CONFIG
+    value: /etc/tidegate/config/client.properties
   {{- if and $isBroker .Values.rackFromPodLabel }}
   - name: TIDEGATE_BROKER_RACK
     valueFrom:
@@ -131,7 +133,6 @@ env:
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end }}
 {{- if or .Values.extraEnvFrom .Values.bucket.existingSecret }}
 envFrom:
   {{- with .Values.bucket.existingSecret }}
