@@ -24,6 +24,9 @@
 {{- if or $v.bucket.existingSecret $v.bucket.caSecret $v.bucket.customerKeySecret $v.persistence.existingClaim }}
 {{- fail "bucket, persistence: they are for mode=broker; a proxy keeps nothing" }}
 {{- end }}
+{{- if eq $v.external.type "perPodLoadBalancer" }}
+{{- fail "external.type: perPodLoadBalancer is for mode=broker: any proxy serves every client, so one load balancer leads to all of them: external.type=loadBalancer" }}
+{{- end }}
 {{- if and $v.external.pattern (not (regexMatch "^[^.]*\\{id\\}[^.]*\\..+" $v.external.pattern)) }}
 {{- fail (printf "external.pattern: %q must have {id} in the first part of a name, such as broker-{id}.kafka.example.com" $v.external.pattern) }}
 {{- end }}
@@ -39,6 +42,9 @@
 {{- end }}
 {{- if and (ne $v.external.type "none") (not $v.external.host) }}
 {{- fail (printf "external.host: with external.type=%s clients have to be told where to connect: set the name or address that leads there" $v.external.type) }}
+{{- end }}
+{{- if and (contains "{id}" $v.external.host) (ne $v.external.type "perPodLoadBalancer") }}
+{{- fail (printf "external.host: %q has {id} in it, which is a pod's number with external.type=perPodLoadBalancer alone" $v.external.host) }}
 {{- end }}
 {{- if and (or $v.external.pattern (eq $v.external.type "tlsRoute")) (not $v.tls.enabled) }}
 {{- fail "tls.enabled: without TLS nobody says which name it connects to, which external.pattern and tlsRoute need" }}

@@ -59,7 +59,7 @@
 {{- if ne .Values.external.type "none" }}
 {{- $port := ternary .Values.external.nodePort .Values.external.port (eq .Values.external.type "nodePort") }}
 {{- $listeners = append $listeners "EXTERNAL://:9094" }}
-{{- $told = append $told (printf "EXTERNAL://%s:%d" .Values.external.host (int $port)) }}
+{{- $told = append $told (printf "EXTERNAL://%s:%d" (include "tidegate.externalHosts" . | fromJsonArray | first) (int $port)) }}
 {{- $protocols = append $protocols (printf "EXTERNAL:%s" $protocol) }}
 {{- end }}
 {{- $_ := set $own "listeners" $listeners }}

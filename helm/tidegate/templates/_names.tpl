@@ -60,6 +60,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ $name }}-0.{{ $name }}-headless.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
+{{/* Where clients outside connect, as JSON: one host, or with perPodLoadBalancer each pod's. A
+     release of no pods keeps the first one's Service, and its address. */}}
+{{- define "tidegate.externalHosts" -}}
+{{- $hosts := list .Values.external.host }}
+{{- if eq .Values.external.type "perPodLoadBalancer" }}
+{{- $hosts = list }}
+{{- range until (max 1 .Values.replicas | int) }}
+{{- $hosts = append $hosts (replace "{id}" (toString .) $.Values.external.host) }}
+{{- end }}
+{{- end }}
+{{- toJson $hosts }}
+{{- end }}
+
 {{- define "tidegate.tlsSecret" -}}
 {{- .Values.tls.existingSecret | default (printf "%s-tls" (include "tidegate.fullname" .)) }}
 {{- end }}
@@ -71,8 +84,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq .Values.mode "broker" }}
 {{- $names = append $names (include "tidegate.podHost" .) }}
 {{- end }}
-{{- if and (ne .Values.external.type "none") (regexMatch "[a-zA-Z]" .Values.external.host) }}
-{{- $names = append $names .Values.external.host }}
+{{- if ne .Values.external.type "none" }}
+{{- range include "tidegate.externalHosts" . | fromJsonArray }}
+{{- if regexMatch "[a-zA-Z]" . }}{{ $names = append $names . }}{{ end }}
+{{- end }}
 {{- end }}
 {{- with .Values.external.pattern }}
 {{- $names = append $names (include "tidegate.wildcard" $) }}
