@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 HERE = Path(__file__).resolve().parent
 KWOK = "v0.8.0"
+KUBE_SCORE = "v1.20.0"
 # How long anything may take before it counts as failed.
 PATIENCE_S = 180
 # Where each kind is that is looked at here.
@@ -59,8 +60,12 @@ def build(tools):
     for name, package in PROGRAMS.items():
         command = ["go", "build", "-mod=readonly", "-ldflags", flags, "-o", tools / name, package]
         subprocess.run(command, cwd=HERE / "go", env=env, check=True)
-    command = ["go", "install", "-ldflags", "-s -w", f"sigs.k8s.io/kwok/cmd/kwok@{KWOK}"]
-    subprocess.run(command, env={**env, "GOBIN": str(tools)}, check=True, cwd="/")
+    for package in [
+        f"sigs.k8s.io/kwok/cmd/kwok@{KWOK}",
+        f"github.com/zegl/kube-score/cmd/kube-score@{KUBE_SCORE}",
+    ]:
+        command = ["go", "install", "-ldflags", "-s -w", package]
+        subprocess.run(command, env={**env, "GOBIN": str(tools)}, check=True, cwd="/")
     # Helm tells charts this version of Kubernetes where it has no server to ask.
     major, minor = kubernetes[1:].split(".")[:2]
     flags = "-s -w"
