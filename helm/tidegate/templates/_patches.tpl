@@ -10,7 +10,7 @@
 {{- $root := first . }}
 {{- $text := include (printf "tidegate.manifest.%s" (last .)) $root }}
 {{- if $root.Values.patches }}
-{{- range regexSplit "(?m)^---$" $text -1 }}
+{{- range regexSplit "(?m)^---[[:space:]]*$" $text -1 }}
 {{- $object := include "tidegate.patch.object" . | fromJson }}
 {{- if $object }}
 {{- $patched := dict "node" (deepCopy $object) }}
@@ -55,7 +55,7 @@
 {{- $objects := list }}
 {{- $names := list }}
 {{- range include "tidegate.manifests" . | fromJsonArray }}
-{{- range regexSplit "(?m)^---$" (include (printf "tidegate.manifest.%s" .) $) -1 }}
+{{- range regexSplit "(?m)^---[[:space:]]*$" (include (printf "tidegate.manifest.%s" .) $) -1 }}
 {{- with include "tidegate.patch.object" . | fromJson }}
 {{- $objects = append $objects . }}
 {{- $names = append $names (printf "%s %s" .kind .metadata.name) }}
