@@ -21,6 +21,12 @@ app.kubernetes.io/name: {{ include "tidegate.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Of the pod of helm test. */}}
+{{- define "tidegate.testLabels" -}}
+app.kubernetes.io/name: {{ include "tidegate.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{/* Of pods: not the chart's version, by which a new chart would start each pod anew. */}}
 {{- define "tidegate.podLabels" -}}
 {{ include "tidegate.selectorLabels" . }}
