@@ -65,6 +65,7 @@
 pub mod budget;
 pub mod clock;
 mod failpoint;
+pub mod log_limit;
 pub mod metrics;
 pub mod shutdown;
 pub mod task;

@@ -24,6 +24,7 @@ use crate::budget::{Budget, BytePool, Pool};
 use crate::cli;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Endpoint, Host, Listener};
+use crate::log_limit::LogLimit;
 use crate::metrics::Registry;
 use crate::protocol::versions;
 use crate::security::CertificateMetrics;
@@ -360,6 +361,7 @@ async fn relieve(
     others: impl Fn() -> usize,
 ) {
     let mut full = 0_u32;
+    let limit = LogLimit::new();
     loop {
         tokio::select! {
             () = clock.sleep(SEND_CHECK) => {}
@@ -374,8 +376,10 @@ async fn relieve(
             wanted = wanted.max(send.capacity() / 8);
         }
         let freed = if wanted > 0 { connections.relieve(wanted) } else { 0 };
-        if freed > 0 {
-            warn!(wanted, freed, "send pool full; slowest connections closed");
+        if freed > 0
+            && let Some(more) = limit.allow(&clock)
+        {
+            warn!(wanted, freed, more, "send pool full; slowest connections closed");
         }
     }
 }

@@ -16,6 +16,7 @@ const RANKS: &[(&str, u8)] = &[
     ("shutdown", 0),
     ("budget", 0),
     ("task", 0),
+    ("log_limit", 0),
     ("failpoint", 0),
     ("metrics", 0),
     ("config", 1),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::log_limit::LogLimit;
 
 /// The most connections at a time. One more takes the place of the oldest, so that a probe gets
 /// through however many connections somebody else leaves open.
@@ -69,7 +70,10 @@ impl axum::serve::Listener for Door {
                     return (Connection::new(stream, place, self.clock.clone()), peer);
                 }
                 Err(error) => {
-                    warn!(%error, "admin listener: accept failed");
+                    static LIMIT: LogLimit = LogLimit::new();
+                    if let Some(more) = LIMIT.allow(&self.clock) {
+                        warn!(%error, more, "admin listener: accept failed");
+                    }
                     self.clock.sleep(ACCEPT_RETRY).await;
                 }
             }

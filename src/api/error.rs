@@ -8,10 +8,10 @@ use crate::broker::fetch_sessions::FetchSessionError;
 use crate::clock::Clock;
 use crate::cluster::{ChangeError, CommitError};
 use crate::group;
+use crate::log_limit::LogLimit;
 use crate::partition::{AppendError, LogStartError};
 use crate::protocol::batch::{BatchError, BatchFault};
 use crate::protocol::error::ErrorCode;
-use crate::server::LogLimit;
 use crate::wal::AdmitError;
 
 /// Logs that a partition cannot be read. Clients ask again and again, which is no reason for a line

@@ -10,8 +10,8 @@ use tracing::warn;
 
 use super::error::cluster_error;
 use super::{Answer, Api, Context, Tally};
+use crate::log_limit::LogLimit;
 use crate::protocol::error::ErrorCode;
-use crate::server::LogLimit;
 
 /// A client that is refused tries again, perhaps for ever.
 static REFUSED: LogLimit = LogLimit::new();

@@ -23,6 +23,7 @@ use super::error::log_unreadable;
 use super::topics::{check_leader_epoch, partition_by_name};
 use super::{Answer, Api, Context, Tally};
 use crate::clock::Instant;
+use crate::log_limit::LogLimit;
 use crate::partition::{FoundOffset, Look, Lookup, LookupError, Partition, TimeQuery};
 use crate::protocol::error::ErrorCode;
 use crate::task;
@@ -37,6 +38,9 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
 const READ_COMMITTED: i8 = 1;
+
+/// For lines about look-ups that failed.
+static FAILED: LogLimit = LogLimit::new();
 
 /// What a look-up may read at once before it has to ask for more: a stretch of small batches.
 const USUALLY_READ_BYTES: usize = 64 << 10;
@@ -205,7 +209,9 @@ async fn answer(
             }
         }
     }
-    error!(partition = %partition.id(), "log moves faster than it is looked up");
+    if let Some(more) = FAILED.allow(cx.broker.clock()) {
+        error!(partition = %partition.id(), more, "log moves faster than it is looked up");
+    }
     Err(ErrorCode::KafkaStorageError)
 }
 
@@ -242,7 +248,9 @@ async fn search(
             (found, lookup)
         };
         let (found, again) = task::blocking(find).await.map_err(|panicked| {
-            error!(%panicked, "offset look-up failed");
+            if let Some(more) = FAILED.allow(cx.broker.clock()) {
+                error!(%panicked, more, "offset look-up failed");
+            }
             Failed::Code(ErrorCode::UnknownServerError)
         })?;
         lookup = again;

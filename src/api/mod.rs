@@ -52,7 +52,6 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use kafka_protocol::protocol::{Encodable, Request as Message};
-use tracing::error;
 
 use crate::broker::Broker;
 use crate::budget::{
@@ -310,8 +309,7 @@ async fn resize(pool: &BytePool, mut room: Charge, bytes: usize) -> Charge {
 }
 
 /// Encodes a response, charged to `pool` in place of `room`. A field that the version cannot carry
-/// is a bug of the handler: it is logged and the connection closed, since no parseable answer is
-/// left.
+/// is a bug of the handler: the connection is closed, since no parseable answer is left.
 async fn encode<A: Api>(
     pool: &BytePool,
     room: Charge,
@@ -319,8 +317,8 @@ async fn encode<A: Api>(
     response: &ResponseOf<A>,
 ) -> Result<Response, Disconnect> {
     let api = name(<A::Request as Message>::KEY);
+    // The line about the connection's end tells it.
     let failed = |cause: &dyn std::fmt::Display| {
-        error!(%cause, "response cannot be encoded");
         Disconnect::Unavailable(format!("{api} v{version} response not encodable: {cause}"))
     };
     let size = response.compute_size(version).map_err(|cause| failed(&cause))?;

@@ -13,6 +13,7 @@ use super::start::topic_name;
 use super::{Broker, OFFSETS_TOPIC};
 use crate::clock::{Instant, Random};
 use crate::cluster::CheckError;
+use crate::log_limit::LogLimit;
 use crate::object::probe::{self, ProbeError};
 use crate::object::{DataDir, Store};
 use crate::partition::{LogStartError, Partition, RetentionLimits, record};
@@ -307,7 +308,12 @@ impl Broker {
                     "retention moved the log start"
                 );
             }
-            Err(error) => warn!(topic, partition = index, %error, "retention not applied"),
+            Err(error) => {
+                static LIMIT: LogLimit = LogLimit::new();
+                if let Some(more) = LIMIT.allow(&self.clock) {
+                    warn!(topic, partition = index, %error, more, "retention not applied");
+                }
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use super::shard::{Shard, Tenure};
 use super::types::{
     CONSUMER_PROTOCOL_TYPE, CommitRequest, Error, Name, OffsetDeleteRequest, State, TopicResults,
 };
+use crate::log_limit::LogLimit;
 
 /// The most tombstones in one batch, and about how many bytes they may have, so that a batch stays
 /// below the usual `max.message.bytes`.
@@ -213,7 +214,13 @@ impl GroupTask {
                 Ok(())
             }
             Err(refused) => {
-                warn!(group = %self.group, error = %refused, "append to __consumer_offsets");
+                static LIMIT: LogLimit = LogLimit::new();
+                if let Some(more) = LIMIT.allow(&self.inner.clock) {
+                    warn!(
+                        group = %self.group, error = %refused, more,
+                        "append to __consumer_offsets"
+                    );
+                }
                 Err(refused)
             }
         }

@@ -19,6 +19,8 @@ use super::key::Key;
 use super::retry::ATTEMPTS;
 use super::store::Store;
 use super::uploads::{NotedUpload, UnderWay};
+use crate::clock::Clock;
+use crate::log_limit::LogLimit;
 use crate::task;
 
 /// An object that is being written in parts.
@@ -119,7 +121,10 @@ impl Upload {
         {
             let key = self.key.clone();
             if let Err(error) = self.abort().await {
-                warn!(object = %key, %error, "the parts of an upload are left in the bucket");
+                static LIMIT: LogLimit = LogLimit::new();
+                if let Some(more) = LIMIT.allow(&Clock::system()) {
+                    warn!(object = %key, %error, more, "the parts of an upload are left in the bucket");
+                }
             }
             return Err(error);
         }

@@ -454,10 +454,12 @@ where
         let correlation_id = self.about.map(|about| about.correlation_id);
         let limit = match cause {
             Cause::Panicked { .. } => {
-                error!(
-                    connection = id, %peer, %listener, client_id, api, version, correlation_id,
-                    "request failed unexpectedly"
-                );
+                if let Some(more) = self.context.failed_log.allow(&self.context.clock) {
+                    error!(
+                        connection = id, %peer, %listener, client_id, api, version,
+                        correlation_id, more, "request failed unexpectedly"
+                    );
+                }
                 return;
             }
             Cause::Frame(FrameError::Http | FrameError::Tls) => &self.context.foreign_log,

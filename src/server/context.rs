@@ -8,10 +8,10 @@ use tokio::sync::Semaphore;
 use super::apis::ApiTable;
 use super::buffers::{LargeBuffers, READ_BUFFER};
 use super::connections::Connections;
-use super::log_limit::LogLimit;
 use super::metrics::Metrics;
 use crate::budget::{Budget, BytePool, Pool};
 use crate::clock::Clock;
+use crate::log_limit::LogLimit;
 use crate::shutdown::Shutdown;
 
 /// At most this part of the small pool is held by the first 64 KiB of large frames.
@@ -80,6 +80,8 @@ pub(super) struct Context {
     pub(super) foreign_log: LogLimit,
     /// For lines about requests that close their connection.
     pub(super) refused_log: LogLimit,
+    /// For lines about requests that failed by a fault of ours.
+    pub(super) failed_log: LogLimit,
 }
 
 impl Context {
@@ -107,6 +109,7 @@ impl Context {
             prefix_slots: Arc::new(Semaphore::new(slots.clamp(1, PREFIX_SLOTS_MAX))),
             foreign_log: LogLimit::default(),
             refused_log: LogLimit::default(),
+            failed_log: LogLimit::default(),
         }
     }
 

@@ -13,9 +13,9 @@ use tracing::{Instrument, debug_span, warn};
 use super::connection::Connection;
 use super::connections::{Admission, Entry};
 use super::context::Context;
-use super::log_limit::LogLimit;
 use super::secure::handshake;
 use super::service::{Service, Session};
+use crate::log_limit::LogLimit;
 use crate::security::tls::{Stream, TlsAcceptor};
 use crate::task;
 

@@ -10,6 +10,8 @@
 
 use bytes::Bytes;
 
+use crate::clock::Clock;
+use crate::log_limit::LogLimit;
 use crate::object::{self, Key, ObjectError, Store};
 use crate::protocol::types::TopicPartition;
 
@@ -133,7 +135,10 @@ async fn give_up(key: &Key, parts: Option<object::Upload>) {
     if let Some(parts) = parts
         && let Err(error) = parts.abort().await
     {
-        tracing::warn!(object = %key, %error, "the parts of an upload are left in the bucket");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(more) = LIMIT.allow(&Clock::system()) {
+            tracing::warn!(object = %key, %error, more, "the parts of an upload are left in the bucket");
+        }
     }
 }
 

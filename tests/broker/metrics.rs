@@ -169,6 +169,24 @@ fn a_line_about_a_request_says_which_it_was_and_whose() {
     }
 }
 
+/// Whoever sends nonsense all the time fills no disk with lines about it.
+#[test]
+fn lines_about_refused_requests_are_few() {
+    let mut broker = Broker::start();
+    let began = std::time::Instant::now();
+    for number in 0..50 {
+        let mut wire = broker.connect();
+        wire.send_raw(&odd_request(32_000, 0, number, &[])).unwrap();
+        assert!(wire.is_closed_by_broker());
+    }
+    assert_eq!(broker.stop(), Some(0));
+    let log = broker.log();
+    let lines = log.lines().filter(|line| line.contains("connection closed: ")).count();
+    // One, and another each ten seconds.
+    let most = 1 + began.elapsed().as_secs() / 10;
+    assert!((1..=most).contains(&(lines as u64)), "{lines} lines, not {most}:\n{log}");
+}
+
 #[test]
 fn what_a_request_made_the_broker_log_names_the_request() {
     let broker = Broker::start_with(Options::new().set("log.format", "json"));

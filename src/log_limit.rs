@@ -1,4 +1,5 @@
-//! Log lines that a peer can cause at will are written at most once in a while.
+//! Log lines that a peer can cause at will, or that come again for as long as something is wrong,
+//! are written at most once in a while.
 
 use std::sync::Mutex;
 use std::time::Duration;
