@@ -146,8 +146,13 @@ struct View {
     made_ms: Option<i64>,
 }
 
-/// Walks through the bucket of broker `node_id`.
-pub async fn check(store: &Store, node_id: i32) -> Result<BucketReport, CheckError> {
+/// Walks through the bucket of broker `node_id`. Calls `progress` with the bytes of the objects that
+/// were read so far and of all of them, before the first and after each.
+pub async fn check(
+    store: &Store,
+    node_id: i32,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<BucketReport, CheckError> {
     let image = read_image(store).await?;
     if image.number() == 0 {
         return Err(CheckError::NoCluster { url: store.url().to_owned() });
@@ -173,6 +178,9 @@ pub async fn check(store: &Store, node_id: i32) -> Result<BucketReport, CheckErr
             objects.entry(tier.object.id).or_default().push((part.of, *tier));
         }
     }
+    let all = objects.values().flat_map(|sections| sections.first());
+    let all = all.map(|(_, tier)| tier.object.bytes).sum();
+    progress(0, all);
     let cluster = image.cluster_id().0;
     let checks = stream::iter(objects.values().cloned())
         .map(|sections| check_object(store, cluster, &image, sections));
@@ -182,6 +190,7 @@ pub async fn check(store: &Store, node_id: i32) -> Result<BucketReport, CheckErr
         report.bytes += checked.bytes;
         report.chunks += checked.chunks;
         report.problems.extend(checked.problems);
+        progress(report.bytes, all);
     }
     report.problems.sort();
     look_for_orphans(&mut report, store, &objects, &view.garbage).await?;

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use super::{EXIT_USAGE, Settings, run_to_end};
 use crate::broker::bucket_check::{self, BucketReport};
 use crate::clock::{Clock, Random};
@@ -48,7 +50,19 @@ async fn examine(config: &Config) -> Result<BucketReport, String> {
     let variables = Variables::of_process();
     let store = Store::connect(&object, &variables, &clock, &random, &Registry::new())
         .map_err(|error| error.to_string())?;
-    bucket_check::check(&store, config.node.id).await.map_err(|error| error.to_string())
+    // It is for people: where standard error is no terminal it draws nothing.
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let template = "{bar:30} {binary_bytes} of {binary_total_bytes} read, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let report = bucket_check::check(&store, config.node.id, |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    report.map_err(|error| error.to_string())
 }
 
 fn as_json(report: &BucketReport) -> String {

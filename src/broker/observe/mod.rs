@@ -19,9 +19,9 @@ use tracing::warn;
 
 use super::Broker;
 use crate::config::MetricsConfig;
+use crate::log_limit::LogLimit;
 use crate::metrics::Kind::Gauge;
 use crate::metrics::{Family, Page, Registry, Source, labels};
-use crate::server::LogLimit;
 use groups::GroupRows;
 use topics::TopicRows;
 
@@ -33,7 +33,8 @@ const OMITTED: Family = Family::new(
     "tidegate_metrics_omitted",
     Gauge,
     "What has no metrics of its own because of metrics.topics.max, metrics.partitions.max, \
-     metrics.groups.max or metrics.group.partitions.max, if that is not 0.",
+     metrics.groups.max or metrics.group.partitions.max, if that is not 0; with metrics.compat \
+     partitions beyond 10,000.",
     &["what"],
 );
 const WAL_LIMIT: Family = Family::new(
@@ -133,16 +134,18 @@ fn omitted(
     config: &MetricsConfig,
     topics: &TopicRows,
     groups: &GroupRows,
-) -> [(&'static str, usize); 5] {
+) -> [(&'static str, usize); 6] {
     let beyond = |all: usize, most: usize| if most == 0 { 0 } else { all.saturating_sub(most) };
     let of_groups = config.groups_max;
     let pairs = groups.partitions(of_groups).count();
+    let compat = if config.kafka_exporter || config.jmx { COMPAT_PARTITIONS_MAX } else { 0 };
     [
         ("topics", beyond(topics.topics, config.topics_max)),
         ("partitions", beyond(topics.partitions, config.partitions_max)),
         ("groups", beyond(groups.groups, of_groups)),
         ("group_topics", beyond(groups.topics(of_groups).count(), of_groups)),
         ("group_partitions", beyond(pairs, config.group_partitions_max)),
+        ("compat_partitions", beyond(topics.partitions, compat)),
     ]
 }
 
@@ -171,6 +174,31 @@ fn log_volume(broker: &Broker, page: &mut Page) {
             if let Some(more) = UNKNOWN.allow(broker.clock()) {
                 warn!(%error, more, "size of the data directory's volume unknown");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_programs_names_leave_out_is_counted() {
+        let topics = TopicRows {
+            node_id: 1,
+            rows: Vec::new(),
+            topics: 1,
+            partitions: COMPAT_PARTITIONS_MAX + 3,
+        };
+        let groups = GroupRows { rows: Vec::new(), groups: 0 };
+        let left_out = |config: MetricsConfig| {
+            let omitted = omitted(&config, &topics, &groups);
+            omitted.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+        };
+        assert_eq!(left_out(MetricsConfig::default()), []);
+        for (kafka_exporter, jmx) in [(true, false), (false, true)] {
+            let config = MetricsConfig { kafka_exporter, jmx, ..MetricsConfig::default() };
+            assert_eq!(left_out(config), [("compat_partitions", 3)]);
         }
     }
 }

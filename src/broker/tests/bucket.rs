@@ -446,7 +446,7 @@ async fn the_check_finds_what_is_missing_damaged_misplaced_and_orphaned() {
     assert_eq!(refs.len(), 1);
     broker.stop().await;
     let store = &broker.bucket.store;
-    let check = async || bucket_check::check(store, 1).await.unwrap();
+    let check = async || bucket_check::check(store, 1, |_, _| {}).await.unwrap();
     let kinds = |report: &BucketReport| {
         report.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>()
     };
@@ -454,6 +454,9 @@ async fn the_check_finds_what_is_missing_damaged_misplaced_and_orphaned() {
     let report = check().await;
     assert!(report.is_sound(), "{report:?}");
     assert_eq!((report.partitions, report.objects, report.chunks), (2, 1, 2));
+    let (mut told, all) = (Vec::new(), refs[0].object.bytes);
+    bucket_check::check(store, 1, |done, all| told.push((done, all))).await.unwrap();
+    assert_eq!(told, [(0, all), (all, all)]);
     assert_eq!((report.orphans, report.garbage), (0, 0));
     assert!(report.checkpoint_ms.is_some());
 
@@ -480,10 +483,10 @@ async fn the_check_finds_what_is_missing_damaged_misplaced_and_orphaned() {
     assert_eq!((report.orphans, report.orphan_bytes), (1, 3));
     assert_eq!(report.orphan_names, [orphan.to_string()]);
 
-    let other = bucket_check::check(store, 7).await.unwrap_err();
+    let other = bucket_check::check(store, 7, |_, _| {}).await.unwrap_err();
     assert!(matches!(other, CheckError::NoBroker { node_id: 7 }), "{other}");
     let empty = FaultStore::memory().store();
-    let none = bucket_check::check(&empty, 1).await.unwrap_err();
+    let none = bucket_check::check(&empty, 1, |_, _| {}).await.unwrap_err();
     assert!(matches!(none, CheckError::NoCluster { .. }), "{none}");
 }
 
@@ -507,7 +510,7 @@ async fn the_check_tells_references_that_their_objects_do_not_keep() {
     broker.view_changed(lsn);
     until_covered(&bench, &broker).await;
     broker.stop().await;
-    let report = bucket_check::check(&broker.bucket.store, 1).await.unwrap();
+    let report = bucket_check::check(&broker.bucket.store, 1, |_, _| {}).await.unwrap();
     assert_eq!(report.problems.len(), 1, "{report:?}");
     let Problem { kind, detail, .. } = &report.problems[0];
     assert_eq!(*kind, ProblemKind::Corrupt);
