@@ -35,6 +35,13 @@ fn every_query_of_dashboards_and_rules_gets_data() {
         dead.iter().all(needs_fault)
     });
     check_exposition(&scene);
+    // What the alerts look at, of the group that has stopped reading.
+    for lag in [
+        "tidegate_consumer_group_lag_seconds{group=\"reports\"} > 5",
+        "deriv(tidegate_consumer_group_lag_records{group=\"reports\"}[30s]) > 0",
+    ] {
+        wait_for(&scene.prometheus, lag, &[lag.to_owned()]);
+    }
 
     scene.bucket.kill();
     let alerts = ["TidegateWalBacklog", "TidegateWalRefusing", "TidegateProduceErrorBudgetBurn"];
@@ -106,11 +113,16 @@ fn wait_for_alerts(prometheus: &Prometheus, names: &[&str]) {
         let all = rules(prometheus).into_iter().filter(|rule| rule["name"] == *name);
         let conditions: Vec<String> = all.map(|rule| text(&rule["query"])).collect();
         assert!(!conditions.is_empty(), "there is an alert {name}");
-        let begun = Instant::now();
-        while !conditions.iter().any(|it| !prometheus.query(it).unwrap().is_empty()) {
-            assert!(begun.elapsed() < PATIENCE, "{name} does not hold");
-            std::thread::sleep(LOOK);
-        }
+        wait_for(prometheus, name, &conditions);
+    }
+}
+
+/// Waits until one of these expressions has a value.
+fn wait_for(prometheus: &Prometheus, name: &str, conditions: &[String]) {
+    let begun = Instant::now();
+    while !conditions.iter().any(|it| !prometheus.query(it).unwrap().is_empty()) {
+        assert!(begun.elapsed() < PATIENCE, "{name} does not hold");
+        std::thread::sleep(LOOK);
     }
 }
 
