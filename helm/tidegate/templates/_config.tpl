@@ -9,7 +9,7 @@
 {{- define "tidegate.nodeIds" -}}
 {{- $ids := list }}
 {{- if and (eq .Values.mode "proxy") (not (include "tidegate.byName" .)) }}
-{{- $given := get .Values.config "node.ids" | default "0-9" }}
+{{- $given := hasKey .Values.config "node.ids" | ternary (get .Values.config "node.ids") "0-9" }}
 {{- if kindIs "slice" $given }}{{ $given = join "," $given }}{{ end }}
 {{- range splitList "," (toString $given) }}
 {{- $range := trim . }}
