@@ -178,7 +178,7 @@ pub async fn check(
             objects.entry(tier.object.id).or_default().push((part.of, *tier));
         }
     }
-    let all = objects.values().flat_map(|sections| sections.first());
+    let all = objects.values().filter_map(|sections| sections.first());
     let all = all.map(|(_, tier)| tier.object.bytes).sum();
     progress(0, all);
     let cluster = image.cluster_id().0;
