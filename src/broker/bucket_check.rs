@@ -146,8 +146,8 @@ struct View {
     made_ms: Option<i64>,
 }
 
-/// Walks through the bucket of broker `node_id`. Calls `progress` with the bytes of the objects that
-/// were read so far and of all of them, before the first and after each.
+/// Walks through the bucket of broker `node_id`. Calls `progress` with the bytes of the objects
+/// that were read so far and of all of them, before the first and after each.
 pub async fn check(
     store: &Store,
     node_id: i32,

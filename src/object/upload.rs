@@ -123,7 +123,10 @@ impl Upload {
             if let Err(error) = self.abort().await {
                 static LIMIT: LogLimit = LogLimit::new();
                 if let Some(more) = LIMIT.allow(&Clock::system()) {
-                    warn!(object = %key, %error, more, "the parts of an upload are left in the bucket");
+                    warn!(
+                        object = %key, %error, more,
+                        "the parts of an upload are left in the bucket"
+                    );
                 }
             }
             return Err(error);

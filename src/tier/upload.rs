@@ -9,6 +9,7 @@
 //! its size and the checksums of all the others, stand in the bucket as they were written.
 
 use bytes::Bytes;
+use tracing::warn;
 
 use crate::clock::Clock;
 use crate::log_limit::LogLimit;
@@ -137,7 +138,7 @@ async fn give_up(key: &Key, parts: Option<object::Upload>) {
     {
         static LIMIT: LogLimit = LogLimit::new();
         if let Some(more) = LIMIT.allow(&Clock::system()) {
-            tracing::warn!(object = %key, %error, more, "the parts of an upload are left in the bucket");
+            warn!(object = %key, %error, more, "the parts of an upload are left in the bucket");
         }
     }
 }
