@@ -16,9 +16,16 @@ use crate::scene::{Pace, Scene};
 const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What an expression may name that has no data before a fault.
-const ONLY_IN_A_FAULT: [&str; 4] =
-    ["tidegate_wal_room_refused_total", "outcome=\"failed\"", "ALERTS", "absent("];
+/// What an expression may have in it that has no data before a fault.
+const ONLY_IN_A_FAULT: [&str; 5] = [
+    "tidegate_wal_room_refused_total",
+    "outcome=\"failed\"",
+    "ALERTS",
+    "absent(",
+    "unless on (namespace, job, role)",
+];
+/// And before processes are gone.
+const ONLY_WITHOUT_PROCESSES: [&str; 2] = ["absent(", "unless on (namespace, job, role)"];
 
 /// With this variable the suite draws pictures of the dashboards after so many seconds of load
 /// (`grafana/README.md`).
@@ -29,10 +36,11 @@ fn every_query_of_dashboards_and_rules_gets_data() {
     let Some(mut scene) = Scene::start(Pace::Often) else { return };
     let mut dead = queries(&scene.prometheus);
     assert!(dead.len() > 200, "{} queries", dead.len());
-    let needs_fault =
-        |query: &Query| ONLY_IN_A_FAULT.iter().any(|it| query.expression.contains(it));
+    let have = |dead: &[Query], one_of: &[&str]| {
+        dead.iter().all(|query| one_of.iter().any(|it| query.expression.contains(it)))
+    };
     wait(&scene.prometheus, "of what needs no fault", &mut dead, |dead| {
-        dead.iter().all(needs_fault)
+        have(dead, &ONLY_IN_A_FAULT)
     });
     check_exposition(&scene);
     // What the alerts look at, of the group that has stopped reading.
@@ -47,12 +55,13 @@ fn every_query_of_dashboards_and_rules_gets_data() {
     let alerts = ["TidegateWalBacklog", "TidegateWalRefusing", "TidegateProduceErrorBudgetBurn"];
     wait_for_alerts(&scene.prometheus, &alerts);
     wait(&scene.prometheus, "with the bucket away", &mut dead, |dead| {
-        dead.iter().all(|query| query.expression.contains("absent("))
+        have(dead, &ONLY_WITHOUT_PROCESSES)
     });
     scene.bucket.restart();
 
     scene.broker.kill();
-    wait_for_alerts(&scene.prometheus, &["TidegateInstanceDown", "TidegateUpstreamDown"]);
+    let alerts = ["TidegateInstanceDown", "TidegateProcessMissing", "TidegateUpstreamDown"];
+    wait_for_alerts(&scene.prometheus, &alerts);
     drop(scene.proxy);
     wait(&scene.prometheus, "with nobody there", &mut dead, <[_]>::is_empty);
 }
