@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tracing::{debug, error, warn};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::apis::API_VERSIONS;
 use super::cause::Cause;
 use super::connections::Entry;
 use super::context::Context;
+use super::ending;
 use super::handshake;
 use super::log_request::LogRequest;
 use super::metrics::Pause;
@@ -33,18 +33,13 @@ use super::service::{
 };
 use super::writer::Writer;
 use crate::clock::Instant;
-use crate::protocol::frame::{FrameError, LENGTH_BYTES};
+use crate::protocol::frame::LENGTH_BYTES;
 use crate::protocol::guard::shape::kafka_api;
 use crate::protocol::header::{RequestHeader, parse_request_header};
 
 /// How long a peer that has closed its side is still worked for without any progress. A peer that
 /// is gone cannot be told from one that still reads until something is written to it.
 const HALF_CLOSED_LINGER: Duration = Duration::from_secs(3);
-/// How long a socket is drained after the last response, lest closing it over unread bytes resets
-/// the connection and takes the response away from the peer.
-const CLOSE_LINGER: Duration = Duration::from_secs(1);
-/// At most this much is drained.
-const CLOSE_LINGER_BYTES: usize = 1 << 20;
 /// What a token of SASL has instead of a header.
 const TOKEN_HEADER: RequestHeader = RequestHeader {
     api_key: SASL_AUTHENTICATE,
@@ -142,15 +137,21 @@ where
             })
             .await
         };
-        self.report(&cause);
+        ending::report(&cause, self.about(self.about), &context);
         self.replies.clear();
         self.call = None;
         self.reader.stop();
         if cause.is_orderly() {
-            Box::pin(close_gently(&mut self.io, &context)).await;
+            Box::pin(ending::close_gently(&mut self.io, &context)).await;
         }
         context.metrics.closed(&cause);
         cause
+    }
+
+    /// What lines about this connection name, and which request if it is one.
+    fn about(&self, id: Option<RequestId>) -> LogRequest {
+        let (session, client_id) = (Arc::clone(&self.session), Arc::clone(&self.client_id));
+        LogRequest { session, client_id, id }
     }
 
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<Cause> {
@@ -385,11 +386,7 @@ where
         };
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let state = Arc::clone(&self.state);
-        let about = Some(LogRequest {
-            session: Arc::clone(&self.session),
-            client_id: Arc::clone(&self.client_id),
-            id,
-        });
+        let about = Some(self.about(Some(id)));
         let future = Box::pin(async move { service.call(&state, &session, request).await });
         self.call = Some(Call { ticket, about, future });
         Ok(())
@@ -443,82 +440,6 @@ where
             self.timer = Some((deadline, timer));
         }
     }
-
-    /// Logs the end once, in words for whoever can act on it.
-    fn report(&self, cause: &Cause) {
-        let Session { id, peer, listener, .. } = &*self.session;
-        let client_id = &*self.client_id;
-        // Fields that are not known are not written.
-        let api = self.about.map(|about| about.api);
-        let version = self.about.map(|about| about.version);
-        let correlation_id = self.about.map(|about| about.correlation_id);
-        let limit = match cause {
-            Cause::Panicked { .. } => {
-                if let Some(more) = self.context.failed_log.allow(&self.context.clock) {
-                    error!(
-                        connection = id, %peer, %listener, client_id, api, version,
-                        correlation_id, more, "request failed unexpectedly"
-                    );
-                }
-                return;
-            }
-            Cause::Frame(FrameError::Http | FrameError::Tls) => &self.context.foreign_log,
-            Cause::Frame(_)
-            | Cause::Header(_)
-            | Cause::Body(_)
-            | Cause::Unsupported { .. }
-            | Cause::Service(
-                Disconnect::Malformed { .. }
-                | Disconnect::UnsupportedVersion { .. }
-                | Disconnect::UnacknowledgedProduce(_)
-                | Disconnect::Unavailable(_),
-            )
-            | Cause::Deferred(_)
-            | Cause::Relieved
-            | Cause::SlowFrame { .. }
-            | Cause::SlowReader => &self.context.refused_log,
-            Cause::PeerClosed
-            | Cause::Truncated
-            | Cause::Failed(_)
-            | Cause::Service(Disconnect::Done(_))
-            | Cause::Handshake(_)
-            | Cause::SlowHandshake
-            | Cause::Idle
-            | Cause::Drained
-            | Cause::Cut => {
-                debug!(
-                    connection = id, %peer, client_id, api, version, correlation_id,
-                    "connection closed: {cause}"
-                );
-                return;
-            }
-        };
-        if let Some(more) = limit.allow(&self.context.clock) {
-            warn!(
-                connection = id, %peer, %listener, client_id, api, version, correlation_id, more,
-                "connection closed: {cause}"
-            );
-        }
-    }
-}
-
-/// Says that nothing more will be written, and drains what the peer still sends.
-async fn close_gently<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO, context: &Context) {
-    let drain = async {
-        if io.shutdown().await.is_err() {
-            return;
-        }
-        let mut scratch = vec![0_u8; 16 * 1024];
-        let mut left = CLOSE_LINGER_BYTES;
-        while left > 0 {
-            match io.read(&mut scratch).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
-            }
-        }
-    };
-    // The peer that keeps sending for longer is cut off.
-    let _ = context.clock.timeout(CLOSE_LINGER, drain).await;
 }
 
 #[cfg(test)]

@@ -19,16 +19,17 @@ thread_local! {
 }
 
 /// A request, as a line of the log names it: `connection`, `peer`, `listener`, `client_id`, `api`,
-/// `version` and `correlation_id`, as in the line about a connection's end.
+/// `version` and `correlation_id`. The last three are left out of a line about a connection's end
+/// that no request caused.
 #[derive(Debug)]
 pub struct LogRequest {
     pub(super) session: Arc<Session>,
     pub(super) client_id: Arc<str>,
-    pub(super) id: RequestId,
+    pub(super) id: Option<RequestId>,
 }
 
 impl LogRequest {
-    /// Works on `request`, which must not panic.
+    /// Does `work`, which belongs to `request` and must not panic.
     pub(super) fn during<T>(request: &mut Option<Self>, work: impl FnOnce() -> T) -> T {
         PRESENT.with(|present| swap(&mut *present.borrow_mut(), request));
         let worked = work();
@@ -46,27 +47,26 @@ impl LogRequest {
 impl fmt::Display for LogRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Session { id, peer, listener, .. } = &*self.session;
-        let RequestId { api, version, correlation_id } = self.id;
-        write!(
-            f,
-            "connection={id} peer={peer} listener={listener} client_id={:?} ",
-            self.client_id
-        )?;
-        write!(f, "api={api:?} version={version} correlation_id={correlation_id}")
+        let client_id = &self.client_id;
+        write!(f, "connection={id} peer={peer} listener={listener} client_id={client_id:?}")?;
+        let Some(RequestId { api, version, correlation_id }) = self.id else { return Ok(()) };
+        write!(f, " api={api:?} version={version} correlation_id={correlation_id}")
     }
 }
 
 /// The fields as a map.
 impl Serialize for LogRequest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(7))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("connection", &self.session.id)?;
         map.serialize_entry("peer", &self.session.peer.to_string())?;
         map.serialize_entry("listener", &*self.session.listener)?;
         map.serialize_entry("client_id", &*self.client_id)?;
-        map.serialize_entry("api", self.id.api)?;
-        map.serialize_entry("version", &self.id.version)?;
-        map.serialize_entry("correlation_id", &self.id.correlation_id)?;
+        if let Some(RequestId { api, version, correlation_id }) = self.id {
+            map.serialize_entry("api", api)?;
+            map.serialize_entry("version", &version)?;
+            map.serialize_entry("correlation_id", &correlation_id)?;
+        }
         map.end()
     }
 }
@@ -78,7 +78,7 @@ impl LogRequest {
         let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 40_000));
         let session = Arc::new(Session::new(7, peer, Arc::from("PLAINTEXT")));
         let id = RequestId { api: "Fetch", version: 17, correlation_id: 4 };
-        Self { session, client_id: Arc::from(client_id), id }
+        Self { session, client_id: Arc::from(client_id), id: Some(id) }
     }
 
     /// [`LogRequest::during`], for tests of other rooms.
@@ -124,5 +124,10 @@ mod tests {
                 "correlation_id": 4,
             })
         );
+        let of_none = LogRequest { id: None, ..LogRequest::of("c") };
+        let start = "connection=7 peer=192.0.2.1:40000 listener=PLAINTEXT client_id=\"c\"";
+        assert_eq!(of_none.to_string(), start);
+        let json = serde_json::to_value(&of_none).unwrap();
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(4), "{json}");
     }
 }

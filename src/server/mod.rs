@@ -30,6 +30,7 @@ mod connection;
 mod connections;
 mod context;
 mod door;
+mod ending;
 mod handshake;
 mod listener;
 mod log_request;
