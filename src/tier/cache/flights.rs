@@ -48,6 +48,7 @@ impl<K: Copy + Eq + Hash, V> Flights<K, V> {
 }
 
 impl<K: Eq + Hash, V> Flights<K, V> {
+    /// These are not under way any more.
     fn end<'a>(&self, keys: impl Iterator<Item = &'a K>)
     where
         K: 'a,
