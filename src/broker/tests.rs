@@ -1,6 +1,7 @@
 //! A whole broker in a directory of its own, and what must hold between its rooms.
 
 mod bucket;
+mod bucket_check;
 mod checkpoints;
 mod observe;
 mod times;
