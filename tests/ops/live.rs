@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::dashboards::{self, Dashboard, Query, list, repository, text};
 use crate::harness::prometheus::{Prometheus, promtool};
+use crate::harness::until;
 use crate::promql;
 use crate::scene::{Pace, Scene};
 
@@ -128,11 +129,8 @@ fn wait_for_alerts(prometheus: &Prometheus, names: &[&str]) {
 
 /// Waits until one of these expressions has a value.
 fn wait_for(prometheus: &Prometheus, name: &str, conditions: &[String]) {
-    let begun = Instant::now();
-    while !conditions.iter().any(|it| !prometheus.query(it).unwrap().is_empty()) {
-        assert!(begun.elapsed() < PATIENCE, "{name} does not hold");
-        std::thread::sleep(LOOK);
-    }
+    let holds = || conditions.iter().any(|it| !prometheus.query(it).unwrap().is_empty());
+    until(&format!("{name} holds"), || holds().then_some(()));
 }
 
 /// What the processes export is as Prometheus wants it, and nothing is asked for that they do not
