@@ -18,6 +18,10 @@ thread_local! {
     static PRESENT: RefCell<Option<LogRequest>> = const { RefCell::new(None) };
 }
 
+/// How many bytes of a client id a line has: a peer may send 32 KiB of it with each request, and a
+/// character that cannot be printed is written in several.
+const CLIENT_ID_SHOWN: usize = 256;
+
 /// A request, as a line of the log names it: `connection`, `peer`, `listener`, `client_id`, `api`,
 /// `version` and `correlation_id`. The last three are left out of a line about a connection's end
 /// that no request caused.
@@ -41,13 +45,19 @@ impl LogRequest {
     pub fn present<T>(look: impl FnOnce(&Self) -> T) -> Option<T> {
         PRESENT.with(|present| present.borrow().as_ref().map(look))
     }
+
+    /// As much of the client id as lines have.
+    fn client_id(&self) -> &str {
+        let end = self.client_id.floor_char_boundary(CLIENT_ID_SHOWN);
+        self.client_id.get(..end).unwrap_or_default()
+    }
 }
 
 /// The fields as text, each name before its value.
 impl fmt::Display for LogRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Session { id, peer, listener, .. } = &*self.session;
-        let client_id = &self.client_id;
+        let client_id = self.client_id();
         write!(f, "connection={id} peer={peer} listener={listener} client_id={client_id:?}")?;
         let Some(RequestId { api, version, correlation_id }) = self.id else { return Ok(()) };
         write!(f, " api={api:?} version={version} correlation_id={correlation_id}")
@@ -61,7 +71,7 @@ impl Serialize for LogRequest {
         map.serialize_entry("connection", &self.session.id)?;
         map.serialize_entry("peer", &self.session.peer.to_string())?;
         map.serialize_entry("listener", &*self.session.listener)?;
-        map.serialize_entry("client_id", &*self.client_id)?;
+        map.serialize_entry("client_id", self.client_id())?;
         if let Some(RequestId { api, version, correlation_id }) = self.id {
             map.serialize_entry("api", api)?;
             map.serialize_entry("version", &version)?;
@@ -124,6 +134,10 @@ mod tests {
                 "correlation_id": 4,
             })
         );
+        let long = LogRequest::of(&"\u{1}é".repeat(10_000));
+        assert!(long.to_string().len() < 1_000);
+        let json = serde_json::to_value(&long).unwrap();
+        assert!(json["client_id"].as_str().is_some_and(|id| (250..=256).contains(&id.len())));
         let of_none = LogRequest { id: None, ..LogRequest::of("c") };
         let start = "connection=7 peer=192.0.2.1:40000 listener=PLAINTEXT client_id=\"c\"";
         assert_eq!(of_none.to_string(), start);
