@@ -30,11 +30,12 @@ const SUBTRACT: i8 = 3;
 /// `DescribeConfigsResponse.ConfigSource.DEFAULT_CONFIG`.
 const DEFAULT_CONFIG: i8 = 5;
 
-/// Keys that only Tidegate has.
+/// Keys that only Tidegate has, and an internal one of Kafka that [`crate::ways`] sets.
 const OWN: &[&str] = &[
     "admin.listener",
     "data.dir",
     "log.format",
+    "log.initial.task.delay.ms",
     "log.level",
     "memory.budget.bytes",
     "metrics.compat",

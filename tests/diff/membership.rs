@@ -57,8 +57,8 @@ fn protocol(name: &str, metadata: Bytes) -> JoinGroupRequestProtocol {
 pub fn join(group: &str, member: &StrBytes) -> JoinGroupRequest {
     JoinGroupRequest::default()
         .with_group_id(group_id(group))
-        .with_session_timeout_ms(30_000)
-        .with_rebalance_timeout_ms(60_000)
+        .with_session_timeout_ms(300_000)
+        .with_rebalance_timeout_ms(300_000)
         .with_member_id(member.clone())
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![

@@ -48,10 +48,12 @@ pub fn direct() -> &'static Run {
     })
 }
 
-/// A Kafka that advertises an address that nothing else uses.
+/// A Kafka that advertises an address that nothing else uses. It never looks for what retention
+/// deletes: by default it does after half a minute, when either of two may be further.
 fn start() -> Kafka {
-    let options =
-        KafkaOptions::of_defaults().set("share.coordinator.state.topic.num.partitions", 1);
+    let options = KafkaOptions::of_defaults()
+        .set("share.coordinator.state.topic.num.partitions", 1)
+        .set("log.initial.task.delay.ms", 86_400_000);
     let set = |options: KafkaOptions, (key, value): &(&str, &str)| options.set(key, value);
     Kafka::start_with(SETTINGS.iter().fold(options, set))
 }
