@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Options, send_signal};
+use super::{Options, send_signal, until};
 
 /// No line of a running command takes longer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -56,6 +56,18 @@ impl Cli {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
         ran
+    }
+
+    /// Creates a topic and waits until each of its leaders answers: Apache Kafka's controller says
+    /// that a topic is created before every broker knows of it.
+    pub fn create_topic(&self, topic: &str, args: &[&str]) {
+        self.done(&[&["topic", "create", topic], args].concat());
+        until("every leader answers", || {
+            let ran = self.run(&["topic", "describe", topic, "--format", "json"]);
+            let told: Value = serde_json::from_str(&ran.out).ok()?;
+            let partitions = told["topics"][0]["partitions"].as_array()?;
+            partitions.iter().all(|partition| partition["end_offset"].is_i64()).then_some(())
+        });
     }
 
     /// Runs a command that must end well with `--format json`; its answer.

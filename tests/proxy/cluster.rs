@@ -91,6 +91,16 @@ impl Setup {
             let answer = work::read(&mut direct, &node, &self.topic, work::LEADER_ONLY, 0);
             (answer.error_code == 0).then_some(())
         });
+        // And a follower's answers may name the one before for longer than its metadata do.
+        for follower in self.kafka.ids().filter(|node| *node != id) {
+            let (node, request) =
+                (self.kafka.node_address(follower), out_of_date(&self.topic, FETCH_HINTS));
+            until("its followers name it", || {
+                let answer = direct.ask_at(&node, FETCH_HINTS, &request);
+                let named = &answer.responses[0].partitions[0].current_leader;
+                (named.leader_id == BrokerId(id)).then_some(())
+            });
+        }
     }
 }
 

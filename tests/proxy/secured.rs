@@ -216,7 +216,11 @@ fn passwords_and_certificates_work_on_both_sides() {
     let guarded = Guarded::start();
     topology::create(&mut guarded.kafka.connect(1), "secret", 1, 1, &[]);
 
-    let wrote = guarded.kcat(PASSWORD, &["-P", "-t", "secret"], "one\ntwo\n");
+    let wrote = guarded.kcat(
+        PASSWORD,
+        &["-P", "-t", "secret", "-X", "enable.idempotence=true"],
+        "one\ntwo\n",
+    );
     assert!(wrote.status.success(), "{wrote:?}");
     let read = guarded.kcat(PASSWORD, &["-C", "-t", "secret", "-e", "-q"], "");
     assert_eq!(String::from_utf8_lossy(&read.stdout), "one\ntwo\n", "{read:?}");

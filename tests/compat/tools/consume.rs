@@ -155,7 +155,7 @@ fn records_are_those_that_kcat_reads_from_apache_kafka() {
     let mut wire = kafka.connect(1);
     for codec in Compression::ALL {
         let topic = format!("of-{}", codec.name());
-        cli.done(&["topic", "create", &topic, "-p", "1", "-c", "retention.ms=-1"]);
+        cli.create_topic(&topic, &["-p", "1", "-c", "retention.ms=-1"]);
         fill(&mut wire, &topic, codec);
         let all = ours(&cli, &topic, "read_uncommitted");
         assert_eq!(all.len(), 3 + 4 * 4 + 2, "{codec:?}");

@@ -39,7 +39,7 @@ fn compare(address: &str) {
     let path = path.to_str().unwrap();
     let lines: Vec<String> = (0..500).map(|at| format!("key-{}:value {at}", at % 40)).collect();
     std::fs::write(path, lines.join("\n")).unwrap();
-    cli.done(&["topic", "create", "of-kcat", "-p", "7"]);
+    cli.create_topic("of-kcat", &["-p", "7"]);
     // Without idempotence librdkafka has several batches of a partition under way: a new topic's
     // leader that refuses the first and takes the second has them the other way round.
     let like = ["-X", "topic.partitioner=murmur2_random", "-X", "enable.idempotence=true"];
@@ -55,7 +55,7 @@ fn compare(address: &str) {
     assert_eq!(expected.len(), lines.len());
     for codec in CODECS {
         let topic = format!("of-ours-{codec}");
-        cli.done(&["topic", "create", &topic, "-p", "7"]);
+        cli.create_topic(&topic, &["-p", "7"]);
         let flags = ["-K:", "-H", "h=1", "-H", "h=2", "--timestamp", "@1700000000000"];
         cli.done(&[&["produce", &topic, path, "--compression", codec], &flags[..]].concat());
         assert_eq!(contents(&topic), expected, "{codec}");
@@ -64,7 +64,7 @@ fn compare(address: &str) {
             assert_eq!(record["ts"], 1_700_000_000_000_i64);
         }
     }
-    cli.done(&["topic", "create", "nothing", "-p", "1", "-c", "max.message.bytes=1000"]);
+    cli.create_topic("nothing", &["-p", "1", "-c", "max.message.bytes=1000"]);
     std::fs::write(path, format!("a\n{}\nb\n", "x".repeat(3000))).unwrap();
     let refused = cli.refused(1, &["produce", "nothing", path]);
     assert!(refused.contains("line 2: ") && refused.contains("MESSAGE_TOO_LARGE"), "{refused}");
@@ -91,8 +91,7 @@ fn leaders_of_apache_kafka_die_and_every_record_is_there_once() {
     let mut kafka = Kafka::start_with(KafkaOptions::new().nodes(3));
     let address = kafka.bootstrap();
     let cli = Cli::new(&address);
-    let like = ["-p", "6", "-r", "3", "-c", "min.insync.replicas=2"];
-    cli.done(&[&["topic", "create", "survives"], &like[..]].concat());
+    cli.create_topic("survives", &["-p", "6", "-r", "3", "-c", "min.insync.replicas=2"]);
     let mut producing = Command::new(Options::new().binary)
         .args(["produce", "survives", "-b", &address])
         .stdin(Stdio::piped())
