@@ -83,7 +83,7 @@ fn churn(balancer: &str) {
     let partitions = crate::judge::partition_count(&mut broker.connect(), TOPIC);
     assert_eq!(partitions as usize, PARTITIONS);
     let mut command = Command::new(folder().join("churn"));
-    command.args([&broker.address(), TOPIC, "churners", balancer]);
+    command.args([&broker.address(), TOPIC, &PARTITIONS.to_string(), "churners", balancer]);
     command.args([MEMBERS.to_string(), CHANGES.to_string()]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut owners = Owners::default();

@@ -1,6 +1,6 @@
 // Churn: members of one group come and go, and every change of what they own is a line.
 //
-//	churn BOOTSTRAP TOPIC GROUP BALANCER MEMBERS CHANGES
+//	churn BOOTSTRAP TOPIC PARTITIONS GROUP BALANCER MEMBERS CHANGES
 //
 // Starts MEMBERS members, then lets one member leave and another come, CHANGES times. A line is
 // {"event": "assigned"|"revoked"|"lost", "member", "generation", "partitions"}, in the order in which
@@ -31,9 +31,12 @@ var (
 	lines   sync.Mutex
 	out     = json.NewEncoder(os.Stdout)
 	changed = make(chan struct{}, 1)
+	// The member that owns each partition that is owned, under the lock of lines.
+	owners = map[int32]int{}
 )
 
 type member struct {
+	number int
 	client *kgo.Client
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -50,6 +53,13 @@ func note(kind string, number int, topic string) func(context.Context, *kgo.Clie
 		defer lines.Unlock()
 		if err := out.Encode(event{kind, number, generation, partitions}); err != nil {
 			fail(err)
+		}
+		for _, partition := range partitions {
+			if kind == "assigned" {
+				owners[partition] = number
+			} else {
+				delete(owners, partition)
+			}
 		}
 		select {
 		case changed <- struct{}{}:
@@ -79,7 +89,7 @@ func start(number int, bootstrap, topic, group string, balancer kgo.GroupBalance
 		fail(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &member{client, cancel, make(chan struct{})}
+	m := &member{number, client, cancel, make(chan struct{})}
 	go func() {
 		defer close(m.done)
 		for ctx.Err() == nil {
@@ -90,38 +100,56 @@ func start(number int, bootstrap, topic, group string, balancer kgo.GroupBalance
 	return m
 }
 
-// settle waits until ownership has changed and then not changed for two heartbeats.
-func settle() {
-	<-changed
-	for {
+// settle waits until these members own all partitions, and each of them one at least.
+func settle(members []*member, partitions int) {
+	late := time.After(2 * time.Minute)
+	for !isShared(members, partitions) {
 		select {
 		case <-changed:
-		case <-time.After(400 * time.Millisecond):
-			return
+		case <-late:
+			fail(fmt.Errorf("after two minutes %d members do not share all partitions", len(members)))
 		}
 	}
 }
 
-func main() {
-	if len(os.Args) != 7 {
-		fail(fmt.Errorf("usage: churn BOOTSTRAP TOPIC GROUP BALANCER MEMBERS CHANGES"))
+func isShared(members []*member, partitions int) bool {
+	lines.Lock()
+	defer lines.Unlock()
+	owned := map[int]int{}
+	for _, number := range owners {
+		owned[number]++
 	}
-	bootstrap, topic, group := os.Args[1], os.Args[2], os.Args[3]
+	all := 0
+	for _, m := range members {
+		if owned[m.number] == 0 {
+			return false
+		}
+		all += owned[m.number]
+	}
+	return all == partitions
+}
+
+func main() {
+	if len(os.Args) != 8 {
+		fail(fmt.Errorf("usage: churn BOOTSTRAP TOPIC PARTITIONS GROUP BALANCER MEMBERS CHANGES"))
+	}
+	bootstrap, topic, group := os.Args[1], os.Args[2], os.Args[4]
 	balancers := map[string]func() kgo.GroupBalancer{
 		"range":              kgo.RangeBalancer,
 		"cooperative-sticky": kgo.CooperativeStickyBalancer,
 	}
-	balancer, known := balancers[os.Args[4]]
-	count, err := strconv.Atoi(os.Args[5])
-	changes, err2 := strconv.Atoi(os.Args[6])
-	if !known || err != nil || err2 != nil {
+	balancer, known := balancers[os.Args[5]]
+	partitions, err := strconv.Atoi(os.Args[3])
+	count, err2 := strconv.Atoi(os.Args[6])
+	changes, err3 := strconv.Atoi(os.Args[7])
+	if !known || err != nil || err2 != nil || err3 != nil {
 		fail(fmt.Errorf("bad arguments %v", os.Args[1:]))
 	}
 	var members []*member
 	for number := range count {
 		members = append(members, start(number, bootstrap, topic, group, balancer()))
 	}
-	settle()
+	settle(members, partitions)
 	for change := range changes {
 		at := rand.Intn(len(members))
 		leaver := members[at]
@@ -129,10 +157,10 @@ func main() {
 		leaver.stop()
 		// Some changes meet a rebalance that is under way.
 		if change%2 == 0 {
-			settle()
+			settle(members, partitions)
 		}
 	}
-	settle()
+	settle(members, partitions)
 	for _, m := range members {
 		m.stop()
 	}

@@ -61,8 +61,12 @@ func (d driver) writer(
 		chosen = balancer{kafka.Murmur2Balancer{}}
 	}
 	return &kafka.Writer{
-		Addr:         kafka.TCP(d.bootstrap),
-		Transport:    &kafka.Transport{MetadataTopics: topics, MetadataTTL: 2 * time.Second},
+		Addr: kafka.TCP(d.bootstrap),
+		Transport: &kafka.Transport{
+			MetadataTopics: topics,
+			MetadataTTL:    2 * time.Second,
+			DialTimeout:    time.Minute,
+		},
 		Balancer:     chosen,
 		RequiredAcks: acks[command.Acks],
 		Compression:  codecs[command.Codec],

@@ -63,7 +63,8 @@ func (d driver) producer(command *contract.Command) (sarama.AsyncProducer, error
 	config.Producer.Partitioner = newPartitioner
 	config.Producer.Return.Successes = true
 	config.Producer.Flush.Frequency = 20 * time.Millisecond
-	config.Producer.Retry.Max = 10
+	// By default it gives up after less than a second.
+	config.Producer.Retry.Max = 600
 	if command.Idempotent {
 		config.Producer.Idempotent = true
 		config.Net.MaxOpenRequests = 1
