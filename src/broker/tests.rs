@@ -15,10 +15,11 @@ use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::config::Sources;
 use crate::metrics::Registry;
-use crate::partition::{AppendRequest, Appended, Partition, record};
+use crate::partition::{AppendError, AppendRequest, Appended, Partition, record};
 use crate::protocol::batch::{Batch, BatchBuilder, ProducerRef};
 use crate::protocol::types::TopicPartition;
 use crate::shutdown::Shutdown;
+use crate::wal::Class;
 use crate::wal::local::OpenError;
 
 /// A directory and a clock that outlive the brokers started in them.
@@ -83,6 +84,23 @@ impl Broker {
         let wanted = super::NewTopic { partitions, ..self.default_topic(name) };
         let topic = self.create_topics(vec![wanted]).await.remove(0).unwrap();
         self.partition(TopicPartition { topic: topic.id, partition: 0 }).unwrap()
+    }
+
+    /// Appends a batch once the log has grown enough for it, and waits until it is durable.
+    pub(super) async fn append(&self, partition: &Arc<Partition>, batch: &Batch) -> Appended {
+        let needed = record::data_len(batch.bytes().len());
+        let request = AppendRequest::internal(batch, self.clock.wall_ms());
+        let appended = loop {
+            let mut admission = self.stream.admit(needed).await.unwrap();
+            match partition.append(&mut admission, &request) {
+                Err(AppendError::NoRoom) => {}
+                other => break other.unwrap(),
+            }
+            drop(admission);
+            self.stream.wait_for_room(Class::Data, needed).await.unwrap();
+        };
+        self.stream.wait_durable(appended.lsn).await.unwrap();
+        appended
     }
 
     /// A partition by its topic's name.

@@ -14,8 +14,7 @@ use crate::broker::tests::Bench;
 use crate::broker::{Broker, OFFSETS_TOPIC};
 use crate::group::{LoadError, LoadedRecord, OffsetsLog, Record};
 use crate::partition::{
-    AppendRequest, Isolation, Partition, Plan, ReadPiece, ReadPlan, ReadRequest, TierKind,
-    TierStep, record,
+    Isolation, Partition, Plan, ReadPiece, ReadPlan, ReadRequest, TierKind, TierStep, record,
 };
 use crate::protocol::batch::{Batch, BatchBuilder, BatchHeader};
 use crate::wal::FileNumber;
@@ -27,11 +26,7 @@ async fn append(broker: &Broker, partition: &Arc<Partition>, seed: u8, size: usi
         builder.append(1_000 + i64::from(seed), None, Some(&vec![seed ^ at; size]), &[]);
     }
     let batch = Batch::parse_one(builder.build()).unwrap();
-    let needed = record::data_len(batch.bytes().len());
-    let mut admission = broker.stream.admit(needed).await.unwrap();
-    let request = AppendRequest::internal(&batch, broker.clock.wall_ms());
-    let appended = partition.append(&mut admission, &request).unwrap();
-    broker.stream.wait_durable(appended.lsn).await.unwrap();
+    let appended = broker.append(partition, &batch).await;
     let mut bytes = batch.bytes().to_vec();
     crate::protocol::batch::patch_in_place(
         &mut bytes,

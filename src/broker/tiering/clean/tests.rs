@@ -9,7 +9,6 @@ use super::*;
 use crate::broker::tests::Bench;
 use crate::broker::tiering::tests::{read_all, waiting};
 use crate::broker::{NewTopic, OFFSETS_TOPIC};
-use crate::partition::{AppendRequest, record};
 use crate::protocol::batch::{Batch, BatchBuilder, ProducerRef};
 use crate::wal::FileNumber;
 
@@ -45,11 +44,7 @@ async fn append_as(
         builder.append(1_000, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
     }
     let batch = Batch::parse_one(builder.build()).unwrap();
-    let needed = record::data_len(batch.bytes().len());
-    let mut admission = broker.stream.admit(needed).await.unwrap();
-    let request = AppendRequest::internal(&batch, broker.clock.wall_ms());
-    let appended = partition.append(&mut admission, &request).unwrap();
-    broker.stream.wait_durable(appended.lsn).await.unwrap();
+    broker.append(partition, &batch).await;
 }
 
 async fn flush(broker: &Broker) {

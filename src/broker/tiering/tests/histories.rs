@@ -117,12 +117,8 @@ async fn create(broker: &Broker) {
 
 async fn produce(broker: &Broker, at: usize, keys: &[u8], batch: Batch, known: &mut Known) {
     let partition = partition(broker, at);
-    let needed = record::data_len(batch.bytes().len());
-    let mut admission = broker.stream.admit(needed).await.unwrap();
-    let request = AppendRequest::internal(&batch, broker.clock.wall_ms());
-    let appended = partition.append(&mut admission, &request).unwrap();
+    let appended = broker.append(&partition, &batch).await;
     assert_eq!(appended.base_offset, known.end);
-    broker.stream.wait_durable(appended.lsn).await.unwrap();
     let mut bytes = batch.bytes().to_vec();
     let epoch = partition.leader_epoch();
     crate::protocol::batch::patch_in_place(&mut bytes, appended.base_offset, epoch);
