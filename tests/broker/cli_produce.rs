@@ -515,6 +515,8 @@ fn the_numbers_of_a_measurement_add_up_and_its_topic_goes() {
     let lines = cli.done(&["produce", "mine", "Cargo.toml"]);
     let others: i64 = lines.err.split(' ').next().unwrap().parse().unwrap();
     let into = ["--topic", "mine", "--duration", "200ms", "--record-bytes", "1000"];
+    // What is planned is sent, however late.
+    let into = [&into[..], &["--rate", "500"]].concat();
     let measured = cli.json(&[&["bench"], &into[..]].concat());
     let produced = measured["produced"]["records"].as_i64().unwrap();
     assert!(produced > 0, "{measured}");

@@ -47,10 +47,11 @@ fn connections_above_max_connections_per_ip_are_closed_and_places_come_back() {
 #[test]
 fn an_idle_connection_is_closed_and_one_that_is_owed_an_answer_is_not() {
     let broker = Broker::start_with(Options::new().set("connections.max.idle.ms", 1_000));
-    let (mut silent, mut used, mut waiting) =
-        (broker.connect(), broker.connect(), broker.connect());
-    create_topic(&mut used, "a", 1);
+    create_topic(&mut broker.connect(), "a", 1);
+    let mut waiting = broker.connect();
     let parked = waiting.send(FETCH, &Fetch::parked(0, 1).request("a"));
+    let (mut silent, mut used) = (broker.connect(), broker.connect());
+    assert_served(&mut used);
     assert!(silent.is_closed_by_broker());
     assert!(used.is_closed_by_broker());
     let idle = "tidegate_server_connections_closed_total{cause=\"idle\"}";

@@ -102,6 +102,7 @@ fn names_of_other_programs_come_when_they_are_asked_for() {
 #[test]
 fn the_log_is_json_where_that_is_wanted() {
     let mut broker = Broker::start_with(Options::new().set("log.format", "json"));
+    broker.wait_for_log("listening");
     assert_eq!(broker.stop(), Some(0));
     let log = broker.log();
     let lines: Vec<serde_json::Value> =

@@ -134,6 +134,8 @@ fn list_offsets_waits_for_the_bucket_as_long_as_it_says_and_for_each_partition_b
     let cold = Cold::start(3);
     let mut wire = cold.broker.connect();
     let time = |index: usize, offset| (index as i32, cold.logs[index].time(offset));
+    // What the bucket has answered for partition 1 is in the cache.
+    assert_eq!(told(&answers(&mut wire, TIMEOUT, &list(&[time(1, 1)], 0))[0]).0, NONE);
     let hold = cold.bucket.hold(&cold.objects[0]);
     let request = list(&[time(0, 1), time(1, 1), (2, EARLIEST)], 2_000);
     let found = answers(&mut wire, TIMEOUT, &request);

@@ -12,7 +12,7 @@ use crate::harness::{Broker, Options, Wire, topology, until};
 use crate::work::{self, Topic};
 
 /// Nothing is closed by its age in the other tests.
-const AGE_MS: u64 = 1_000;
+const AGE_MS: u64 = 5_000;
 
 fn answers(wire: &mut Wire) {
     assert_eq!(wire.call(0, &ApiVersionsRequest::default()).error_code, 0);
