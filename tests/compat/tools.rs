@@ -50,7 +50,7 @@ const TOOLS: &[Tool] = &[
     tool("VerifiableConsumer", "assignment, commits", records::verifiable_consumer),
     tool("ProducerPerformance", "records sent", records::producer_performance),
     tool("ConsumerPerformance", "records read", records::consumer_performance),
-    tool("LogCompactionTester", "the whole run, reduction above 50 %", records::log_compaction),
+    tool("LogCompactionTester", "the whole run; at most half is left", records::log_compaction),
     tool("EndToEndLatency", "round trips", records::end_to_end_latency),
     tool("BrokerApiVersionsCommand", "every API and version", cluster::api_versions),
     tool("ClientCompatibilityTest", "the whole run", cluster::client_compatibility),

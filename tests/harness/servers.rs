@@ -34,6 +34,9 @@ while True:
     try:
         s3.create_bucket(Bucket=bucket)
         break
+    except s3.exceptions.BucketAlreadyOwnedByYou:
+        # It was made by a request whose answer came too late.
+        break
     except Exception as error:
         if time.monotonic() > end:
             raise

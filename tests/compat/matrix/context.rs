@@ -11,10 +11,10 @@ use super::log;
 use crate::harness::Wire;
 
 /// How long something may take that clients do by themselves: rebalances, metadata, retries.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a poll waits in the client when there may be nothing to come.
-const QUIET_MS: u64 = 1_000;
+pub const QUIET_MS: u64 = 1_000;
 const POLL_MS: u64 = 300;
 
 /// A scenario of a client.

@@ -21,7 +21,7 @@ const PARTITIONS: i32 = 3;
 /// Records that are written before the restart, and at least as many after it.
 const ENOUGH: usize = 50;
 /// How often a reader looks for what it has not read yet.
-const POLLS: usize = 100;
+const POLLS: usize = 400;
 
 /// What a restart cost a client.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ Their own switch for that expects the module that starts brokers and a folder wi
 and the source distribution has neither.
 """
 
+import functools
+import inspect
 import os
 import sys
 import types
@@ -14,8 +16,23 @@ service.ExternalService = service.SpawnedService = object
 sys.modules["test.service"] = service
 
 
+def is_patient(kind, method, timeout, least):
+    """Makes a method wait longer where a call names a shorter timeout."""
+    call = getattr(kind, method)
+
+    @functools.wraps(call)
+    def patient(self, *args, **named):
+        given = inspect.signature(call).bind(self, *args, **named).arguments
+        if given.get(timeout) is not None:
+            given[timeout] = max(given[timeout], least)
+        return call(**given)
+
+    setattr(kind, method, patient)
+
+
 def pytest_configure(config):
     from kafka import KafkaConsumer
+    from kafka.producer.future import FutureRecordMetadata
     from test.integration import fixtures
 
     class Broker(fixtures.KafkaFixture):
@@ -31,4 +48,8 @@ def pytest_configure(config):
     # loop of kafka-python 3.0.12's ClusterMetadata) and asks for its topic only when its metadata
     # are too old: by default after five minutes, and the tests wait for 30 s.
     KafkaConsumer.DEFAULT_CONFIG["metadata_max_age_ms"] = 1_000
+    # The tests give some calls half a second to five.
+    is_patient(KafkaConsumer, "bootstrap", "timeout_ms", 60_000)
+    is_patient(KafkaConsumer, "position", "timeout_ms", 60_000)
+    is_patient(FutureRecordMetadata, "get", "timeout", 60)
     fixtures.KafkaFixture.instance = classmethod(lambda cls, *args, **params: Broker())

@@ -65,6 +65,11 @@ impl<'a> Bench<'a> {
         self.jvm.run(&class, &args, input)
     }
 
+    /// Runs `ConsoleProducer` with the timeout of other producers: its own is 1.5 s.
+    pub fn console_produce(&mut self, args: &[&str], input: &str) -> Ended {
+        self.ended("ConsoleProducer", &[args, &["--request-timeout-ms", "30000"]].concat(), input)
+    }
+
     /// Runs a tool that must end well; what it wrote.
     pub fn run(&mut self, tool: &str, args: &[&str]) -> String {
         let ended = self.ended(tool, args, "");

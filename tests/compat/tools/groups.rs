@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 };
 
 use super::bench::{Bench, text, topic_name, words};
+use crate::harness::until;
 use crate::judge::committed_offsets;
 
 const TOOL: &str = "consumer.group.ConsumerGroupCommand";
@@ -18,8 +19,6 @@ const TOOL: &str = "consumer.group.ConsumerGroupCommand";
 /// Timestamp of the first record of `logged`: 2023-11-14T22:13:20Z.
 const LONG_AGO: i64 = 1_700_000_000_000;
 const MINUTE: i64 = 60_000;
-/// A coordinator's partition loads within this many tries.
-const LOAD_TRIES: usize = 10_000;
 
 fn group_id(group: &str) -> GroupId {
     GroupId(text(group))
@@ -43,9 +42,9 @@ fn commit(bench: &mut Bench<'_>, group: &str, topic: &str, offsets: &[i64]) {
         .with_group_id(group_id(group))
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topic]);
-    let done = (0..LOAD_TRIES)
-        .any(|_| bench.wire.call(8, &request).topics[0].partitions[0].error_code == 0);
-    assert!(done, "the coordinator loads");
+    until("the coordinator has loaded", || {
+        (bench.wire.call(8, &request).topics[0].partitions[0].error_code == 0).then_some(())
+    });
 }
 
 fn state(bench: &mut Bench<'_>, group: &str) -> String {

@@ -4,20 +4,20 @@ use serde_json::Value;
 
 use super::bench::{Bench, words};
 use crate::clients::kafka_tool;
-use crate::harness::{Broker, Options};
+use crate::harness::cli::Cli;
+use crate::harness::{Broker, Options, until};
 use crate::judge::{committed_offsets, end_offset, read_partition};
 
 const CONSOLE_CONSUMER: &str = "consumer.ConsoleConsumer";
 
 /// `ConsoleProducer`.
 pub fn console_producer(bench: &mut Bench<'_>) {
-    const TOOL: &str = "ConsoleProducer";
     bench.create("typed", 1);
-    let ended = bench.ended(TOOL, &["--topic", "typed"], "one\ntwo\n");
+    let ended = bench.console_produce(&["--topic", "typed"], "one\ntwo\n");
     assert_eq!((ended.code, &ended.errors[..]), (0, ""), "{ended:?}");
     let parsed = ["--reader-property", "parse.key=true", "--reader-property", "parse.headers=true"];
     let args = [&["--topic", "typed", "--compression-codec", "zstd"], &parsed[..]].concat();
-    let ended = bench.ended(TOOL, &args, "h:1,h:2\tkey\tthree\n");
+    let ended = bench.console_produce(&args, "h:1,h:2\tkey\tthree\n");
     assert_eq!((ended.code, &ended.errors[..]), (0, ""), "{ended:?}");
     assert_eq!(read_partition(&mut bench.wire, "typed", 0), ["one", "two", "three"]);
     let read = bench.run(
@@ -40,7 +40,7 @@ pub fn console_producer(bench: &mut Bench<'_>) {
     assert_eq!(read, "h:1,h:2\tkey\tthree\n");
     let null = ["--reader-property", "null.marker=NULL"];
     let args = [&["--topic", "typed"], &parsed[..2], &null].concat();
-    assert_eq!(bench.ended(TOOL, &args, "key\tNULL\n").code, 0);
+    assert_eq!(bench.console_produce(&args, "key\tNULL\n").code, 0);
     assert_eq!(read_partition(&mut bench.wire, "typed", 0).len(), 4);
 }
 
@@ -119,7 +119,7 @@ pub fn producer_performance(bench: &mut Bench<'_>) {
     bench.create("weighed", 1);
     let args = ["--topic", "weighed", "--num-records", "2000", "--record-size", "100"];
     let said = bench.run("ProducerPerformance", &[&args[..], &["--throughput", "-1"]].concat());
-    assert!(said.starts_with("2000 records sent, "), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("2000 records sent, ")), "{said}");
     assert_eq!(end_offset(&mut bench.wire, "weighed", 0), 2000);
     let values = read_partition(&mut bench.wire, "weighed", 0);
     assert!(values.iter().all(|value| value.len() == 100));
@@ -130,7 +130,7 @@ pub fn consumer_performance(bench: &mut Bench<'_>) {
     bench.create("weighed", 1);
     bench.write("weighed", 0, &[1; 2000]);
     let args = ["--topic", "weighed", "--num-records", "2000", "--group", "scales"];
-    let said = bench.run("ConsumerPerformance", &args);
+    let said = bench.run("ConsumerPerformance", &[&args[..], &["--timeout", "120000"]].concat());
     // start, end, MB, MB/s, records, records/s, …
     let row: Vec<&str> = said.lines().nth(1).unwrap().split(", ").collect();
     assert_eq!(row[4], "2000", "{said}");
@@ -148,7 +148,8 @@ pub fn end_to_end_latency(bench: &mut Bench<'_>) {
 }
 
 /// `LogCompactionTester`: it writes each of 20,000 keys five times, a tenth as tombstones, waits, and
-/// compares what it reads with what it wrote.
+/// compares what it reads with what it wrote. How much the cleaner has done by then is not judged, but
+/// that it does it.
 pub fn log_compaction(bench: &mut Bench<'_>) {
     let options = Options::new()
         .set("tier.max.age.ms", 1_000)
@@ -158,9 +159,13 @@ pub fn log_compaction(bench: &mut Bench<'_>) {
     // The tool itself waits, in seconds, whatever its help says.
     let args = ["--messages", "100000", "--duplicates", "5", "--percent-deletes", "10"];
     let said = bench.run("LogCompactionTester", &[&args[..], &["--sleep", "15"]].concat());
-    let reduction = said.split_once("% reduction").expect("the tool says it").0;
-    let reduction: f64 = reduction.rsplit_once('(').unwrap().1.parse().unwrap();
-    assert!(reduction >= 50.0, "{said}");
     assert!(said.contains(", 0 mismatches."), "{said}");
     assert!(said.contains("Data verification is completed"), "{said}");
+    let topics = bench.run("TopicCommand", &["--list"]);
+    let topic = topics.lines().find(|name| name.starts_with("log-cleaner-test-")).expect("a topic");
+    assert_eq!(end_offset(&mut bench.broker.connect(), topic, 0), 100_000);
+    let cli = Cli::new(&bench.broker.address());
+    until("at most half of the records are left", || {
+        (cli.done(&["consume", topic]).out.lines().count() <= 50_000).then_some(())
+    });
 }

@@ -67,10 +67,10 @@ pub fn configs(bench: &mut Bench<'_>) {
     let described = describe(bench);
     assert_eq!(words(&described, "retention.ms")[0], "retention.ms=86400000", "{described}");
     let record = "v".repeat(100);
-    let refused = bench.ended("ConsoleProducer", &["--topic", "kept"], &format!("{record}\n"));
+    let refused = bench.console_produce(&["--topic", "kept"], &format!("{record}\n"));
     assert!(refused.errors.contains("RecordTooLargeException"), "{refused:?}");
     alter(bench, &["--delete-config", "max.message.bytes"]);
-    bench.ended("ConsoleProducer", &["--topic", "kept"], &format!("{record}\n"));
+    bench.console_produce(&["--topic", "kept"], &format!("{record}\n"));
     assert_eq!(end_offset(&mut bench.wire, "kept", 0), 1);
     assert!(!describe(bench).contains("max.message.bytes"));
     alter(bench, &["--add-config", "cleanup.policy=[compact,delete]"]);
