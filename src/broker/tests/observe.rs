@@ -42,8 +42,8 @@ async fn scrape(registry: &Registry) -> Scrape {
     Scrape(crate::task::blocking(move || registry.encode()).await.unwrap())
 }
 
-/// `told` is the age in seconds to which a record written after `begun` was brought: the manual clock
-/// goes on with the monotonic one, and a record's time is a whole millisecond.
+/// `told` is the age in seconds to which a record written after `begun` was brought: the manual
+/// clock goes on with the monotonic one, and a record's time is a whole millisecond.
 fn assert_age(told: f64, age: f64, begun: Instant) {
     let most = age + begun.elapsed().as_secs_f64() + 0.001;
     assert!((age..=most).contains(&told), "{told} s is not between {age} s and {most} s");
