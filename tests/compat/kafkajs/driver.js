@@ -168,14 +168,19 @@ async function load({ handle, topic, prefix }) {
   state.work = (async () => {
     for (let number = 0; !state.stopped; number += 5) {
       const numbers = [0, 1, 2, 3, 4].map(at => number + at)
-      const sent = numbers.map(at => [topic, { value: `${prefix}${at}` }])
       producer.chosen.clear()
-      try {
-        const at = await send(producer, sent, -1, CompressionTypes.None)
-        numbers.forEach((value, index) => state.acked.push([value, ...at[index]]))
-      } catch (error) {
-        console.error('kafkajs:', error.message)
+      // Each by itself: of several it drops those that, when it tries again, belong to a broker
+      // that has answered already (src/producer/sendMessages.js), and says that all were sent.
+      const one = async at => {
+        try {
+          const sent = [[topic, { value: `${prefix}${at}` }]]
+          const [position] = await send(producer, sent, -1, CompressionTypes.None)
+          state.acked.push([at, ...position])
+        } catch (error) {
+          console.error('kafkajs:', error.message)
+        }
       }
+      await Promise.all(numbers.map(one))
       await new Promise(resolve => setTimeout(resolve, 5))
     }
     await producer.producer.disconnect()
